@@ -1,0 +1,92 @@
+# Every chore of this project is one word. Needs Python 3.10 or newer, git and make; all else goes into .venv.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+TESTS := $(wildcard tests/unit tests/integration tests/contract tests/e2e tests/chaos)
+PYTEST_ARGS ?=
+N ?= 10
+BENCHMARKS ?=
+
+# uv then trusts what the system trusts, as pip does.
+export UV_SYSTEM_CERTS ?= true
+
+# uv is quick, but knows nothing of pip's configuration. Where it cannot install, pip does, with the same pins.
+define install
+@echo "Installing $(1)"
+@$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode \
+	--constraints constraints.txt --build-constraints constraints.txt $(1) \
+|| { echo "uv could not: pip tries, with the same pins"; \
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --upgrade pip \
+	&& $(BIN)/python -m pip install --quiet --constraint constraints.txt $(1); }
+@touch $@
+endef
+
+.PHONY: help demo ui test test-distributed soak lint format bench build constraints clean
+.DEFAULT_GOAL := help
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(VENV)/installed ## Run the nightly example Dag in a real Airflow against the emulator
+	@$(BIN)/python scripts/demo.py
+
+ui: $(VENV)/installed ## Start Airflow's UI with the example Dags, against the emulator
+	@$(BIN)/python scripts/ui.py
+
+test: lint ## Run all checks and tests; PYTEST_ARGS adds pytest options
+	$(BIN)/python -m pytest $(TESTS) $(PYTEST_ARGS)
+
+test-distributed: $(VENV)/installed-distributed ## Run the Dags on PostgreSQL, Celery and Redis, and kill parts of it
+	$(BIN)/python -m pytest tests/distributed $(PYTEST_ARGS)
+
+soak: $(VENV)/installed-tests ## Repeat the chaos suite; N says how often
+	@for turn in $$(seq $(N)); do echo "Turn $$turn of $(N)"; \
+		$(BIN)/python -m pytest tests/chaos $(PYTEST_ARGS) || exit 1; done
+
+lint: $(VENV)/installed-tests ## Check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/installed-tests ## Put the code into the one format
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/installed-bench ## Measure what the documentation claims; BENCHMARKS="waiting detection" chooses
+	@$(BIN)/python -m benchmarks $(BENCHMARKS)
+
+build: $(VENV)/installed-tests ## Build the wheel and the source distribution into dist/
+	$(BIN)/python -m build --no-isolation --outdir dist .
+
+constraints: $(VENV)/uv ## Pin the newest versions that fit pyproject.toml
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.10 --no-annotate \
+		--custom-compile-command "make constraints" --no-emit-index-url --no-emit-find-links \
+		--all-extras --group bench --group distributed --group install --group lint --group test pyproject.toml -o constraints.txt
+
+clean: ## Remove everything that these targets made
+	rm -rf $(VENV) .airflow build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/uv: constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
+		echo "$(PYTHON) is $$($(PYTHON) --version 2>&1 || echo missing); Python 3.10 or newer is needed:" \
+			"name one with 'make PYTHON=python3.12 ...'"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { \
+		echo "$(PYTHON) cannot make a virtual environment; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
+	@touch $@
+
+$(VENV)/installed: $(VENV)/uv pyproject.toml setup.cfg constraints.txt
+	$(call install,--editable ".[emulator]")
+
+$(VENV)/installed-tests: $(VENV)/installed
+	$(call install,--editable ".[costs$(comma)emulator$(comma)parquet$(comma)zstd]" --group lint --group test)
+
+$(VENV)/installed-distributed: $(VENV)/installed-tests
+	$(call install,--editable ".[emulator]" --group distributed)
+
+$(VENV)/installed-bench: $(VENV)/installed
+	$(call install,--editable ".[emulator$(comma)parquet$(comma)zstd]" --group bench)
+
+comma := ,

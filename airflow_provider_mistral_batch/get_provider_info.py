@@ -1,0 +1,110 @@
+"""What Airflow registers and shows of this provider."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow_provider_mistral_batch import __version__
+
+_PACKAGE = "airflow_provider_mistral_batch"
+_INTEGRATION = "Mistral Batch"
+
+
+def get_provider_info() -> dict[str, Any]:
+    """
+    Return the provider's metadata; entry point ``apache_airflow_provider``.
+
+    Airflow reads it in every process and validates it against ``airflow/provider_info.schema.json``, so this module
+    imports nothing.
+    """
+    return {
+        "package-name": "airflow-provider-mistral-batch",
+        "name": "Mistral Batch",
+        "description": "Runs LLM work through `Mistral's Batch API <https://docs.mistral.ai/capabilities/batch/>`__.",
+        "versions": [__version__],
+        "integrations": [
+            {
+                "integration-name": _INTEGRATION,
+                "external-doc-url": "https://docs.mistral.ai/capabilities/batch/",
+                "tags": ["ai"],
+            }
+        ],
+        "hooks": _modules("hooks.mistral_batch"),
+        "operators": _modules(
+            "operators.upload",
+            "operators.create",
+            "operators.cancel",
+            "operators.download",
+            "operators.inference",
+        ),
+        "sensors": _modules("sensors.mistral_batch"),
+        "triggers": _modules("triggers.mistral_batch", "triggers.inference"),
+        "task-decorators": [
+            {
+                "class-name": f"{_PACKAGE}.decorators.mistral_batch.mistral_batch_task",
+                "name": "mistral_batch",
+            }
+        ],
+        "extra-links": [f"{_PACKAGE}.links.mistral_batch.MistralBatchJobLink"],
+        "connection-types": [
+            {
+                "connection-type": "mistral",
+                "hook-class-name": f"{_PACKAGE}.hooks.mistral_batch.MistralBatchHook",
+                "hook-name": "Mistral",
+                "ui-field-behaviour": {
+                    "hidden-fields": ["schema", "port", "login"],
+                    "relabeling": {"password": "API Key", "host": "Base URL"},
+                    "placeholders": {
+                        "host": "https://api.mistral.ai",
+                        "extra": '{"timeout": 60, "retries": 5, "default_model": "mistral-small-latest"}',
+                    },
+                },
+                "conn-fields": {
+                    "default_model": {
+                        "label": "Default Model",
+                        "schema": {"type": ["string", "null"]},
+                        "description": "Model of jobs that name neither a model nor an agent.",
+                    },
+                    "dialect": {
+                        "label": "Dialect",
+                        "schema": {
+                            "type": ["string", "null"],
+                            "enum": ["mistral", "openai"],
+                            "default": "mistral",
+                        },
+                        "description": "Mistral's own API, or the OpenAI-compatible one of gateways.",
+                    },
+                    "deployment": {
+                        "label": "Deployment",
+                        "schema": {"type": ["string", "null"]},
+                        "description": "Name of this Airflow, where several share one Mistral workspace.",
+                    },
+                    "timeout": {
+                        "label": "Timeout",
+                        "schema": {"type": ["number", "null"]},
+                        "description": "Seconds to wait for an answer.",
+                    },
+                    "retries": {
+                        "label": "Retries",
+                        "schema": {"type": ["integer", "null"], "minimum": 1},
+                        "description": "Attempts per call, the first one included.",
+                    },
+                    "proxies": {
+                        "label": "Proxies",
+                        "schema": {"type": ["object", "null"]},
+                        "description": 'Proxy URL by scheme, such as {"https": "http://proxy:3128"}.',
+                    },
+                    "verify": {
+                        "label": "Verify TLS",
+                        "schema": {"type": ["string", "null"]},
+                        "description": "Path of a CA bundle, or false to check no certificates (never in production).",
+                    },
+                },
+            }
+        ],
+    }
+
+
+def _modules(*modules: str) -> list[dict[str, Any]]:
+    names = [f"{_PACKAGE}.{module}" for module in modules]
+    return [{"integration-name": _INTEGRATION, "python-modules": names}]
