@@ -1,0 +1,1 @@
+"""The Batch API as a Python client; imports nothing from Airflow."""

@@ -1,0 +1,243 @@
+"""One exception tree for everything that can go wrong between us and the API."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+
+class MistralBatchError(Exception):
+    """Root of every error that this package raises on purpose."""
+
+
+class InvalidInputError(MistralBatchError, ValueError):
+    """What the caller passed cannot work; nothing was sent. Sending it again cannot help."""
+
+
+class MistralCallError(MistralBatchError):
+    """
+    A call to the API did not give a usable answer.
+
+    :param message: What happened, in one sentence. Never holds a secret.
+    :param operation: Method and path of the call, for example ``GET /v1/batch/jobs/…``.
+    :param may_have_acted: Whether the server may have carried the call out all the same. After such an error a
+        ``POST`` that creates something must not be repeated before looking whether it exists.
+    :param retry_after: Seconds that the server asked us to wait before the next call, if it did.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        operation: str = "",
+        may_have_acted: bool = False,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.operation = operation
+        self.may_have_acted = may_have_acted
+        self.retry_after = retry_after
+
+    #: Whether the same call can succeed later without anybody changing anything.
+    transient = False
+
+
+class MistralConnectionError(MistralCallError):
+    """No (complete) answer came: connection refused, broken or timed out."""
+
+    transient = True
+
+
+class MistralResponseError(MistralCallError):
+    """An answer came that is not the API's, such as a proxy's HTML page with status 200."""
+
+    transient = True
+
+
+class MistralAPIError(MistralCallError):
+    """
+    The API answered with an error.
+
+    Attributes, all from the API's error body or headers: ``status_code``, ``message``, ``code``, ``type``,
+    ``param``, ``request_id``.
+    """
+
+    #: What the user can do about it; ends the message.
+    remedy = ""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        # The default is for pickle, which calls with the message alone and then restores the rest.
+        status_code: int = 0,
+        code: str | None = None,
+        type: str | None = None,  # noqa: A002 - the API's own field name
+        param: str | None = None,
+        request_id: str | None = None,
+        operation: str = "",
+        may_have_acted: bool = False,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message, operation=operation, may_have_acted=may_have_acted, retry_after=retry_after)
+        self.status_code = status_code
+        self.code = code
+        self.type = type
+        self.param = param
+        self.request_id = request_id
+
+    def __str__(self) -> str:
+        details = ", ".join(
+            f"{name}={value}"
+            for name, value in (
+                ("code", self.code),
+                ("type", self.type),
+                ("param", self.param),
+                ("request_id", self.request_id),
+            )
+            if value
+        )
+        text = f"{self.operation or 'The call'} was answered with {self.status_code}: {self.message}"
+        if details:
+            text += f" ({details})"
+        if self.remedy:
+            text += f". {self.remedy}"
+        return text
+
+
+class BadRequestError(MistralAPIError):
+    """400, 422 and any other 4xx without a class of its own: the API refused what was asked."""
+
+
+class AuthenticationError(MistralAPIError):
+    """401: the API key is unknown, revoked or of another account."""
+
+    remedy = "Check the API key"
+
+
+class PaymentRequiredError(MistralAPIError):
+    """402: the account's billing does not allow batches."""
+
+    remedy = "Batches need a paid plan: set up billing for this workspace in Mistral's console, then run the task again"
+
+
+class PermissionDeniedError(MistralAPIError):
+    """403: the API key may not do this."""
+
+    remedy = "Use the API key of a workspace that owns the resource and may run batches"
+
+
+class NotFoundError(MistralAPIError):
+    """404: no such job or file in this workspace."""
+
+    remedy = "It was deleted, or it belongs to another workspace than the connection's API key"
+
+
+class RequestTooLargeError(MistralAPIError):
+    """413: the upload is larger than the server accepts."""
+
+    remedy = "Split the request file into smaller ones: 512 MB at most, and a gateway before the API may allow less"
+
+
+class RateLimitError(MistralAPIError):
+    """429: too many calls, or too many requests pending."""
+
+    transient = True
+
+
+class ServerError(MistralAPIError):
+    """5xx, also those of a CDN in front such as 520 to 529, and 408: the server's own trouble."""
+
+    transient = True
+
+
+_ERROR_CLASSES: Mapping[int, type[MistralAPIError]] = {
+    401: AuthenticationError,
+    402: PaymentRequiredError,
+    403: PermissionDeniedError,
+    404: NotFoundError,
+    408: ServerError,
+    413: RequestTooLargeError,
+    429: RateLimitError,
+}
+
+
+def error_from_answer(
+    status_code: int,
+    content: bytes,
+    *,
+    operation: str,
+    request_id: str | None = None,
+    retry_after: float | None = None,
+    without_secrets: Callable[[str], str] = str,
+) -> MistralAPIError:
+    """
+    Build the error that an answer outside 2xx stands for.
+
+    Reads both bodies that the API uses, ``{"message", "type", "param", "code"}`` and 422's ``{"detail": [...]}``,
+    the ``{"error": {...}}`` of OpenAI-compatible gateways, and anything else as text.
+
+    :param status_code: HTTP status code of the answer.
+    :param content: The answer's body.
+    :param operation: Method and path of the call.
+    :param request_id: The server's id of the call, for its support.
+    :param retry_after: Seconds from the ``Retry-After`` header.
+    :param without_secrets: Takes secrets out of a text; applied to each text before it is cut short.
+    """
+    fields = _error_fields(content)
+    if request_id:
+        fields["request_id"] = request_id
+    fields = {name: excerpt(without_secrets(text)) for name, text in fields.items()}
+    return _ERROR_CLASSES.get(status_code, BadRequestError if status_code < 500 else ServerError)(
+        fields.pop("message") or "no message",
+        status_code=status_code,
+        operation=operation,
+        retry_after=retry_after,
+        # A refusal is certain; a 5xx says nothing about what happened behind it, unless it asks to come again. And some
+        # proxies say 408 when it is the server behind them that is slow.
+        may_have_acted=status_code == 408
+        or (status_code >= 500 and not (status_code == 503 and retry_after is not None)),
+        **fields,
+    )
+
+
+def _error_fields(content: bytes) -> dict[str, str]:
+    """Read ``message``, ``type``, ``param`` and ``code``, as far as they are there, from an error body."""
+    text = content.decode("utf-8", "replace")
+    try:
+        body: Any = msgspec.json.decode(content)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return {"message": text}
+    if isinstance(body, dict) and isinstance(body.get("error"), dict):
+        body = body["error"]
+    if not isinstance(body, dict):
+        return {"message": text}
+    detail = next((body[name] for name in ("detail", "message", "error") if body.get(name)), text)
+    if isinstance(detail, dict) and "detail" in detail:
+        detail = detail["detail"]
+    described = "; ".join(map(_describe_detail, detail)) if isinstance(detail, list) else str(detail)
+    fields = {name: str(body[name]) for name in ("type", "param", "code") if body.get(name) not in (None, "")}
+    return {"message": described, **fields}
+
+
+def _describe_detail(item: Any) -> str:
+    if not isinstance(item, dict):
+        return str(item)
+    location = item.get("loc")
+    where = ".".join(str(part) for part in location) if isinstance(location, list) else ""
+    what = str(item.get("msg") or item)
+    return f"{where}: {what}" if where else what
+
+
+def excerpt(text: str, limit: int = 500) -> str:
+    """
+    Make one line of a text from outside, with nothing in it that a terminal or a log would obey.
+
+    :param text: Any text.
+    :param limit: Characters that are kept.
+    """
+    text = " ".join("".join(char if char.isprintable() else " " for char in text).split())
+    return text if len(text) <= limit else f"{text[:limit]}…"

@@ -1,0 +1,43 @@
+"""The API's published limits and enumerations, each said once.
+
+Sources: the OpenAPI description of Mistral's API (``CreateBatchJobRequest``, ``ApiEndpoint``,
+``files_api_routes_upload_file``) and the batch guide of its documentation.
+"""
+
+from __future__ import annotations
+
+#: Endpoints that a batch job may target (``ApiEndpoint``).
+ENDPOINTS: tuple[str, ...] = (
+    "/v1/chat/completions",
+    "/v1/embeddings",
+    "/v1/fim/completions",
+    "/v1/moderations",
+    "/v1/chat/moderations",
+    "/v1/ocr",
+    "/v1/classifications",
+    "/v1/chat/classifications",
+    "/v1/conversations",
+    "/v1/audio/transcriptions",
+)
+
+DEFAULT_ENDPOINT = "/v1/chat/completions"
+
+#: Largest file that can be uploaded. "512 MB" is not said to be decimal or binary: the smaller reading is always
+#: accepted.
+MAX_FILE_BYTES = 512 * 1000 * 1000
+
+#: Requests that may be pending in a workspace, so at most that many in one job.
+MAX_REQUESTS_PER_JOB = 1_000_000
+
+#: Requests that a job may carry in its own body instead of in a file (``requests``, ``maxItems``).
+MAX_INLINE_REQUESTS = 10_000
+
+MAX_METADATA_KEY_LENGTH = 32
+MAX_METADATA_VALUE_LENGTH = 512
+
+MIN_TIMEOUT_HOURS = 1
+MAX_TIMEOUT_HOURS = 168
+DEFAULT_COMPLETION_WINDOW = "24h"
+
+#: Jobs or files on one page of a listing.
+PAGE_SIZE = 100

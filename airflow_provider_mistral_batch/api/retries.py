@@ -1,0 +1,121 @@
+"""What is tried again, how long and how often: tenacity policies for calls to the API."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from datetime import timezone
+from email.utils import parsedate_to_datetime
+
+import msgspec
+import tenacity
+
+from airflow_provider_mistral_batch.api.errors import InvalidInputError, MistralCallError
+
+log = logging.getLogger(__name__)
+
+
+class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    How stubbornly a call is made.
+
+    :param attempts: Attempts in all, the first included; 1 never tries again.
+    :param total_seconds: No new attempt begins later than this after the first.
+    :param first_wait: Seconds to wait, at most, before the second attempt; doubles with each further one, with jitter.
+    :param longest_wait: Seconds to wait at most, unless the server's ``Retry-After`` says more.
+    """
+
+    attempts: int = 5
+    total_seconds: float = 180.0
+    first_wait: float = 1.0
+    longest_wait: float = 30.0
+
+    def __post_init__(self) -> None:
+        if isinstance(self.attempts, bool) or not isinstance(self.attempts, int) or self.attempts < 1:
+            raise InvalidInputError(f"attempts={self.attempts!r} is not a whole number of 1 or more")
+        for name in ("total_seconds", "first_wait", "longest_wait"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
+                raise InvalidInputError(f"{name}={value!r} is not a number of seconds of 0 or more")
+
+    def retrying(self, *, repeatable: bool) -> tenacity.Retrying:
+        """
+        Build the tenacity loop of one call.
+
+        :param repeatable: Whether carrying the call out twice is the same as once. If not, it is tried again only
+            after an error that shows that the server certainly did not act.
+        """
+
+        def worth_another_try(error: BaseException) -> bool:
+            return (
+                isinstance(error, MistralCallError)
+                and error.transient
+                and (repeatable or not error.may_have_acted)
+            )
+
+        return tenacity.Retrying(
+            retry=tenacity.retry_if_exception(worth_another_try),
+            wait=_wait_as_asked(
+                tenacity.wait_random_exponential(multiplier=self.first_wait, max=self.longest_wait)
+            ),
+            stop=tenacity.stop_after_attempt(self.attempts) | tenacity.stop_before_delay(self.total_seconds),
+            before_sleep=_log_retry,
+            reraise=True,
+        )
+
+
+class _wait_as_asked(tenacity.wait.wait_base):
+    """Wait as long as the server's ``Retry-After`` asks, else as another policy says."""
+
+    def __init__(self, otherwise: tenacity.wait.wait_base) -> None:
+        self.otherwise = otherwise
+
+    def __call__(self, retry_state: tenacity.RetryCallState) -> float:
+        error = retry_state.outcome.exception() if retry_state.outcome else None
+        asked = error.retry_after if isinstance(error, MistralCallError) else None
+        wait = self.otherwise(retry_state)
+        # The jitter comes on top, so that those who were sent away together do not come back together.
+        return wait if asked is None else asked + wait
+
+
+def _log_retry(retry_state: tenacity.RetryCallState) -> None:
+    error = retry_state.outcome.exception() if retry_state.outcome else None
+    wait = retry_state.next_action.sleep if retry_state.next_action else 0.0
+    log.warning("%s Attempt %d follows in %.1f s.", error, retry_state.attempt_number + 1, wait)
+
+
+def parse_retry_after(value: str | None, *, date: str | None = None) -> float | None:
+    """
+    Read a ``Retry-After`` header.
+
+    :param value: Seconds, or an HTTP date.
+    :param date: The answer's ``Date`` header: an HTTP date is a time of the server's clock, which may not be ours.
+    :return: Seconds from now, never negative; ``None`` when there is none or it makes no sense.
+    """
+    if not value:
+        return None
+    try:
+        seconds = float(value)
+    except ValueError:
+        until, now = http_timestamp(value), http_timestamp(date)
+        if until is None:
+            return None
+        seconds = until - (time.time() if now is None else now)
+    return max(0.0, seconds) if math.isfinite(seconds) else None
+
+
+def http_timestamp(http_date: str | None) -> float | None:
+    """
+    Read an HTTP date.
+
+    :return: Epoch seconds; ``None`` when there is none or it makes no sense.
+    """
+    if not http_date:
+        return None
+    try:
+        moment = parsedate_to_datetime(http_date)
+        # HTTP's times are GMT, also where they do not say so.
+        return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
+    except (TypeError, ValueError, OverflowError, IndexError):
+        return None
