@@ -1,0 +1,240 @@
+"""Questions about millions of custom ids (repeated? asked for? answered?) in constant memory."""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+import tempfile
+from array import array
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import compress, count, islice, pairwise
+from operator import eq
+from pathlib import Path
+from struct import Struct, pack
+from types import TracebackType
+from typing import Protocol
+
+_KEY_BYTES = 8
+
+# Bit 62 of a key is cleared (in the byte that holds it), so that its 8 bytes read as a double are a number: neither NaN
+# nor infinite. Python sorts doubles three times as fast as integers, and equal keys are equal doubles.
+_TOP_BYTE = 7 if sys.byteorder == "little" else 0
+_CLEAR_BIT_62 = bytes(byte & 0b1011_1111 for byte in range(256))
+_MASK = ~(1 << 62)
+
+_NEGATED = bytes([1]) + bytes(255)
+
+
+class CustomIds:
+    """
+    Keys of custom ids (63 bits of their hashes), in the order of their rows, in a temporary file.
+
+    A Python set of a million strings takes 130 MB. This takes 16 bytes of disk an id and, while a question is
+    answered, one byte of memory an id and some MB whatever their number. Every step over all ids is a loop in C.
+
+    Keys are sorted in runs as they come; a question takes one range of keys at a time out of all runs, and compares.
+
+    Two different ids share a key once in 2^63 pairs, so "not there before" is certain and "there before" is a
+    suspicion: whoever would act on it against the user must look at the ids themselves.
+
+    :param directory: Where the temporary files are made; the system's default if None. They have no names, so they
+        are gone when this object or its process is.
+    :param digest: The hash. Python's own is keyed by process, so hostile ids cannot be made to collide.
+    :param window: Keys that are held in memory at once.
+    """
+
+    def __init__(
+        self,
+        directory: Path | None = None,
+        *,
+        digest: Callable[[str], int] = hash,
+        window: int = 1 << 17,
+    ) -> None:
+        self._digest = digest
+        self._window = window
+        self._in_order = tempfile.TemporaryFile(dir=directory)  # noqa: SIM115 - closed by close()
+        self._in_runs = tempfile.TemporaryFile(dir=directory, buffering=0)  # noqa: SIM115
+        self._runs: list[tuple[int, int]] = []
+        self._tail = bytearray()
+        self._written = 0
+
+    def __enter__(self) -> CustomIds:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __len__(self) -> int:
+        return self._written + len(self._tail) // _KEY_BYTES
+
+    def close(self) -> None:
+        """Give back the disk space."""
+        self._in_order.close()
+        self._in_runs.close()
+
+    def extend(self, ids: Sequence[str]) -> None:
+        """Add the ids of the next rows."""
+        self._tail += pack(f"={len(ids)}q", *map(self._digest, ids))
+        if len(self._tail) >= self._window * _KEY_BYTES:
+            self._flush()
+
+    def key(self, id_: str) -> int:
+        """Give the key of an id."""
+        return self._digest(id_) & _MASK
+
+    def holds(self, id_: str) -> bool:
+        """Tell whether an id seems to be among these."""
+        key = self.key(id_)
+        return any(key in window for window in self._windows())
+
+    def repeated(self) -> bytearray:
+        """Tell for each id whether an earlier row had it, too: 1 or 0."""
+        flags = bytearray(len(self))
+        for keys in _gathered(map(_repeated, self._keys_by_range(self._parts())), self._window):
+            self._mark(flags, keys)
+        seen: set[int] = set()
+        for row, key in zip(compress(count(), flags), self._flagged(flags), strict=True):
+            flags[row] = key in seen
+            seen.add(key)
+        return flags
+
+    def unshared(self, others: CustomIds) -> tuple[bytearray, bytearray]:
+        """Tell for each id here whether it is not there, and for each id there whether it is not here: 1 or 0."""
+        flags, other_flags = bytearray(len(self)), bytearray(len(others))
+        parts = max(self._parts(), others._parts())
+        pairs = zip(self._keys_by_range(parts), others._keys_by_range(parts), strict=True)
+        for keys in _gathered((_unshared(*pair) for pair in pairs), self._window):
+            self._mark(flags, keys)
+            others._mark(other_flags, keys)
+        return flags, other_flags
+
+    def keys_at(self, flags: bytearray, limit: int) -> set[int]:
+        """Give the distinct keys of flagged ids, ``limit`` of them at most."""
+        keys: set[int] = set()
+        for key in self._flagged(flags):
+            keys.add(key)
+            if len(keys) >= limit:
+                break
+        return keys
+
+    def _parts(self) -> int:
+        self._flush()
+        return 1 + self._written // self._window
+
+    def _flush(self) -> None:
+        if not self._tail:
+            return
+        keys, self._tail = self._tail, bytearray()
+        keys[_TOP_BYTE::_KEY_BYTES] = keys[_TOP_BYTE::_KEY_BYTES].translate(_CLEAR_BIT_62)
+        self._in_order.seek(0, os.SEEK_END)
+        self._in_order.write(keys)
+        self._in_runs.seek(0, os.SEEK_END)
+        self._in_runs.write(array("d", sorted(array("d", bytes(keys)))).tobytes())
+        start, self._written = self._written, self._written + len(keys) // _KEY_BYTES
+        self._runs.append((start, self._written))
+
+    def _windows(self) -> Iterator[array[int]]:
+        """Give all keys in the order of their rows, some at a time."""
+        self._flush()
+        for start in range(0, self._written, self._window):
+            self._in_order.seek(start * _KEY_BYTES)
+            yield array("q", self._in_order.read(self._window * _KEY_BYTES))
+
+    def _keys_by_range(self, parts: int) -> Iterator[list[float]]:
+        """Give all keys, sorted, one part of their range at a time."""
+        runs = _Doubles(self._in_runs)
+        for low, high in _ranges(parts):
+            found = array("d")
+            for start, end in self._runs:
+                first = bisect_left(runs, low, start, end)
+                last = bisect_left(runs, high, first, end)
+                self._in_runs.seek(first * _KEY_BYTES)
+                found.frombytes(self._in_runs.read((last - first) * _KEY_BYTES))
+            yield sorted(found)
+
+    def _flagged(self, flags: bytearray) -> Iterator[int]:
+        """Give the keys of flagged ids in the order of their rows."""
+        start = 0
+        for window in self._windows():
+            end = start + len(window)
+            yield from compress(window, flags[start:end])
+            start = end
+
+    def _mark(self, flags: bytearray, keys: set[int]) -> None:
+        """Set the flags of all rows with one of some keys."""
+        start = 0
+        for window in self._windows():
+            end = start + len(window)
+            flags[start:end] = _either(flags[start:end], bytes(map(keys.__contains__, window)))
+            start = end
+
+
+def _repeated(keys: list[float]) -> set[float]:
+    return set(compress(keys, map(eq, keys, islice(keys, 1, None))))
+
+
+def _unshared(some: list[float], others: list[float]) -> set[float]:
+    """Give the keys that only one of two sorted lists has."""
+    if some == others:
+        return set()
+    some, others = (sorted(set(keys)) if _repeated(keys) else keys for keys in (some, others))
+    both = sorted(some + others)
+    like_next = bytes(map(eq, both, islice(both, 1, None)))
+    shared = _either(like_next + b"\0", b"\0" + like_next)
+    return set(compress(both, shared.translate(_NEGATED)))
+
+
+def _gathered(key_sets: Iterable[set[float]], least: int) -> Iterator[set[int]]:
+    """Join small sets of keys, as integers, so that few passes over all rows are needed."""
+    keys: set[int] = set()
+    for more in key_sets:
+        keys.update(array("q", array("d", more).tobytes()))
+        if len(keys) > least:
+            yield keys
+            keys = set()
+    if keys:
+        yield keys
+
+
+def _either(flags: bytes | bytearray, others: bytes) -> bytes:
+    joined = int.from_bytes(flags, "big") | int.from_bytes(others, "big")
+    return joined.to_bytes(len(flags), "big")
+
+
+class _RawFile(Protocol):
+    def fileno(self) -> int: ...
+
+
+class _Doubles:
+    """Doubles in a file as a sequence, to search in it without reading it."""
+
+    def __init__(self, file: _RawFile) -> None:
+        self._descriptor = file.fileno()
+
+    def __len__(self) -> int:
+        return os.fstat(self._descriptor).st_size // _KEY_BYTES
+
+    def __getitem__(self, index: int) -> float:
+        key: float = _DOUBLE.unpack(os.pread(self._descriptor, _KEY_BYTES, index * _KEY_BYTES))[0]
+        return key
+
+
+_DOUBLE = Struct("=d")
+_WHOLE = Struct("=Q")
+
+
+def _ranges(parts: int) -> Iterator[tuple[float, float]]:
+    """Cut the range of all keys, read as doubles, into parts that hold about as many keys each."""
+    bounds = [-math.inf, *(_bound(part / parts) for part in range(1, parts)), math.inf]
+    return pairwise(bounds)
+
+
+def _bound(share: float) -> float:
+    # The bits of a positive double, read as an integer, grow with it; a negative one's with its distance from zero.
+    place = int((2 * share - 1) * (1 << 62))
+    key: float = _DOUBLE.unpack(_WHOLE.pack(abs(place) | (1 << 63 if place < 0 else 0)))[0]
+    return key

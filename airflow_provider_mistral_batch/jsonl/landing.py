@@ -1,0 +1,147 @@
+"""Files that appear whole or not at all, on the local disk and in object stores."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import uuid
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from airflow_provider_mistral_batch.api.errors import InvalidInputError
+from airflow_provider_mistral_batch.jsonl.lines import local_or_remote
+
+# Stores in which an object appears when its upload is complete, and not before. Everywhere else a file is visible
+# while it is being written, and needs a temporary name.
+_COMMITTING_PROTOCOLS = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "memory"})
+
+
+class Landing:
+    """
+    Some files that are published together.
+
+    Each is written to a local file first: beside its final name if that is local, else in the system's temporary
+    directory. :meth:`publish` then renames or uploads them. Leaving the ``with`` block without publishing removes
+    everything. fsspec's own writers are not used to write in place: they commit what they have when they are closed,
+    also after an error.
+    """
+
+    def __init__(self) -> None:
+        self._files: list[tuple[Path, Any]] = []
+        self._scratch: list[Path] = []
+
+    def __enter__(self) -> Landing:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for spool in [*(spool for spool, _ in self._files), *self._scratch]:
+            spool.unlink(missing_ok=True)
+
+    def spool(self, path: Any) -> Path:
+        """
+        Give the local file to write what will become ``path``.
+
+        :param path: Final path: str, Path or ObjectStoragePath.
+        """
+        target = local_or_remote(path)
+        spool = self._new_file(target)
+        self._files.append((spool, target))
+        return spool
+
+    def scratch(self, path: Any) -> Path:
+        """Give a local file, on the disk that ``path``'s spool is on, that will not be published."""
+        scratch = self._new_file(local_or_remote(path))
+        self._scratch.append(scratch)
+        return scratch
+
+    def publish(self) -> None:
+        """Make all files appear under their final names; none of them if one cannot."""
+        done: list[Any] = []
+        try:
+            for spool, target in self._files:
+                _publish(spool, target)
+                done.append(target)
+        except BaseException:
+            for target in done:
+                with suppress(Exception):
+                    target.unlink()
+            raise
+        self._files = []
+
+    def _new_file(self, target: Any) -> Path:
+        local = local_path(target)
+        if local is None:
+            handle, name = tempfile.mkstemp(prefix="mistral-batch-", suffix=".part")
+        else:
+            local.parent.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(prefix=f".{local.name}.", suffix=".part", dir=local.parent)
+        os.close(handle)
+        return Path(name)
+
+
+def local_path(path: Any) -> Path | None:
+    """Give the local path behind a path object; None if it is in an object store."""
+    # Before Airflow 3.2, an ObjectStoragePath is a Path, too; what it says of itself comes first.
+    protocol = getattr(path, "protocol", None)
+    if protocol is None:
+        return path if isinstance(path, Path) else None
+    return Path(path.path) if protocol in ("", "file", "local") else None
+
+
+def check_writable(path: Any) -> None:
+    """
+    Find out before the work whether a file can be written at a path, by writing and removing an empty one beside it.
+
+    :param path: The path: str, Path or ObjectStoragePath.
+    :raises InvalidInputError: If it cannot.
+    """
+    target = local_or_remote(path)
+    if target.is_dir():
+        raise InvalidInputError(f"{path} is a directory: name a file in it")
+    probe = target.parent / f".{target.name}.{uuid.uuid4().hex}.probe"
+    try:
+        local = local_path(target)
+        if local is not None:
+            local.parent.mkdir(parents=True, exist_ok=True)
+        with probe.open("wb"):
+            pass
+    except Exception as error:
+        raise InvalidInputError(f"{path} cannot be written: {error}") from error
+    # Who may write may not be allowed to delete; an empty object left behind does less harm than a refusal.
+    with suppress(Exception):
+        probe.unlink()
+
+
+def _publish(spool: Path, target: Any) -> None:
+    # mkstemp's files are for their owner only; published files get what the user's umask gives any other.
+    spool.chmod(0o666 & ~_umask())
+    local = local_path(target)
+    if local is not None:
+        spool.replace(local)
+        return
+    if not hasattr(target, "fs"):
+        with spool.open("rb") as source, target.open("wb") as sink:
+            shutil.copyfileobj(source, sink, 1 << 20)
+    elif target.protocol in _COMMITTING_PROTOCOLS:
+        target.fs.put_file(str(spool), target.path)
+    else:
+        part = target.parent / f".{target.name}.{uuid.uuid4().hex}.part"
+        try:
+            target.fs.put_file(str(spool), part.path)
+            target.fs.mv(part.path, target.path)
+        except BaseException:
+            with suppress(Exception):
+                target.fs.rm_file(part.path)
+            raise
+    spool.unlink()
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,217 @@
+"""Lines from files and byte streams, compressed or not, in blocks of bounded size."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from airflow_provider_mistral_batch.api.errors import InvalidInputError
+
+# Small enough for a block and what is made of it to stay in the processor's cache.
+CHUNK_BYTES = 1 << 16
+
+#: Our own bound on one row, so that one line cannot fill the memory. The API publishes no limit of its own but the
+#: file's; documents of 50 MB (the OCR endpoint's limit) fit in Base64.
+MAX_ROW_BYTES = 100 * 1000 * 1000
+
+_GZIP_MAGIC = b"\x1f\x8b"
+_ZSTANDARD_MAGIC = b"\x28\xb5\x2f\xfd"
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+# A frame may expand 30,000 times: small pieces keep what one step can give small.
+_ZSTANDARD_PIECE_BYTES = 1 << 11
+
+
+class DamagedFileError(InvalidInputError):
+    """A compressed file is cut or damaged."""
+
+
+class MissingExtraError(InvalidInputError):
+    """An optional dependency is not installed; the message names the extra."""
+
+
+class LineBlock(NamedTuple):
+    """
+    Some consecutive lines.
+
+    :param data: The lines as they were, joined by newlines, without the last newline.
+    :param lines: The lines without their line ends.
+    :param first_line: Number of the first line, from 1.
+    :param ends_cut: Whether the last line is the stream's last and came without a newline.
+    """
+
+    data: bytes
+    lines: list[bytes]
+    first_line: int
+    ends_cut: bool
+
+
+def line_blocks(chunks: Iterable[bytes], *, max_line_bytes: int = MAX_ROW_BYTES) -> Iterator[LineBlock]:
+    """
+    Cut a byte stream into lines.
+
+    Line ends may be LF or CR LF; a UTF-8 byte order mark at the start is dropped; blank lines stay, as empty lines.
+
+    :param chunks: The stream, cut anywhere.
+    :param max_line_bytes: Of a longer line only the first ``max_line_bytes + 1`` bytes are kept, so that the
+        reader can see that it is too long without holding it.
+    """
+    line_number = 1
+    for data, ends_cut in whole_lines(chunks, max_line_bytes=max_line_bytes):
+        lines = data.split(b"\n")
+        if b"\r" in data:
+            lines = [line.removesuffix(b"\r") for line in lines]
+            data = b"\n".join(lines)
+        yield LineBlock(data, lines, line_number, ends_cut)
+        line_number += len(lines)
+
+
+def whole_lines(
+    chunks: Iterable[bytes], *, max_line_bytes: int = MAX_ROW_BYTES
+) -> Iterator[tuple[bytes, bool]]:
+    """
+    Regroup a byte stream so that no line is in two pieces.
+
+    :param chunks: The stream, cut anywhere.
+    :param max_line_bytes: Of a longer line only the first ``max_line_bytes + 1`` bytes are kept.
+    :return: Some lines without the last newline; and whether they are the stream's last and came without one.
+    """
+    pending: list[bytes] = []
+    size = 0
+    for chunk in _without_byte_order_mark(chunks):
+        end = chunk.rfind(b"\n")
+        if end < 0:
+            pending.append(chunk[: max(0, max_line_bytes + 1 - size)])
+            size += len(pending[-1])
+            continue
+        if size:
+            first_end = chunk.find(b"\n")
+            pending.append(chunk[: min(first_end, max(0, max_line_bytes + 1 - size))])
+            pending.append(chunk[first_end:end])
+            yield b"".join(pending), False
+        else:
+            yield chunk[:end], False
+        pending = [chunk[end + 1 :]]
+        size = len(pending[0])
+    if size:
+        yield b"".join(pending), True
+
+
+def _without_byte_order_mark(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    rest = iter(chunks)
+    head = b""
+    for chunk in rest:
+        head += chunk
+        if len(head) >= len(_BYTE_ORDER_MARK):
+            break
+    yield head.removeprefix(_BYTE_ORDER_MARK)
+    yield from rest
+
+
+def file_chunks(path: Any) -> Iterator[bytes]:
+    """
+    Read a file in chunks, decompressed if it is compressed.
+
+    What the file is, its first bytes say; a name that ends in ``.gz`` or ``.zst`` must keep its promise.
+
+    :param path: Local path (str or Path) or anything with ``open("rb")``, such as an ``ObjectStoragePath``.
+    :raises DamagedFileError: If a compressed file is cut or damaged.
+    :raises MissingExtraError: If the file is compressed by Zstandard and the extra ``zstd`` is not installed.
+    """
+    with closing(open_binary(path)) as file:
+        first = file.read(CHUNK_BYTES)
+        name = str(path)
+        if first.startswith(_GZIP_MAGIC):
+            yield from _gunzipped(_Replayed(first, file), name)
+        elif first.startswith(_ZSTANDARD_MAGIC):
+            yield from _unzstandarded(_Replayed(first, file), name)
+        elif name.endswith((".gz", ".zst")):
+            kind = "gzip" if name.endswith(".gz") else "Zstandard"
+            what = "is empty" if not first else f"does not start like a {kind} file"
+            raise DamagedFileError(f"{name} {what}: it may be cut or not compressed at all")
+        else:
+            while first:
+                yield first
+                first = file.read(CHUNK_BYTES)
+
+
+def open_binary(path: Any) -> Any:
+    """
+    Open a path for reading bytes.
+
+    :param path: Local path (str or Path) or anything with ``open("rb")``.
+    """
+    return local_or_remote(path).open("rb")
+
+
+def local_or_remote(path: Any) -> Any:
+    """
+    Give a path object for whatever a caller may name a file with.
+
+    :raises InvalidInputError: If a string is a URL: only its owner knows the credentials for it.
+    """
+    if isinstance(path, str):
+        if "://" in path:
+            raise InvalidInputError(f"{path} is a URL: pass it as an ObjectStoragePath")
+        return Path(path)
+    return path
+
+
+class _Replayed:
+    """A file whose first bytes were read already and are given once more: object stores seek at the price of a call."""
+
+    def __init__(self, first: bytes, file: Any) -> None:
+        self._first = first
+        self._file = file
+
+    def read(self, size: int = -1) -> bytes:
+        if self._first and size >= 0:
+            piece, self._first = self._first[:size], self._first[size:]
+            return piece
+        return bytes(self._file.read(size))
+
+
+def _gunzipped(file: _Replayed, name: str) -> Iterator[bytes]:
+    with gzip.GzipFile(fileobj=file, mode="rb") as unzipped:  # type: ignore[call-overload]
+        while True:
+            try:
+                chunk = unzipped.read(CHUNK_BYTES)
+            except EOFError:
+                raise DamagedFileError(f"{name} is cut: its gzip stream ends before its end mark") from None
+            except (OSError, zlib.error) as error:
+                if isinstance(error, OSError) and not isinstance(error, gzip.BadGzipFile):
+                    raise
+                raise DamagedFileError(f"{name} is damaged: {error}") from None
+            if not chunk:
+                return
+            yield chunk
+
+
+def _unzstandarded(file: _Replayed, name: str) -> Iterator[bytes]:
+    try:
+        import zstandard
+    except ImportError:
+        raise MissingExtraError(
+            f"{name} is compressed by Zstandard: install airflow-provider-mistral-batch[zstd]"
+        ) from None
+    decompressor = zstandard.ZstdDecompressor()
+    frame = decompressor.decompressobj()
+    fresh = True
+    try:
+        while piece := file.read(_ZSTANDARD_PIECE_BYTES):
+            while piece:
+                if frame.eof:
+                    frame = decompressor.decompressobj()
+                chunk = frame.decompress(piece)
+                fresh = False
+                piece = frame.unused_data if frame.eof else b""
+                if chunk:
+                    yield chunk
+    except zstandard.ZstdError as error:
+        raise DamagedFileError(f"{name} is damaged: {error}") from None
+    if not fresh and not frame.eof:
+        raise DamagedFileError(f"{name} is cut: its Zstandard frame ends before its end")

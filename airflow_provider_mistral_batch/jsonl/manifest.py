@@ -1,0 +1,43 @@
+"""The manifest: what a landed batch is, in one JSON file beside its results."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from airflow_provider_mistral_batch.api.errors import InvalidInputError
+from airflow_provider_mistral_batch.jsonl.landing import Landing
+from airflow_provider_mistral_batch.jsonl.lines import local_or_remote
+
+
+def write_manifest(manifest: Mapping[str, Any], path: Any) -> None:
+    """
+    Write a manifest whole. Do it last: where there is a manifest, the results are complete.
+
+    :param manifest: The manifest.
+    :param path: Where: str, Path or ObjectStoragePath.
+    """
+    with Landing() as landing:
+        landing.spool(path).write_bytes(
+            msgspec.json.format(msgspec.json.encode(dict(manifest)), indent=2) + b"\n"
+        )
+        landing.publish()
+
+
+def read_manifest(path: Any) -> dict[str, Any]:
+    """
+    Read a manifest.
+
+    :param path: Where it is: str, Path or ObjectStoragePath.
+    :raises InvalidInputError: If the file is no manifest.
+    """
+    with local_or_remote(path).open("rb") as file:
+        try:
+            manifest = msgspec.json.decode(file.read())
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            raise InvalidInputError(f"{path} is not a manifest: {error}") from error
+    if not isinstance(manifest, dict) or "results_path" not in manifest:
+        raise InvalidInputError(f"{path} is not a manifest: it has no results_path")
+    return manifest

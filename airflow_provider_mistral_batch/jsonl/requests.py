@@ -1,0 +1,457 @@
+"""From any source of requests to validated, numbered, upload-ready request files, in one pass."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from array import array
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from airflow_provider_mistral_batch.api.errors import InvalidInputError
+from airflow_provider_mistral_batch.api.limits import (
+    ENDPOINTS,
+    MAX_FILE_BYTES,
+    MAX_INLINE_REQUESTS,
+    MAX_REQUESTS_PER_JOB,
+)
+from airflow_provider_mistral_batch.jsonl.custom_ids import CustomIds
+from airflow_provider_mistral_batch.jsonl.lines import (
+    MAX_ROW_BYTES,
+    DamagedFileError,
+    LineBlock,
+    file_chunks,
+    line_blocks,
+)
+from airflow_provider_mistral_batch.jsonl.problems import MAX_PROBLEMS_SHOWN, Problem, Problems, shortened
+from airflow_provider_mistral_batch.jsonl.rows import Row, RowFormat, RowRules
+from airflow_provider_mistral_batch.jsonl.shards import Shard, ShardWriter
+from airflow_provider_mistral_batch.jsonl.sources import open_sources
+from airflow_provider_mistral_batch.jsonl.template import RowTemplate
+
+#: Rows without ``custom_id`` are named after their number in the input, from 1.
+NUMBER_PREFIX = "row-"
+
+# Names of the same length, for a numbered row whose name another row was given by its author.
+_OTHER_PREFIXES = ("row_", "row.", "row:", "row~", "row#", "row+", "row=", "row@", "row/", "ROW-")
+
+# Suspected duplicates that are looked at one by one; beyond, the suspicion counts (it errs once in 10^8 files).
+_MAX_SUSPECTS = 100_000
+
+
+@dataclass(frozen=True)
+class PreparedRequests:
+    """
+    Validated requests on the local disk.
+
+    :param shards: The request files in order.
+    :param endpoint: The endpoint that all of them are for.
+    :param models: Models that bodies name: one or none.
+    :param numbered: How many rows had no ``custom_id`` and were numbered.
+    """
+
+    shards: tuple[Shard, ...]
+    endpoint: str
+    models: frozenset[str]
+    numbered: int
+
+    @property
+    def request_count(self) -> int:
+        """Rows in all files."""
+        return sum(shard.request_count for shard in self.shards)
+
+    @property
+    def jobs(self) -> tuple[tuple[Shard, ...], ...]:
+        """The files by batch job: the files of one job hold at most as many requests as a job may have."""
+        numbers = sorted({shard.job for shard in self.shards})
+        return tuple(tuple(shard for shard in self.shards if shard.job == number) for number in numbers)
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """Where the files are."""
+        return tuple(shard.path for shard in self.shards)
+
+
+def prepare_requests(
+    source: Any,
+    *,
+    endpoint: str,
+    directory: str | os.PathLike[str],
+    row_format: RowFormat = "mistral",
+    template: RowTemplate | None = None,
+    max_shard_bytes: int = MAX_FILE_BYTES,
+    max_job_requests: int = MAX_REQUESTS_PER_JOB,
+    max_row_bytes: int = MAX_ROW_BYTES,
+) -> PreparedRequests:
+    """
+    Validate, number and shard requests in one pass and constant memory.
+
+    :param source: A path (str, Path or ObjectStoragePath; JSONL, also gzip or Zstandard; may be a glob), several path
+        objects, or any iterable of rows: ``{"custom_id", "body"}`` (``method`` and ``url`` may be there), or plain
+        prompts as strings.
+    :param endpoint: The endpoint that the job targets, such as ``/v1/chat/completions``.
+    :param directory: Local directory for the request files; made if it is not there.
+    :param row_format: Rows as Mistral's own API wants them, or with ``method`` and ``url`` as the OpenAI-compatible
+        API does.
+    :param template: What prompts and bodies have in common.
+    :param max_shard_bytes: Most bytes in one request file.
+    :param max_job_requests: Most requests in the files of one job.
+    :param max_row_bytes: Most bytes in one row.
+    :raises InvalidRequestsError: If any row cannot be sent: names the first problems with file and line, and their
+        number. No request file is left behind.
+    :raises InvalidInputError: If endpoint or template are wrong.
+    """
+    template = template or RowTemplate()
+    target = Path(directory)
+    max_row_bytes = min(max_row_bytes, max_shard_bytes - 1)
+    reading = _Reading(endpoint, row_format, template, max_row_bytes)
+    writer = ShardWriter(target, max_shard_bytes=max_shard_bytes, max_job_requests=max_job_requests)
+    try:
+        with CustomIds(target) as ids:
+            for batch in reading.batches(source):
+                ids.extend(batch.ids)
+                writer.write(batch.data, len(batch.ids))
+            shards = writer.finish()
+            repeated = ids.repeated()
+            if any(repeated):
+                shards = _resolve_repeated(shards, ids, repeated, reading)
+        reading.problems.raise_if_any()
+        return PreparedRequests(shards, endpoint, frozenset(reading.models), reading.numbered)
+    except BaseException:
+        writer.discard()
+        raise
+
+
+def validate_inline(
+    requests: Iterable[Any],
+    *,
+    endpoint: str,
+    template: RowTemplate | None = None,
+    row_format: RowFormat = "mistral",
+) -> list[dict[str, Any]]:
+    """
+    Validate and number the requests of a job that carries them in its own body.
+
+    :param requests: Rows or prompts, as for :func:`prepare_requests`.
+    :param endpoint: The endpoint that the job targets.
+    :param template: What prompts and bodies have in common.
+    :param row_format: As for :func:`prepare_requests`.
+    :return: The rows as dicts, each with ``custom_id`` and ``body``.
+    :raises InvalidRequestsError: If any row cannot be sent.
+    :raises InvalidInputError: If there are more than 10,000 (the API's ``requests``, ``maxItems``).
+    """
+    reading = _Reading(endpoint, row_format, template or RowTemplate(), MAX_ROW_BYTES)
+    lines: list[bytes] = []
+    ids: list[str] = []
+    for batch in reading.batches(requests):
+        ids += batch.ids
+        lines += batch.data.split(b"\n")
+        if len(lines) > MAX_INLINE_REQUESTS:
+            raise InvalidInputError(
+                f"requests: more than {MAX_INLINE_REQUESTS:,}; put them into a file and pass its id in input_files"
+            )
+    rows: list[dict[str, Any]] = [msgspec.json.decode(line) for line in lines]
+    first: dict[str, int] = {}
+    for index, id_ in enumerate(ids):
+        if not reading.is_numbered(index) and (earlier := first.setdefault(id_, index)) != index:
+            reading.refuse_duplicate(id_, earlier, index)
+    reading.problems.raise_if_any()
+    for index, id_ in enumerate(ids):
+        if reading.is_numbered(index) and id_ in first:
+            rows[index]["custom_id"] = _free_name(id_, lambda name: name in first)
+    return rows
+
+
+class _Batch(NamedTuple):
+    """Accepted rows: their ids, and their bytes joined by newlines."""
+
+    ids: list[str]
+    data: bytes
+
+
+class _Reading:
+    """One pass over a source: gives accepted rows, and remembers what must be known about them at its end."""
+
+    def __init__(
+        self, endpoint: str, row_format: RowFormat, template: RowTemplate, max_row_bytes: int
+    ) -> None:
+        if endpoint not in ENDPOINTS:
+            raise InvalidInputError(
+                f"endpoint: {endpoint!r} is not one that a batch job may target; one of {', '.join(ENDPOINTS)}"
+            )
+        if row_format not in ("mistral", "openai"):
+            raise InvalidInputError(f"row_format: {row_format!r} is neither 'mistral' nor 'openai'")
+        template.check(endpoint)
+        self.models: dict[str, str] = {}
+        self.numbered = 0
+        self.problems = Problems()
+        self._endpoint = endpoint
+        self._template = template
+        self._max_row_bytes = max_row_bytes
+        self._rules = RowRules(
+            endpoint=endpoint, row_format=row_format, template=template, max_row_bytes=max_row_bytes
+        )
+        self._places = _Places()
+        self._numbered = bytearray()
+        self._rows = 0
+
+    def batches(self, source: Any) -> Iterator[_Batch]:
+        """Read everything; rows that are not acceptable become problems."""
+
+        def refuse(line: int, problem: Problem) -> None:
+            self._add_problem(problem, line)
+
+        for origin in open_sources(
+            source,
+            template=self._template,
+            endpoint=self._endpoint,
+            max_row_bytes=self._max_row_bytes,
+            refuse=refuse,
+        ):
+            self._places.next_file(origin.name)
+            line = 0
+            try:
+                for block in origin.blocks:
+                    line = block.first_line + len(block.lines) - 1
+                    if batch := self._accept(block):
+                        yield batch
+            except (DamagedFileError, FileNotFoundError, IsADirectoryError) as error:
+                reason = (
+                    str(error) if isinstance(error, DamagedFileError) else error.strerror or "cannot be read"
+                )
+                self._add_problem(
+                    Problem(reason[:1].lower() + reason[1:], "Write or copy it again"), line + 1
+                )
+        if not self._rows and not self.problems.total:
+            what = (
+                "no requests" if not self._places.names else f"no requests in {', '.join(self._places.names)}"
+            )
+            raise InvalidInputError(f"requests: {what}; an empty batch cannot be sent")
+
+    def is_numbered(self, index: int) -> bool:
+        """Tell whether an accepted row got its id from us."""
+        return index < len(self._numbered) and bool(self._numbered[index])
+
+    def refuse_duplicate(self, custom_id: str, first: int, second: int) -> None:
+        """Note that two accepted rows have one id."""
+        first_file, first_line = self._places.of(first)
+        file, line = self._places.of(second)
+        names = self._places.names
+        unit = "line" if names else "row"
+        where = f"{unit} {first_line}" + (f" of {names[first_file - 1]}" if first_file != file else "")
+        self.problems.add(
+            Problem(
+                f"the same as on {where}",
+                "Give each row an id of its own",
+                file=names[file - 1] if file else None,
+                line=line,
+                field="custom_id",
+                value=shortened(custom_id),
+            ),
+            position=(file, line),
+        )
+
+    def _accept(self, block: LineBlock) -> _Batch | None:
+        data, lines = block.data, block.lines
+        places: Sequence[int] = range(block.first_line, block.first_line + len(lines))
+        sound = len(data) <= self._max_row_bytes and (data.isascii() or _is_utf8(data))
+        if sound and (ready := self._rules.ready(data, lines)) is not None:
+            ready_rows, data = ready
+            self._note_models([row.body.model for row in ready_rows], places)
+            self._note_rows(places)
+            return _Batch([row.custom_id for row in ready_rows], data)
+        rows: list[Row]
+        models: list[str | None]
+        if sound and (acceptable := self._rules.acceptable(lines)) is not None:
+            rows, models = acceptable
+        else:
+            rows, models, places = self._accept_each(block)
+            if not rows:
+                return None
+        ids = self._named([row.custom_id for row in rows])
+        self._note_models(models, places)
+        self._note_rows(places)
+        return _Batch(ids, self._rules.encode(rows, ids))
+
+    def _accept_each(self, block: LineBlock) -> tuple[list[Row], list[str | None], list[int]]:
+        rows: list[Row] = []
+        models: list[str | None] = []
+        places: list[int] = []
+        for line_number, line in enumerate(block.lines, block.first_line):
+            if not line.strip():
+                continue
+            verdict = self._rules.diagnose(line)
+            if isinstance(verdict, list):
+                for problem in verdict:
+                    self._add_problem(problem, line_number)
+            else:
+                rows.append(verdict[0])
+                models.append(verdict[1])
+                places.append(line_number)
+        return rows, models, places
+
+    def _named(self, given: list[str | None]) -> list[str]:
+        if None not in given:
+            return given  # type: ignore[return-value]
+        if not self._numbered:
+            self._numbered = bytearray(self._rows)
+        self._numbered.extend([id_ is None for id_ in given])
+        self.numbered += given.count(None)
+        return [
+            f"{NUMBER_PREFIX}{number}" if id_ is None else id_
+            for number, id_ in enumerate(given, self._rows + 1)
+        ]
+
+    def _note_rows(self, places: Sequence[int]) -> None:
+        self._places.note(self._rows, places)
+        self._rows += len(places)
+        if self._numbered:
+            self._numbered.extend(bytes(self._rows - len(self._numbered)))
+
+    def _note_models(self, models: list[str | None], places: Sequence[int]) -> None:
+        for model in dict.fromkeys(models):
+            if model is None or model in self.models or len(self.models) == MAX_PROBLEMS_SHOWN:
+                continue
+            line = places[models.index(model)]
+            if self.models:
+                known, where = next(iter(self.models.items()))
+                self._add_problem(
+                    Problem(
+                        f"{where} names {shortened(known)}, and a batch job runs one model",
+                        "Make one batch for each model",
+                        field="body.model",
+                        value=shortened(model),
+                    ),
+                    line,
+                )
+            self.models[model] = self._places.describe(line)
+
+    def _add_problem(self, problem: Problem, line: int) -> None:
+        file = self._places.names[-1] if self._places.names else None
+        self.problems.add(replace(problem, file=file, line=line), position=(len(self._places.names), line))
+
+
+class _Places:
+    """Where each accepted row was, for millions of rows: only where a run of consecutive lines begins is kept."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self._rows = array("Q")
+        self._lines = array("Q")
+        self._files = array("L")
+        self._next = (-1, -1)
+
+    def next_file(self, name: str | None) -> None:
+        """Begin with the next file; None if the rows come from Python."""
+        if name is not None:
+            self.names.append(name)
+        self._next = (-1, -1)
+
+    def note(self, row: int, lines: Sequence[int]) -> None:
+        """Say on which lines the accepted rows from number ``row`` (from 0) on are."""
+        if isinstance(lines, range):
+            lines, last = lines[:1], lines[-1]
+        else:
+            last = lines[-1]
+        for line in lines:
+            if (row, line) != self._next:
+                self._rows.append(row)
+                self._lines.append(line)
+                self._files.append(len(self.names))
+            row += 1
+            self._next = (row, line + 1)
+        self._next = (self._next[0] + last - self._next[1] + 1, last + 1)
+
+    def of(self, row: int) -> tuple[int, int]:
+        """Give the number of the file (from 1, or 0 for rows from Python) and of the line of an accepted row."""
+        run = bisect_right(self._rows, row) - 1
+        return self._files[run], self._lines[run] + row - self._rows[run]
+
+    def describe(self, line: int) -> str:
+        """Say where a line of the current file is."""
+        return f"{self.names[-1]}, line {line}" if self.names else f"row {line}"
+
+
+def _resolve_repeated(
+    shards: tuple[Shard, ...], ids: CustomIds, repeated: bytearray, reading: _Reading
+) -> tuple[Shard, ...]:
+    """
+    Look at the rows whose ids seem to repeat: rename those that we numbered, refuse the others.
+
+    Memory is bounded by the number of suspects that are looked at.
+    """
+    suspects = ids.keys_at(repeated, _MAX_SUSPECTS)
+    first: dict[str, int] = {}
+    ours: dict[str, tuple[int, int]] = {}
+    listed = 0
+    index = 0
+    for number, shard in enumerate(shards):
+        offset = 0
+        for block in line_blocks(file_chunks(shard.path)):
+            for line in block.lines:
+                id_ = _decode_id(line).custom_id
+                if ids.key(id_) in suspects:
+                    if reading.is_numbered(index):
+                        ours[id_] = (number, offset)
+                    elif (earlier := first.setdefault(id_, index)) != index:
+                        reading.refuse_duplicate(id_, earlier, index)
+                        listed += 1
+                offset += len(line) + 1
+                index += 1
+    if len(suspects) == _MAX_SUSPECTS:
+        reading.problems.total += max(0, sum(repeated) - listed)
+    if reading.problems.total:
+        return shards
+    changed = set()
+    for id_, (number, offset) in ours.items():
+        if id_ in first:
+            name = _free_name(id_, ids.holds)
+            with shards[number].path.open("r+b") as file:
+                file.seek(offset)
+                line = file.readline().replace(id_.encode(), name.encode(), 1)
+                file.seek(offset)
+                file.write(line)
+            ids.extend([name])
+            changed.add(number)
+    return tuple(
+        replace(shard, sha256=_sha256(shard.path)) if number in changed else shard
+        for number, shard in enumerate(shards)
+    )
+
+
+def _free_name(id_: str, taken: Callable[[str], bool]) -> str:
+    number = id_[len(NUMBER_PREFIX) :]
+    names = (f"{prefix}{number}" for prefix in _OTHER_PREFIXES)
+    name = next((name for name in names if not taken(name)), None)
+    if name is None:
+        raise InvalidInputError(
+            f"custom_id: row {number} has none, and all names that it could get are other rows' ids; give it one"
+        )
+    return name
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    for chunk in file_chunks(path):
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+class _IdOnly(msgspec.Struct, gc=False):
+    custom_id: str
+
+
+_decode_id = msgspec.json.Decoder(_IdOnly).decode

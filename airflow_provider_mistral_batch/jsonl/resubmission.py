@@ -1,0 +1,202 @@
+"""Another round for the requests that failed but can pass, and one final outcome for each request after all rounds."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from array import array
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from itertools import compress, islice
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from airflow_provider_mistral_batch.api.limits import MAX_FILE_BYTES, MAX_REQUESTS_PER_JOB
+from airflow_provider_mistral_batch.jsonl.custom_ids import CustomIds
+from airflow_provider_mistral_batch.jsonl.lines import file_chunks, line_blocks
+from airflow_provider_mistral_batch.jsonl.outcomes import INVALID_OUTPUT, failure
+from airflow_provider_mistral_batch.jsonl.reader import ResultRow, result_lines, result_row
+from airflow_provider_mistral_batch.jsonl.results import OutputFormat, ResultsSummary, split_results
+from airflow_provider_mistral_batch.jsonl.rows import request_ids
+from airflow_provider_mistral_batch.jsonl.shards import Shard, ShardWriter
+
+_BATCH_ROWS = 1000
+
+#: Gives the body to ask with next, from the request's body and the row whose answer was not acceptable.
+Reask = Callable[[dict[str, Any], ResultRow], "dict[str, Any] | None"]
+
+
+def write_resubmission(
+    requests: Iterable[Any],
+    results_path: Any,
+    errors_path: Any,
+    *,
+    directory: str | os.PathLike[str],
+    reask: Reask | None = None,
+    max_shard_bytes: int = MAX_FILE_BYTES,
+    max_job_requests: int = MAX_REQUESTS_PER_JOB,
+) -> tuple[Shard, ...]:
+    """
+    Write the request files of the next round: requests without an outcome, and failed ones that can pass.
+
+    What can pass, :func:`~airflow_provider_mistral_batch.jsonl.outcomes.may_pass` says. The rows stay byte for byte as
+    they were sent, in their order.
+
+    :param requests: The request files of the round that is over.
+    :param results_path: The file of answers that :func:`~airflow_provider_mistral_batch.jsonl.results.split_results`
+        made of its results.
+    :param errors_path: The file of failures.
+    :param directory: Local directory for the new request files.
+    :param reask: Is asked about each row whose answer was not acceptable (``invalid_output``): takes the request's body
+        and the failed row, and gives the body to ask with next, or None to leave it failed. Without it such rows are
+        not asked again.
+    :param max_shard_bytes: Most bytes in one request file.
+    :param max_job_requests: Most requests in the files of one job.
+    :return: The files; none if no request is worth another try.
+    """
+    files = list(requests)
+    target = Path(directory)
+    writer = ShardWriter(target, max_shard_bytes=max_shard_bytes, max_job_requests=max_job_requests)
+    with ExitStack() as stack:
+        settled = stack.enter_context(CustomIds(target))
+        asked = stack.enter_context(CustomIds(target))
+        invalid = stack.enter_context(_InvalidRows(target))
+        for lines in _batches(result_lines(results_path)):
+            settled.extend(_ids(lines))
+        for lines in _batches(result_lines(errors_path)):
+            reasons = list(map(failure, lines))
+            again = [reask is not None and reason.code == INVALID_OUTPUT for reason in reasons]
+            invalid.extend(list(compress(lines, again)))
+            final = [not (reason.may_pass or asked) for reason, asked in zip(reasons, again, strict=True)]
+            settled.extend(_ids(list(compress(lines, final))))
+        for file in files:
+            for ids in request_ids(file):
+                asked.extend(ids)
+        undecided, _ = asked.unshared(settled)
+        try:
+            start = 0
+            for file in files:
+                for block in line_blocks(file_chunks(file)):
+                    end = start + len(block.lines)
+                    lines = list(compress(block.lines, undecided[start:end]))
+                    start = end
+                    if reask is not None and len(invalid):
+                        lines = [line for line in (invalid.reasked(line, reask) for line in lines) if line]
+                    if lines:
+                        writer.write(b"\n".join(lines), len(lines))
+            return writer.finish()
+        except BaseException:
+            writer.discard()
+            raise
+
+
+def merge_rounds(
+    rounds: Sequence[Mapping[str, Any]],
+    results_path: Any,
+    errors_path: Any,
+    *,
+    requests: Iterable[Any],
+    output_format: OutputFormat = "jsonl",
+) -> ResultsSummary:
+    """
+    Make one pair of files of several rounds': each request has its answer, or else its last failure.
+
+    :param rounds: ``ResultsSummary.as_dict()`` of each round, in their order.
+    :param results_path: Where the rows that succeeded go: str, Path or ObjectStoragePath.
+    :param errors_path: Where the failed rows go.
+    :param requests: The request files of the first round, which has every request.
+    :param output_format: ``jsonl`` or ``parquet``.
+    :return: Counts of the final outcomes; ``usage`` sums all rounds, for all of them were paid.
+    """
+    latest_first = list(reversed(rounds))
+    streams = [_stream(one["results_path"]) for one in latest_first]
+    streams += [_stream(one["errors_path"]) for one in latest_first]
+    merged = split_results(streams, results_path, errors_path, requests=requests, output_format=output_format)
+    usage: dict[str, int | float] = {}
+    for one in rounds:
+        for name, amount in one["usage"].items():
+            usage[name] = usage.get(name, 0) + amount
+    # A row of an earlier round that a later one replaced is no duplicate of the API's making.
+    duplicates = sum(one["counts"]["duplicates"] for one in rounds)
+    return replace(merged, usage=usage, counts={**merged.counts, "duplicates": duplicates})
+
+
+def _batches(lines: Iterator[bytes]) -> Iterator[list[bytes]]:
+    while batch := list(islice(lines, _BATCH_ROWS)):
+        yield batch
+
+
+def _ids(lines: list[bytes]) -> list[str]:
+    """Give the ids of result rows; a row without one settles nothing."""
+    return [row.custom_id or "" for row in map(_decode_id, lines)]
+
+
+def _stream(path: Any) -> Iterator[bytes]:
+    for lines in _batches(result_lines(path)):
+        yield b"\n".join(lines) + b"\n"
+
+
+class _Request(msgspec.Struct, gc=False, omit_defaults=True):
+    custom_id: str
+    method: str | None = None
+    url: str | None = None
+    body: Any = None
+
+
+class _IdOnly(msgspec.Struct, gc=False):
+    custom_id: str | None = None
+
+
+_decode_id = msgspec.json.Decoder(_IdOnly).decode
+_decode_request = msgspec.json.Decoder(_Request).decode
+_encode = msgspec.json.Encoder().encode
+
+
+class _InvalidRows:
+    """Rows with unacceptable answers, found by ``custom_id``: the rows on disk, 16 bytes a row in memory."""
+
+    def __init__(self, directory: Path) -> None:
+        self._file = tempfile.TemporaryFile(dir=directory)  # noqa: SIM115 - closed by __exit__
+        self._hashes = array("q")
+        self._offsets = array("Q")
+        self._sorted = True
+
+    def __enter__(self) -> _InvalidRows:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def __len__(self) -> int:
+        return len(self._hashes)
+
+    def extend(self, lines: list[bytes]) -> None:
+        """Keep rows."""
+        for line, id_ in zip(lines, _ids(lines), strict=True):
+            self._hashes.append(hash(id_))
+            self._offsets.append(self._file.tell())
+            self._file.write(line + b"\n")
+            self._sorted = False
+
+    def reasked(self, request: bytes, reask: Reask) -> bytes | None:
+        """Give the request as it is to be asked again; None if it is not."""
+        if not self._sorted:
+            order = sorted(range(len(self._hashes)), key=self._hashes.__getitem__)
+            self._offsets = array("Q", map(self._offsets.__getitem__, order))
+            self._hashes = array("q", sorted(self._hashes))
+            self._sorted = True
+        row = _decode_request(request)
+        hash_ = hash(row.custom_id)
+        index = bisect_left(self._hashes, hash_)
+        while index < len(self._hashes) and self._hashes[index] == hash_:
+            self._file.seek(self._offsets[index])
+            failed = result_row(self._file.readline().rstrip(b"\n"))
+            if failed.custom_id == row.custom_id:
+                row.body = reask(row.body, failed)
+                return None if row.body is None else _encode(row)
+            index += 1
+        return request

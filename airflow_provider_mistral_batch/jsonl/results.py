@@ -1,0 +1,376 @@
+"""From result streams to a file of answers and a file of failures, with every request accounted for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import compress, count, islice
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from airflow_provider_mistral_batch.api.errors import MistralBatchError
+from airflow_provider_mistral_batch.jsonl.custom_ids import CustomIds
+from airflow_provider_mistral_batch.jsonl.landing import Landing
+from airflow_provider_mistral_batch.jsonl.lines import LineBlock, file_chunks, line_blocks
+from airflow_provider_mistral_batch.jsonl.outcomes import (
+    INVALID_OUTPUT,
+    MALFORMED_ROW,
+    AnswerHead,
+    GoodOutcome,
+    LooseRow,
+    Outcome,
+    PageUsage,
+    Response,
+    TokenUsage,
+    failure,
+    succeeded,
+)
+from airflow_provider_mistral_batch.jsonl.problems import shortened
+from airflow_provider_mistral_batch.jsonl.reader import ResultRow, result_row
+from airflow_provider_mistral_batch.jsonl.rows import UNREADABLE, request_ids
+from airflow_provider_mistral_batch.jsonl.tally import Tally
+
+OutputFormat = Literal["jsonl", "parquet"]
+
+
+_MAX_MALFORMED_BYTES = 10_000
+
+_encode = msgspec.json.Encoder().encode
+_decode_outcome = msgspec.json.Decoder(Outcome).decode
+_decode_good = msgspec.json.Decoder(GoodOutcome).decode
+_decode_loose = msgspec.json.Decoder(LooseRow).decode
+
+
+class TruncatedResultsError(MistralBatchError, ValueError):
+    """A result stream ended in the middle of a row: the download is incomplete. Downloading again can help."""
+
+
+@dataclass(frozen=True)
+class ResultsSummary:
+    """
+    What came back for a set of requests.
+
+    :param counts: ``total`` (requests asked for, or rows if that is not known), ``succeeded``, ``failed``, ``missing``
+        (no row), ``unknown`` (rows that nobody asked for), ``duplicates`` (further rows of an id that had one), and
+        ``by_status`` (rows by HTTP status code, as strings; ``none`` for rows without a response).
+    :param usage: Sums of ``prompt_tokens``, ``completion_tokens``, ``total_tokens``; of ``pages_processed`` and
+        ``prompt_audio_seconds`` where rows have them.
+    :param errors: The most frequent kinds of failure: ``status_code``, ``code``, ``message``, ``count``, ``example`` (a
+        ``custom_id``), ``may_pass``.
+    :param may_pass: Failed and missing rows that another try can bring.
+    :param results_path: Where the rows that succeeded are.
+    :param errors_path: Where all other rows are.
+    """
+
+    counts: dict[str, Any]
+    usage: dict[str, int | float]
+    errors: list[dict[str, Any]]
+    may_pass: int
+    results_path: str
+    errors_path: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Give the fields for a manifest."""
+        return {
+            "results_path": self.results_path,
+            "errors_path": self.errors_path,
+            "counts": self.counts,
+            "usage": self.usage,
+            "errors": self.errors,
+        }
+
+
+def split_results(
+    streams: Iterable[Iterable[bytes]],
+    results_path: Any,
+    errors_path: Any,
+    *,
+    requests: Iterable[Any] | None = None,
+    check: Callable[[ResultRow], str | None] | None = None,
+    output_format: OutputFormat = "jsonl",
+) -> ResultsSummary:
+    """
+    Split result rows into answers and failures, account for every request, and publish both files whole.
+
+    Rows stay byte for byte as the API gave them. Of several rows with one ``custom_id`` the first counts, an answer
+    before a failure; the others are dropped and counted. Rows that nobody asked for go to the errors file.
+
+    :param streams: The content of the job's output and error files, in any order, as chunks cut anywhere.
+    :param results_path: Where the rows that succeeded go: str, Path or ObjectStoragePath.
+    :param errors_path: Where the failed rows go.
+    :param requests: Request files that the rows answer (see
+        :attr:`~airflow_provider_mistral_batch.jsonl.requests.PreparedRequests.paths`); without them nothing can be
+        said about missing and unknown rows.
+    :param check: Looks at each row that succeeded and gives a reason if its answer is not acceptable. The row then
+        counts as failed, with error code ``invalid_output``, and keeps its answer.
+    :param output_format: ``jsonl``, or ``parquet`` (needs the extra ``parquet``).
+    :raises TruncatedResultsError: If a stream ends in the middle of a row. Nothing is published.
+    """
+    with Landing() as landing, ExitStack() as stack:
+        spools = landing.spool(results_path), landing.spool(errors_path)
+        split = stack.enter_context(_Split(*spools, check))
+        for number, stream in enumerate(streams, 1):
+            for block in line_blocks(stream):
+                split.take(block, number)
+        split.close_files()
+        accounts = _Accounts(len(split.ids))
+        if requests is not None:
+            asked = stack.enter_context(CustomIds(spools[0].parent))
+            for path in requests:
+                for ids in request_ids(path):
+                    asked.extend(ids)
+            accounts = _account(split.ids, asked)
+        elif any(repeated := split.ids.repeated()):
+            accounts = _Accounts(len(split.ids) - repeated.count(1), repeated=repeated)
+        if accounts.repeated or accounts.strange:
+            again = landing.scratch(results_path), landing.scratch(errors_path)
+            sifted = stack.enter_context(_Split(*again, None))
+            split.sift(sifted, accounts)
+            sifted.close_files()
+            for kept, spool in zip(again, spools, strict=True):
+                kept.replace(spool)
+            split = sifted
+        if output_format == "parquet":
+            from airflow_provider_mistral_batch.jsonl.parquet import convert_to_parquet
+
+            for spool in spools:
+                convert_to_parquet(spool)
+        landing.publish()
+    tally = split.tally
+    return ResultsSummary(
+        counts={
+            "total": accounts.total,
+            "succeeded": tally.succeeded,
+            "failed": tally.failed,
+            "missing": accounts.missing,
+            "unknown": accounts.strange.count(1),
+            "duplicates": accounts.duplicates,
+            "by_status": dict(sorted(tally.by_status.items())),
+        },
+        usage=tally.usage,
+        errors=tally.digest,
+        may_pass=tally.may_pass + accounts.missing,
+        results_path=str(results_path),
+        errors_path=str(errors_path),
+    )
+
+
+def inline_stream(outputs: Iterable[Any]) -> Iterator[bytes]:
+    """
+    Give the ``outputs`` of an inline job as a stream for :func:`split_results`.
+
+    :param outputs: Result rows as dicts.
+    """
+    encode = msgspec.json.Encoder().encode
+    for row in outputs:
+        yield encode(row) + b"\n"
+
+
+@dataclass(frozen=True)
+class _Accounts:
+    """
+    Rows against requests.
+
+    :param total: Requests; if they are not known, ids that have a row.
+    :param missing: Requests without a row.
+    :param repeated: A flag for each row whose id an earlier row had; empty if there is none.
+    :param strange: A flag for each row that nobody asked for; empty if there is none.
+    """
+
+    total: int
+    missing: int = 0
+    repeated: bytes | bytearray = b""
+    strange: bytes | bytearray = b""
+
+    @property
+    def duplicates(self) -> int:
+        """Rows that are dropped. A strange row is kept, however often its id comes."""
+        if not self.repeated:
+            return 0
+        strange = self.strange or bytes(len(self.repeated))
+        return sum(again > odd for again, odd in zip(self.repeated, strange, strict=True))
+
+
+def _account(answered: CustomIds, asked: CustomIds) -> _Accounts:
+    strange, missing = answered.unshared(asked)
+    if len(answered) == len(asked) and not any(strange) and not any(missing):
+        return _Accounts(len(asked))
+    repeated = answered.repeated()
+    return _Accounts(
+        len(asked),
+        missing=missing.count(1),
+        repeated=repeated if any(repeated) else b"",
+        strange=strange if any(strange) else b"",
+    )
+
+
+class _Split:
+    """
+    One pass over result rows into two local files, with their tally and their ids.
+
+    :param results: The file for answers.
+    :param errors: The file for failures.
+    :param check: See :func:`split_results`.
+    """
+
+    def __init__(self, results: Path, errors: Path, check: Callable[[ResultRow], str | None] | None) -> None:
+        self.tally = Tally()
+        self.ids = CustomIds(results.parent)
+        self._paths = (results, errors)
+        self._check = check
+        self._results = results.open("wb")
+        self._errors = errors.open("wb")
+        self._is_failure = bytearray()
+        self._nameless = count()
+
+    def __enter__(self) -> _Split:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close_files()
+        self.ids.close()
+
+    def close_files(self) -> None:
+        """Write out what is buffered."""
+        self._results.close()
+        self._errors.close()
+
+    def take(self, block: LineBlock, stream: int) -> None:
+        """
+        Sort some rows.
+
+        :param block: The rows.
+        :param stream: Number of the stream that they are from, for messages.
+        """
+        if self._check is None:
+            try:
+                good = list(map(_decode_good, block.lines))
+            except UNREADABLE:
+                pass
+            else:
+                self._results.write(block.data + b"\n")
+                self.ids.extend([outcome.custom_id for outcome in good])
+                self._is_failure.extend(bytes(len(good)))
+                self.tally.add_succeeded([outcome.response for outcome in good])
+                return
+        try:
+            outcomes = list(map(_decode_outcome, block.lines))
+        except UNREADABLE:
+            self._take_each(block, stream)
+        else:
+            self._sort(block.lines, outcomes)
+
+    def sift(self, target: _Split, accounts: _Accounts) -> None:
+        """
+        Give all rows to another split, but repeated ones to none, and strange ones to its errors file uncounted.
+
+        :param target: Takes the rows.
+        :param accounts: What is wrong with which row.
+        """
+        rows = len(self._is_failure)
+        repeated, strange = accounts.repeated or bytes(rows), accounts.strange or bytes(rows)
+        is_success = bytes(not flag for flag in self._is_failure)
+        for path, here in zip(self._paths, (is_success, self._is_failure), strict=True):
+            drops = compress(repeated, here)
+            odds = compress(strange, here)
+            for block in line_blocks(file_chunks(path)):
+                odd = bytes(islice(odds, len(block.lines)))
+                kept = bytes(not (drop or is_odd) for is_odd, drop in zip(odd, drops, strict=False))
+                target.put_aside(compress(block.lines, odd))
+                if lines := list(compress(block.lines, kept)):
+                    target.take(LineBlock(b"\n".join(lines), lines, block.first_line, ends_cut=False), 0)
+
+    def put_aside(self, lines: Iterable[bytes]) -> None:
+        """Keep rows in the errors file without counting them."""
+        for line in lines:
+            self._errors.write(line + b"\n")
+
+    def _sort(self, lines: list[bytes], outcomes: list[Outcome]) -> None:
+        failed = bytearray(not succeeded(outcome) for outcome in outcomes)
+        if self._check is not None:
+            lines = list(lines)
+            for index, line in enumerate(lines):
+                if not failed[index] and (reason := self._check(result_row(line))):
+                    failed[index] = True
+                    lines[index] = _with_error(line, INVALID_OUTPUT, reason)
+        good: list[Response] = []
+        for line, outcome, has_failed in zip(lines, outcomes, failed, strict=True):
+            if has_failed or outcome.response is None:
+                self._errors.write(line + b"\n")
+                self.tally.add_failed(outcome, failure(line))
+            else:
+                self._results.write(line + b"\n")
+                good.append(outcome.response)
+        self.tally.add_succeeded(good)
+        self._is_failure.extend(failed)
+        # A row without an id answers no request, and repeats no other row.
+        self.ids.extend([outcome.custom_id or f"\0{next(self._nameless)}" for outcome in outcomes])
+
+    def _take_each(self, block: LineBlock, stream: int) -> None:
+        for number, line in enumerate(block.lines, block.first_line):
+            if not line.strip():
+                continue
+            outcome = _read_outcome(line)
+            if outcome is None:
+                if block.ends_cut:
+                    raise TruncatedResultsError(
+                        f"result stream {stream}, line {number}: the last row is cut after {len(line):,} bytes "
+                        f"({shortened(line[-40:])}); nothing was written. Download the file again"
+                    )
+                line, outcome = _malformed(line, number), Outcome()
+            self._sort([line], [outcome])
+
+
+def _malformed(line: bytes, number: int) -> bytes:
+    """Wrap what is no row into one, so that the errors file stays JSONL."""
+    text = line[:_MAX_MALFORMED_BYTES].decode("utf-8", "replace")
+    error = {"code": MALFORMED_ROW, "message": f"line {number} is not a result row", "line": text}
+    return _encode({"id": None, "custom_id": None, "response": None, "error": error})
+
+
+def _read_outcome(line: bytes) -> Outcome | None:
+    """Decode a row whose shape may be odd; None if it is not a row at all."""
+    try:
+        return _decode_outcome(line)
+    except UNREADABLE:
+        pass
+    try:
+        line.decode()
+        loose = _decode_loose(line)
+    except UNREADABLE:
+        return None
+    response = None
+    if isinstance(loose.response, dict):
+        response = Response(
+            _whole(loose.response.get("status_code")), _answer_head(loose.response.get("body"))
+        )
+    return Outcome(loose.custom_id if isinstance(loose.custom_id, str) else None, response, loose.error)
+
+
+def _answer_head(body: Any) -> AnswerHead | None:
+    """Read what can be read of an answer's costs."""
+    if body is None:
+        return None
+    found = body if isinstance(body, dict) else {}
+    return AnswerHead(
+        msgspec.convert(_amounts(found.get("usage")), TokenUsage),
+        msgspec.convert(_amounts(found.get("usage_info")), PageUsage),
+    )
+
+
+def _amounts(usage: Any) -> dict[str, int]:
+    fields = usage.items() if isinstance(usage, dict) else ()
+    return {name: amount for name, amount in fields if _whole(amount) is not None}
+
+
+def _whole(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _with_error(line: bytes, code: str, message: str) -> bytes:
+    row = msgspec.json.decode(line)
+    row["error"] = {"code": code, "message": message}
+    return _encode(row)

@@ -1,0 +1,161 @@
+"""Where requests come from: files, several files, globs, or rows and prompts from Python."""
+
+from __future__ import annotations
+
+import glob
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from airflow_provider_mistral_batch.api.errors import InvalidInputError
+from airflow_provider_mistral_batch.jsonl.lines import (
+    CHUNK_BYTES,
+    LineBlock,
+    file_chunks,
+    line_blocks,
+    local_or_remote,
+)
+from airflow_provider_mistral_batch.jsonl.problems import Problem, shortened
+from airflow_provider_mistral_batch.jsonl.template import RowTemplate
+
+_GLOB_CHARACTERS = "*?["
+_REQUEST_FILE_SUFFIXES = (".jsonl", ".json", ".jsonl.gz", ".jsonl.zst", ".json.gz", ".json.zst")
+
+_encode = msgspec.json.Encoder(decimal_format="number").encode
+
+
+class Source(NamedTuple):
+    """
+    One sequence of request lines.
+
+    :param name: The file's path; None for rows from Python.
+    :param blocks: Its lines.
+    """
+
+    name: str | None
+    blocks: Iterator[LineBlock]
+
+
+def open_sources(
+    source: Any,
+    *,
+    template: RowTemplate,
+    endpoint: str,
+    max_row_bytes: int,
+    refuse: Callable[[int, Problem], None],
+) -> Iterator[Source]:
+    """
+    Tell files from rows and give the lines of each.
+
+    :param source: See :func:`~airflow_provider_mistral_batch.jsonl.requests.prepare_requests`.
+    :param template: Makes bodies of plain prompts.
+    :param endpoint: The job's endpoint.
+    :param max_row_bytes: Bytes of a row beyond which it need not be held.
+    :param refuse: Takes the number of a row that cannot become a line, and the problem.
+    """
+    items: Iterable[Any]
+    if isinstance(source, str) or is_path(source):
+        items = [local_or_remote(source)]
+    elif isinstance(source, Mapping):
+        raise InvalidInputError("requests: expected a path or several rows, got one dict; put it into a list")
+    else:
+        items = source
+    rest = iter(items)
+    first = next(rest, None)
+    if first is None:
+        return
+    if is_path(first):
+        for path in chain([first], rest):
+            for file in matching_files(path):
+                yield Source(str(file), line_blocks(file_chunks(file), max_line_bytes=max_row_bytes))
+    else:
+        yield Source(None, _item_blocks(chain([first], rest), template, endpoint, refuse))
+
+
+def is_path(value: Any) -> bool:
+    """Tell whether a value is a path object (pathlib's, ObjectStoragePath or alike)."""
+    return isinstance(value, os.PathLike) or (hasattr(value, "open") and hasattr(value, "parent"))
+
+
+def matching_files(path: Any) -> list[Any]:
+    """
+    Give the files that a path or glob stands for, sorted.
+
+    :param path: A path object; a name with ``*``, ``?`` or ``[`` is a glob unless there is a file of that very name.
+    :raises InvalidInputError: If nothing matches.
+    """
+    text = str(path)
+    if not any(character in text for character in _GLOB_CHARACTERS) or path.exists():
+        return [path]
+    if isinstance(path, Path) and not hasattr(path, "protocol"):
+        found: list[Any] = [Path(name) for name in glob.glob(text, recursive=True)]  # noqa: PTH207 - patterns may be absolute
+    else:
+        base, pattern = path.parent, str(path.name)
+        while any(character in str(base) for character in _GLOB_CHARACTERS):
+            base, pattern = base.parent, f"{base.name}/{pattern}"
+        found = list(base.glob(pattern))
+    files = sorted((file for file in found if file.is_file()), key=str)
+    if not files:
+        raise InvalidInputError(f"{text}: no file matches")
+    return files
+
+
+def _item_blocks(
+    items: Iterable[Any], template: RowTemplate, endpoint: str, refuse: Callable[[int, Problem], None]
+) -> Iterator[LineBlock]:
+    lines: list[bytes] = []
+    size = 0
+    number = 0
+    for number, item in enumerate(items, 1):
+        line = _item_line(item, template, endpoint)
+        if isinstance(line, Problem):
+            refuse(number, line)
+            line = b""
+        lines.append(line)
+        size += len(line)
+        if size >= CHUNK_BYTES:
+            yield LineBlock(b"\n".join(lines), lines, number - len(lines) + 1, ends_cut=False)
+            lines, size = [], 0
+    if lines:
+        yield LineBlock(b"\n".join(lines), lines, number - len(lines) + 1, ends_cut=False)
+
+
+def _item_line(item: Any, template: RowTemplate, endpoint: str) -> bytes | Problem:
+    if isinstance(item, str):
+        if item.endswith(_REQUEST_FILE_SUFFIXES) and not any(character.isspace() for character in item):
+            return Problem(
+                "strings in a list are prompts, and this one is a file name",
+                "Pass several files as path objects, or one glob",
+                value=shortened(item),
+            )
+        item = {"body": template.body(item, endpoint)}
+    elif isinstance(item, Mapping):
+        item = item if isinstance(item, dict) else dict(item)
+    else:
+        return Problem(
+            f"expected a row (dict) or a prompt (str), got {type(item).__name__}", value=shortened(item)
+        )
+    try:
+        line = _encode(item)
+    except (TypeError, ValueError, RecursionError, msgspec.MsgspecError) as error:
+        return Problem(f"cannot be written as JSON: {error}", "Use plain JSON types", value=shortened(item))
+    # msgspec writes NaN as null, which would change the request without a word.
+    if b"null" in line and (field := _not_a_number(item, "")):
+        return Problem("NaN and Infinity are not JSON", "Use None or leave the field out", field=field)
+    return line
+
+
+def _not_a_number(value: Any, field: str) -> str | None:
+    if isinstance(value, float):
+        return None if math.isfinite(value) else field
+    children: Iterable[tuple[str, Any]] = ()
+    if isinstance(value, dict):
+        children = ((f"{field}.{name}" if field else str(name), child) for name, child in value.items())
+    elif isinstance(value, (list, tuple)):
+        children = ((f"{field}[{number}]", child) for number, child in enumerate(value))
+    return next((found for name, child in children if (found := _not_a_number(child, name))), None)

@@ -1,0 +1,119 @@
+"""Counts, costs and a digest of failures over millions of result rows, in bounded memory."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from airflow_provider_mistral_batch.jsonl.outcomes import (
+    AnswerHead,
+    Failure,
+    GoodResponse,
+    Outcome,
+    Response,
+)
+
+_MAX_DISTINCT_ERRORS = 500
+_MAX_ERRORS_SHOWN = 20
+
+# What differs between two occurrences of one error: ids, quoted values and numbers.
+_VARIABLE = re.compile(
+    r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}|\b[0-9a-fA-F]{16,}\b|'[^']*'|\"[^\"]*\"|\d+(?:\.\d+)?"
+)
+
+
+@dataclass
+class FailureKind:
+    """
+    Rows that failed for one reason.
+
+    :param status_code: HTTP status code of the rows; None if they had no response.
+    :param code: The API's code of the error.
+    :param message: The message of the first such row.
+    :param count: How many rows.
+    :param example: ``custom_id`` of the first such row.
+    :param may_pass: Whether another try can succeed.
+    """
+
+    status_code: int | None
+    code: str | None
+    message: str
+    count: int
+    example: str | None
+    may_pass: bool
+
+    def as_dict(self) -> dict[str, Any]:
+        """Give the fields for a manifest."""
+        return asdict(self)
+
+
+class Tally:
+    """What result rows amount to."""
+
+    def __init__(self) -> None:
+        self.succeeded = 0
+        self.failed = 0
+        self.may_pass = 0
+        self.by_status: Counter[str] = Counter()
+        #: Sums of tokens, and of pages and audio seconds where there are any.
+        self.usage: dict[str, int | float] = dict.fromkeys(
+            ("prompt_tokens", "completion_tokens", "total_tokens"), 0
+        )
+        self._kinds: dict[tuple[int | None, str | None, str], FailureKind] = {}
+        self._other = 0
+
+    def add_succeeded(self, responses: Sequence[Response | GoodResponse]) -> None:
+        """Count rows that succeeded."""
+        self.succeeded += len(responses)
+        for status_code, number in Counter([response.status_code for response in responses]).items():
+            self.by_status[str(status_code)] += number
+        self._add_usage([response.body for response in responses])
+
+    def add_failed(self, outcome: Outcome | None, reason: Failure) -> None:
+        """Count a row that failed."""
+        self.failed += 1
+        self.may_pass += reason.may_pass
+        self.by_status["none" if reason.status_code is None else str(reason.status_code)] += 1
+        kind = (reason.status_code, reason.code, _VARIABLE.sub("#", reason.message))
+        if known := self._kinds.get(kind):
+            known.count += 1
+        elif len(self._kinds) < _MAX_DISTINCT_ERRORS:
+            self._kinds[kind] = FailureKind(
+                reason.status_code,
+                reason.code,
+                reason.message,
+                1,
+                None if outcome is None else outcome.custom_id,
+                reason.may_pass,
+            )
+        else:
+            self._other += 1
+        if outcome is not None and outcome.response is not None:
+            self._add_usage([outcome.response.body])
+
+    @property
+    def digest(self) -> list[dict[str, Any]]:
+        """The most frequent kinds of failure; a last entry counts the rest."""
+        kinds = sorted(self._kinds.values(), key=lambda kind: -kind.count)
+        shown = [kind.as_dict() for kind in kinds[:_MAX_ERRORS_SHOWN]]
+        rest = sum(kind.count for kind in kinds[_MAX_ERRORS_SHOWN:]) + self._other
+        if rest:
+            shown.append(FailureKind(None, None, "other errors", rest, None, False).as_dict())
+        return shown
+
+    def _add_usage(self, bodies: Iterable[AnswerHead | None]) -> None:
+        present = [body for body in bodies if body is not None]
+        usages = [body.usage for body in present if body.usage is not None]
+        amounts: dict[str, int | float] = {
+            "prompt_tokens": sum([usage.prompt_tokens for usage in usages]),
+            "completion_tokens": sum([usage.completion_tokens for usage in usages]),
+            "total_tokens": sum([usage.total_tokens for usage in usages]),
+            "prompt_audio_seconds": sum([usage.prompt_audio_seconds or 0 for usage in usages]),
+            "pages_processed": sum([body.usage_info.pages_processed for body in present if body.usage_info]),
+        }
+        for name, amount in amounts.items():
+            if amount:
+                self.usage[name] = self.usage.get(name, 0) + amount

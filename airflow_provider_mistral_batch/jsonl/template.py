@@ -1,0 +1,87 @@
+"""From a plain prompt to a request body, for each endpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from airflow_provider_mistral_batch.api.errors import InvalidInputError
+
+_CHAT_ENDPOINTS = ("/v1/chat/completions", "/v1/chat/moderations", "/v1/chat/classifications")
+
+# The field of the body that a plain text goes to (Mistral's OpenAPI description of each endpoint).
+_TEXT_FIELDS = {
+    "/v1/embeddings": "input",
+    "/v1/fim/completions": "prompt",
+    "/v1/moderations": "input",
+    "/v1/classifications": "input",
+    "/v1/conversations": "inputs",
+    "/v1/audio/transcriptions": "file_url",
+}
+
+
+@dataclass(frozen=True)
+class RowTemplate:
+    """
+    What all requests of a batch have in common.
+
+    A plain prompt becomes a body with all of it. A row that brings its own body gets the parameters that the body
+    does not have; what the row says itself wins, and its messages stay as they are.
+
+    :param system: System message before each prompt (chat completions) or ``instructions`` (conversations).
+    :param model: Model for each body. Leave it out when the job names the model.
+    :param max_tokens: Most tokens that an answer may have.
+    :param temperature: Sampling temperature.
+    :param response_format: As in the API's chat completions, for example ``{"type": "json_object"}``.
+    :param parameters: Any other fields of the endpoint's body, such as ``{"top_p": 0.9}``.
+    """
+
+    system: str | None = None
+    model: str | None = None
+    max_tokens: int | None = None
+    temperature: float | None = None
+    response_format: Mapping[str, Any] | None = None
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+    def defaults(self) -> dict[str, Any]:
+        """Give the fields that every body gets unless it has them."""
+        named = {
+            "model": self.model,
+            "max_tokens": self.max_tokens,
+            "temperature": self.temperature,
+            "response_format": None if self.response_format is None else dict(self.response_format),
+        }
+        return {**{name: value for name, value in named.items() if value is not None}, **self.parameters}
+
+    def body(self, prompt: str, endpoint: str) -> dict[str, Any]:
+        """
+        Make a request body of a prompt.
+
+        :param prompt: The text; for OCR and transcriptions the URL of the document or recording.
+        :param endpoint: The job's endpoint.
+        """
+        return {**self.defaults(), **_input_fields(prompt, endpoint, self.system)}
+
+    def check(self, endpoint: str) -> None:
+        """
+        Find out before the first row whether the template fits the endpoint.
+
+        :raises InvalidInputError: If the endpoint has no place for a system message.
+        """
+        if self.system is not None and endpoint not in ("/v1/chat/completions", "/v1/conversations"):
+            raise InvalidInputError(f"system: requests to {endpoint} have no system message; leave it out")
+
+
+def _input_fields(prompt: str, endpoint: str, system: str | None) -> dict[str, Any]:
+    if endpoint == "/v1/chat/completions":
+        first = [] if system is None else [{"role": "system", "content": system}]
+        return {"messages": [*first, {"role": "user", "content": prompt}]}
+    if endpoint in _CHAT_ENDPOINTS:
+        return {"input": [{"role": "user", "content": prompt}]}
+    if endpoint == "/v1/ocr":
+        return {"document": {"type": "document_url", "document_url": prompt}}
+    fields: dict[str, Any] = {_TEXT_FIELDS[endpoint]: prompt}
+    if endpoint == "/v1/conversations" and system is not None:
+        fields["instructions"] = system
+    return fields

@@ -1,0 +1,30 @@
+"""Reads landed results in the tasks that come after: one typed row at a time, wherever the files are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_mistral_batch.paths import storage_path
+
+if TYPE_CHECKING:
+    from airflow_provider_mistral_batch.jsonl.reader import ResultRow
+
+
+def read_results(results: Any, *, failed: bool = False) -> Iterator[ResultRow]:
+    """
+    Read results lazily; ``pd.DataFrame(row.as_dict() for row in read_results(manifest))`` makes a frame of them.
+
+    :param results: A manifest, as the tasks that land results return it, or the path of one file: local, or a URL such
+        as ``s3://conn@bucket/key``.
+    :param failed: With a manifest, give the rows that failed, too, after the others.
+    :return: Rows with ``custom_id``, ``status_code``, ``content``, ``finish_reason``, ``prompt_tokens``,
+        ``completion_tokens``, ``model``, ``error``, ``raw``.
+    """
+    # Imported late: parsing a Dag needs none of it.
+    from airflow_provider_mistral_batch.jsonl import reader
+
+    if not isinstance(results, Mapping):
+        return reader.read_results(storage_path(results, field="results"))
+    paths = {name: storage_path(results[name], field=name) for name in ("results_path", "errors_path")}
+    return reader.read_results({**results, **paths}, failed=failed)
