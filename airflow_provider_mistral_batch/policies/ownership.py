@@ -1,0 +1,168 @@
+"""Which batch job is ours? The server's own record tells, by the metadata that we put there."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from airflow_provider_mistral_batch.api.errors import InvalidInputError
+from airflow_provider_mistral_batch.api.models import BatchJobOut, BatchStatus
+
+#: Metadata keys that are ours.
+PREFIX = "airflow_"
+KEY = "airflow_key"
+PART = "airflow_part"
+DEPLOYMENT = "airflow_deployment"
+
+#: A job in one of these did not do the work and will not; in any other, also one that nobody knows, it is paid for.
+_LOST = frozenset({BatchStatus.FAILED, BatchStatus.EXPIRED, BatchStatus.CANCELLING, BatchStatus.CANCELLED})
+
+
+class TaskIdentity(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    Which task instance a job belongs to. The try number is no part of it: a retry is the same work.
+
+    :param map_index: -1 for a task that is not mapped.
+    :param part: Which of several jobs of one task instance; empty where it has only one.
+    :param deployment: Which of several Airflows that share a workspace; empty where there is only one.
+    """
+
+    dag_id: str
+    task_id: str
+    run_id: str
+    map_index: int = -1
+    part: str = ""
+    deployment: str = ""
+
+    def metadata(self) -> dict[str, str]:
+        """The identity as metadata of a job."""
+        return {
+            "airflow_dag_id": self.dag_id,
+            "airflow_task_id": self.task_id,
+            "airflow_run_id": self.run_id,
+            "airflow_map_index": str(self.map_index),
+            **({PART: self.part} if self.part else {}),
+            **({DEPLOYMENT: self.deployment} if self.deployment else {}),
+        }
+
+
+def identity_hash(identity: TaskIdentity) -> str:
+    """
+    Give a short name that no other task instance has.
+
+    :param identity: The task instance.
+    """
+    return hashlib.sha256(msgspec.json.encode(identity)).hexdigest()[:12]
+
+
+def ownership_metadata(identity: TaskIdentity, asked: Mapping[str, Any]) -> dict[str, str]:
+    """
+    Build the metadata by which a job is found again.
+
+    :param identity: Whose job it is.
+    :param asked: Everything that makes two jobs the same work, as JSON-like data.
+    :return: The identity and ``airflow_key``, the SHA-256 of the identity and of what is asked.
+    """
+    metadata = identity.metadata()
+    content = msgspec.json.encode([metadata, asked], order="deterministic")
+    return {**metadata, KEY: hashlib.sha256(content).hexdigest()}
+
+
+def merged_metadata(ours: Mapping[str, str], users: Mapping[str, str] | None) -> dict[str, str]:
+    """
+    Join the user's metadata with ours.
+
+    :raises InvalidInputError: When the user's has a key that is ours.
+    """
+    collisions = sorted(key for key in users or {} if str(key).startswith(PREFIX))
+    if collisions:
+        raise InvalidInputError(
+            f"metadata has {', '.join(collisions)}: keys that begin with {PREFIX!r} are the provider's own; rename them"
+        )
+    return {**(users or {}), **ours}
+
+
+class Decision(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    What to do instead of submitting blindly.
+
+    :param attach_to: The job that does this work already; ``None``: submit a new one.
+    :param reason: Why, for the log.
+    :param cancel: Jobs of this task instance that run for nothing.
+    :param twins: Further jobs that do or did the same work, besides ``attach_to``.
+    """
+
+    attach_to: BatchJobOut | None
+    reason: str
+    cancel: list[BatchJobOut] = []
+    twins: list[BatchJobOut] = []
+
+
+def decide(
+    jobs: Iterable[BatchJobOut],
+    ours: Mapping[str, str],
+    *,
+    force_new: bool = False,
+    keep_partial: bool = False,
+) -> Decision:
+    """
+    Decide between a job of ours that exists and a new one.
+
+    A running or completed job with our key is ours; of several, the oldest. One that failed, expired or was cancelled
+    is followed by a new one. A job of the same task instance with another key was asked something else: it is cancelled
+    if it still runs.
+
+    :param jobs: Jobs of the workspace, any order.
+    :param ours: What :func:`ownership_metadata` returned.
+    :param force_new: Submit a new job in any case.
+    :param keep_partial: A job that ended early with results is done, too: its caller asks again for what is missing.
+    """
+    identity = {key: value for key, value in ours.items() if key != KEY}
+    same_task = sorted((job for job in jobs if _has(job, identity)), key=lambda job: (job.created_at, job.id))
+    same_work = [job for job in same_task if _has(job, ours)]
+    usable = [
+        job
+        for job in same_work
+        if job.status not in _LOST or (keep_partial and job.is_terminal and job.output_file_id is not None)
+    ]
+    attach_to = usable[0] if usable and not force_new else None
+    cancel = [
+        job for job in same_task if job.status not in _LOST and not job.is_terminal and job is not attach_to
+    ]
+    if attach_to is not None:
+        reason = f"it does the same work for this task instance and is {attach_to.status}"
+    elif force_new:
+        reason = "force_new is set"
+    elif same_work:
+        reason = f"the job before it, {same_work[-1].id}, is {same_work[-1].status}"
+    elif same_task:
+        reason = f"what is asked has changed since {same_task[-1].id}"
+    else:
+        reason = "this task instance has none yet"
+    return Decision(attach_to=attach_to, reason=reason, cancel=cancel, twins=usable[1:] if attach_to else [])
+
+
+def stale_parts(jobs: Iterable[BatchJobOut], identity: TaskIdentity, prefix: str) -> list[BatchJobOut]:
+    """
+    Find jobs that a task instance with several still has running for what it was asked before.
+
+    :param jobs: Jobs of the workspace, any order.
+    :param identity: The task instance.
+    :param prefix: How the parts begin of what it is asked now.
+    """
+    mine = msgspec.structs.replace(identity, part="").metadata()
+    return [
+        job
+        for job in jobs
+        if _has(job, mine)
+        and job.status not in _LOST
+        and not job.is_terminal
+        and not str((job.metadata or {}).get(PART, "")).startswith(prefix)
+    ]
+
+
+def _has(job: BatchJobOut, metadata: Mapping[str, str]) -> bool:
+    return all((job.metadata or {}).get(key) == value for key, value in metadata.items())

@@ -1,0 +1,73 @@
+"""What a waiting task says about its job, and how seldom."""
+
+from __future__ import annotations
+
+import msgspec
+
+from airflow_provider_mistral_batch.api.models import BatchJobOut, BatchStatus
+
+#: Seconds between two lines about the same status, at least.
+QUIET_SECONDS = 60.0
+
+
+class Progress(msgspec.Struct):
+    """
+    Turns snapshots of one job into log lines: one when its status changes, else one a minute at most.
+
+    It remembers what it said last, and nothing else.
+    """
+
+    _said_status: str | None = None
+    _said: str | None = None
+    _said_at: float = float("-inf")
+
+    def line(self, job: BatchJobOut, *, now: float, server_now: float) -> str | None:
+        """
+        Say what is new, or nothing.
+
+        :param job: The job as it was just seen.
+        :param now: Seconds of a clock that never goes back.
+        :param server_now: Epoch seconds of the server's clock, for the time that is left.
+        """
+        line = describe(job, server_now=server_now)
+        if line == self._said or (job.status == self._said_status and now - self._said_at < QUIET_SECONDS):
+            return None
+        self._said_status, self._said, self._said_at = job.status, line, now
+        return line
+
+
+def describe(job: BatchJobOut, *, server_now: float) -> str:
+    """
+    Describe a job's state in one line, such as ``in_progress 412/1000 completed, 3 failed, about 6 min left``.
+
+    :param job: The job.
+    :param server_now: Epoch seconds of the server's clock.
+    """
+    counts = job.request_counts
+    if not counts.total:
+        return job.status
+    line = f"{job.status} {counts.completed}/{counts.total} completed, {counts.failed} failed"
+    left = seconds_left(job, server_now=server_now)
+    return line if left is None else f"{line}, about {_rounded(left)} left"
+
+
+def seconds_left(job: BatchJobOut, *, server_now: float) -> float | None:
+    """
+    Guess how long a running job still takes, from its pace so far.
+
+    :return: Seconds, or ``None`` where there is no pace to go by.
+    """
+    counts = job.request_counts
+    done = counts.completed + counts.failed
+    if job.status != BatchStatus.IN_PROGRESS or job.in_progress_at is None or not 0 < done < counts.total:
+        return None
+    running = server_now - job.in_progress_at
+    return running / done * (counts.total - done) if running > 0 else None
+
+
+def _rounded(seconds: float) -> str:
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    if seconds < 90 * 60:
+        return f"{round(seconds / 60)} min"
+    return f"{seconds / 3600:.1f} h"

@@ -1,0 +1,107 @@
+"""Is what became of all the requests acceptable? The rows tell, not the job's own counts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from airflow_provider_mistral_batch.api.errors import InvalidInputError
+from airflow_provider_mistral_batch.api.models import BatchJobOut, BatchStatus
+from airflow_provider_mistral_batch.policies.verdict import Verdict
+
+#: Errors of a job as a whole that a message names.
+_ERRORS_SHOWN = 3
+
+
+def rounds_allowed(row_retries: int, try_number: int) -> int:
+    """
+    How many rounds of requests a try of the task may make, the first included.
+
+    Each try has one more than the try before: it finds the jobs of that one done, and asks only for what is left.
+
+    :param row_retries: Further rounds that the user allows.
+    :param try_number: Number of the task's try, from 1.
+    """
+    return 1 + row_retries + max(0, try_number - 1)
+
+
+def may_ask_again(jobs: Sequence[BatchJobOut]) -> bool:
+    """
+    Whether a round's end allows for another one.
+
+    Not after a job that failed, for its input or the account is wrong, nor after one that somebody cancelled.
+
+    :param jobs: Those of the round's jobs that came to their end in this try of the task. What an earlier one saw is no
+        reason not to go on: whoever runs the task again wants that.
+    """
+    return all(job.status in (BatchStatus.COMPLETED, BatchStatus.EXPIRED) for job in jobs)
+
+
+def judge_rows(
+    counts: Mapping[str, Any],
+    last_jobs: Sequence[BatchJobOut],
+    *,
+    max_failed_ratio: float,
+    may_pass: int,
+) -> Verdict:
+    """
+    Judge the final outcomes of a batch.
+
+    Requests without an outcome are failed ones. Where they are missing since a job failed, expired or was cancelled,
+    no ratio excuses them.
+
+    :param counts: ``total``, ``succeeded``, ``failed``, ``missing`` of the final outcomes.
+    :param last_jobs: The jobs of the last round.
+    :param max_failed_ratio: Share of requests that may fail, 0 to 1.
+    :param may_pass: Requests that another try could still bring.
+    """
+    total, succeeded, missing = counts["total"], counts["succeeded"], counts["missing"]
+    failed = counts["failed"]
+    rows = f"{succeeded} of {total} requests succeeded, {failed} failed, {missing} have no result"
+    unfinished = [job for job in last_jobs if job.status != BatchStatus.COMPLETED]
+    ratio = (failed + missing) / max(total, 1)
+
+    def verdict(acceptable: bool, message: str) -> Verdict:
+        return Verdict(
+            acceptable=acceptable,
+            message=message,
+            rows_failed=failed > 0,
+            new_job_may_help=not acceptable and (may_pass > 0 or bool(unfinished)),
+        )
+
+    if missing and unfinished:
+        return verdict(False, f"{describe_ends(unfinished)}: {rows}")
+    if succeeded == 0:
+        return verdict(False, f"no request succeeded: {rows}")
+    if ratio > max_failed_ratio:
+        return verdict(
+            False,
+            f"{ratio:.2%} of the requests failed, more than max_failed_ratio={max_failed_ratio:g} allows: {rows}",
+        )
+    return verdict(True, rows)
+
+
+def check_row_retries(row_retries: int) -> None:
+    """
+    Check the number of further rounds.
+
+    :raises InvalidInputError: When it is not a whole number of 0 or more.
+    """
+    if isinstance(row_retries, bool) or not isinstance(row_retries, int) or row_retries < 0:
+        raise InvalidInputError(f"row_retries={row_retries!r} is not a whole number of 0 or more")
+
+
+def describe_ends(jobs: Sequence[BatchJobOut]) -> str:
+    """
+    Say how jobs ended, with their errors.
+
+    :param jobs: The jobs.
+    """
+    return "; ".join(map(_end, jobs))
+
+
+def _end(job: BatchJobOut) -> str:
+    errors = "; ".join(str(error) for error in job.errors[:_ERRORS_SHOWN])
+    more = len(job.errors) - _ERRORS_SHOWN
+    details = (f" ({errors}" + (f" and {more} more" if more > 0 else "") + ")") if errors else ""
+    return f"batch job {job.id} ended as {job.status}{details}"

@@ -1,0 +1,102 @@
+"""Is this end of a batch job an acceptable one?"""
+
+from __future__ import annotations
+
+import msgspec
+
+from airflow_provider_mistral_batch.api.errors import InvalidInputError
+from airflow_provider_mistral_batch.api.models import BatchJobOut, BatchStatus
+
+#: Job-level errors that a message names; all of them are on the job.
+_ERRORS_SHOWN = 3
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    What a job's end means for the task that waited for it.
+
+    :param acceptable: Whether the task succeeds.
+    :param message: What ended how, with the counts.
+    :param rows_failed: Whether rows failed, so that their errors are worth a look.
+    :param new_job_may_help: Whether the same requests in a new job may end better.
+    """
+
+    acceptable: bool
+    message: str
+    rows_failed: bool = False
+    new_job_may_help: bool = False
+
+    def with_digest(self, digest: str) -> Verdict:
+        """The same with the rows' most frequent errors in its message."""
+        return msgspec.structs.replace(self, message=f"{self.message}. {digest}") if digest else self
+
+
+def check_max_failed_ratio(max_failed_ratio: float) -> None:
+    """
+    Check the share of rows that may fail.
+
+    :raises InvalidInputError: When it is not a number from 0 to 1.
+    """
+    if (
+        isinstance(max_failed_ratio, bool)
+        or not isinstance(max_failed_ratio, (int, float))
+        or not 0 <= max_failed_ratio <= 1
+    ):
+        raise InvalidInputError(
+            f"max_failed_ratio={max_failed_ratio!r} is not a number from 0 (no row may fail) to 1 (any may)"
+        )
+
+
+def judge(job: BatchJobOut, *, max_failed_ratio: float = 1.0) -> Verdict:
+    """
+    Judge a job that is over.
+
+    ``completed`` alone is not enough: a job in which no row succeeded is a failure whatever the ratio, and beyond that
+    ``max_failed_ratio`` decides. The counts are the API's hints; an error file counts as failed rows even beside
+    "0 failed", and an output file as rows that succeeded.
+
+    :param job: A job whose ``is_terminal`` is true.
+    :param max_failed_ratio: Share of rows that may fail, 0 to 1.
+    """
+    counts = job.request_counts
+    failed = counts.failed or int(job.error_file_id is not None)
+    where = f"batch job {job.id}"
+    rows = f"{counts.completed} of {counts.total} requests succeeded, {counts.failed} failed"
+    files = ", ".join(
+        f"{name}={value}"
+        for name, value in (("output_file_id", job.output_file_id), ("error_file_id", job.error_file_id))
+        if value
+    )
+    errors = "; ".join(str(error) for error in job.errors[:_ERRORS_SHOWN])
+    more = len(job.errors) - _ERRORS_SHOWN
+    details = "".join(
+        (
+            f" ({files})" if files else "",
+            f". Errors: {errors}" if errors else "",
+            f" and {more} more" if more > 0 else "",
+        )
+    )
+    if job.status != BatchStatus.COMPLETED:
+        return Verdict(
+            acceptable=False,
+            message=f"{where} ended as {job.status}: {rows}{details}",
+            rows_failed=failed > 0,
+            new_job_may_help=True,
+        )
+    if counts.completed == 0 and job.output_file_id is None and not job.outputs:
+        return Verdict(
+            acceptable=False,
+            message=f"{where} is completed, but no request succeeded: {rows}{details}",
+            rows_failed=failed > 0,
+        )
+    ratio = failed / max(counts.total, counts.completed + failed, 1)
+    if ratio > max_failed_ratio:
+        return Verdict(
+            acceptable=False,
+            message=(
+                f"{where} is completed, but {ratio:.2%} of its requests failed, more than "
+                f"max_failed_ratio={max_failed_ratio:g} allows: {rows}{details}"
+            ),
+            rows_failed=True,
+        )
+    return Verdict(acceptable=True, message=f"{where} is completed: {rows}{details}", rows_failed=failed > 0)
