@@ -1,0 +1,142 @@
+"""``python -m airflow_provider_mistral_batch.emulator``: the emulator from the command line."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+KEY_VARIABLE = "MISTRAL_EMULATOR_API_KEY"
+UPSTREAM_KEY_VARIABLE = "MISTRAL_EMULATOR_UPSTREAM_KEY"
+
+_EXAMPLES = f"""\
+examples:
+  %(prog)s --port 8787
+      listen on http://127.0.0.1:8787 and let any bearer token in
+  {KEY_VARIABLE}=secret %(prog)s --port 8787 --state-dir ./emulator
+      let one token in, and remember jobs and files between runs
+  %(prog)s --upstream http://127.0.0.1:11434/v1 --upstream-model llama3.2
+      have a local model answer the rows
+
+Once it listens, one line appears on standard output: ready url=http://... pid=... state_dir=...
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Read the command line and serve."""
+    try:
+        from .options import Settings
+        from .server import Start, is_loopback, serve
+        from .upstream import UpstreamOptions
+    except ImportError as error:
+        sys.stderr.write(
+            f"The emulator needs {error.name}: pip install 'airflow-provider-mistral-batch[emulator]'\n"
+        )
+        return 1
+    parser = _parser(Settings)
+    options = parser.parse_args(arguments)
+    if not is_loopback(options.host):
+        sys.stderr.write(
+            f"WARNING: listening on {options.host}: whoever reaches this machine can use the emulator and its"
+            " control API, which needs no token.\n"
+        )
+    keys = [*options.api_key, *filter(None, [os.environ.get(KEY_VARIABLE)])]
+    settings = {name: getattr(options, name) for name in Settings.model_fields}
+    upstream = None
+    if options.upstream:
+        key = options.upstream_key or os.environ.get(UPSTREAM_KEY_VARIABLE)
+        upstream = UpstreamOptions(
+            options.upstream, key, options.upstream_model, options.upstream_concurrency
+        )
+        if settings["job_seconds"] is None:
+            # The model takes its own time.
+            settings["job_seconds"] = 0.0
+    try:
+        serve(
+            Start(
+                host=options.host,
+                port=options.port,
+                state_dir=options.state_dir,
+                remove_state_dir=options.remove_state_dir,
+                api_keys=keys,
+                parent_pid=options.parent_pid,
+                upstream=upstream,
+                settings={name: value for name, value in settings.items() if value is not None},
+            )
+        )
+    except OSError as error:
+        sys.stderr.write(f"Cannot serve on {options.host}:{options.port}: {error}\n")
+        return 1
+    except ValueError as error:
+        parser.error(str(error))
+    except KeyboardInterrupt:
+        pass
+    return 0
+
+
+def _parser(settings: Any) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m airflow_provider_mistral_batch.emulator",
+        description="A real HTTP server with Mistral's Batch and Files API, for demos, tests and CI.\n"
+        "Its answers are deterministic; no request leaves the machine unless --upstream says so.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    start = parser.add_argument_group("start")
+    start.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    start.add_argument("--port", type=int, default=0, help="port to listen on (default: a free one)")
+    start.add_argument(
+        "--state-dir",
+        type=Path,
+        help="where jobs and files are kept (default: a directory that ends with the run)",
+    )
+    start.add_argument("--remove-state-dir", action="store_true", help="remove --state-dir at the end")
+    start.add_argument(
+        "--api-key",
+        action="append",
+        default=[],
+        metavar="KEY",
+        help=f"token to let in, all of them to one workspace; better in {KEY_VARIABLE}, which no process list shows"
+        " (default: any token, each with a workspace of its own)",
+    )
+    start.add_argument(
+        "--parent-pid", type=int, metavar="PID", help="end when this process is no longer the parent"
+    )
+    upstream = parser.add_argument_group(
+        "upstream", "real answers, from a server with the OpenAI-compatible API"
+    )
+    upstream.add_argument(
+        "--upstream",
+        metavar="URL",
+        help="send rows for chat completions, embeddings and moderations to this server",
+    )
+    upstream.add_argument(
+        "--upstream-key", metavar="KEY", help=f"its token; better in {UPSTREAM_KEY_VARIABLE}"
+    )
+    upstream.add_argument(
+        "--upstream-model", metavar="NAME", help="model to ask for, whatever rows and job say"
+    )
+    upstream.add_argument(
+        "--upstream-concurrency",
+        type=int,
+        default=4,
+        metavar="N",
+        help="requests at once (default: %(default)s)",
+    )
+    group = parser.add_argument_group(
+        "settings", "can be changed while the emulator runs; --state-dir remembers them"
+    )
+    for name, setting in settings.model_fields.items():
+        flag = f"--{name.replace('_', '-')}"
+        described = f"{setting.description} (default: {setting.default})"
+        if get_origin(setting.annotation) is Literal:
+            group.add_argument(flag, choices=get_args(setting.annotation), help=described)
+        else:
+            group.add_argument(flag, type=setting.annotation, metavar="N", help=described)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

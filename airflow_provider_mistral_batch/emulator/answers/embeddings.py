@@ -1,0 +1,57 @@
+"""Embeddings: unit vectors that depend on nothing but the text."""
+
+from __future__ import annotations
+
+import base64
+import math
+import struct
+from hashlib import shake_256
+from typing import Any
+
+from .chat import usage
+from .context import Context
+from .text import count_tokens
+
+
+def answer(body: Any, context: Context) -> dict[str, Any]:
+    """Answer a body of ``/v1/embeddings``."""
+    texts = [body["input"]] if isinstance(body["input"], str) else body["input"]
+    dimension = body.get("output_dimension") or context.dimension
+    dtype = body.get("output_dtype") or "float"
+    return {
+        "id": context.id,
+        "object": "list",
+        "model": context.model,
+        "usage": usage(sum(count_tokens(text) for text in texts), 0),
+        "data": [
+            {
+                "object": "embedding",
+                "embedding": _encoded(embedding(text, dimension, dtype), dtype, body.get("encoding_format")),
+                "index": index,
+            }
+            for index, text in enumerate(texts)
+        ],
+    }
+
+
+def embedding(text: str, dimension: int, dtype: str = "float") -> list[float] | list[int]:
+    """The vector of a text; of type ``float`` its length is 1."""
+    numbers = shake_256(text.encode("utf-8", "surrogatepass")).digest(dimension)
+    if dtype == "uint8":
+        return list(numbers)
+    if dtype == "int8":
+        return [number - 128 for number in numbers]
+    if dtype in ("binary", "ubinary"):
+        shift = 128 if dtype == "binary" else 0
+        return [number - shift for number in numbers[: math.ceil(dimension / 8)]]
+    length = math.sqrt(sum((number - 127.5) ** 2 for number in numbers))
+    return [(number - 127.5) / length for number in numbers]
+
+
+def _encoded(
+    vector: list[float] | list[int], dtype: str, encoding: str | None
+) -> list[float] | list[int] | str:
+    if encoding != "base64":
+        return vector
+    kind = {"float": "f", "int8": "b", "binary": "b"}.get(dtype, "B")
+    return base64.b64encode(struct.pack(f"<{len(vector)}{kind}", *vector)).decode()

@@ -1,0 +1,228 @@
+"""JSON that satisfies a JSON schema, made of a text's own words."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+_WORD = re.compile(r"\w+")
+_MAX_DEPTH = 12
+
+_FORMATS = {
+    "date": "2025-01-31",
+    "date-time": "2025-01-31T12:00:00Z",
+    "time": "12:00:00Z",
+    "duration": "P1D",
+    "email": "someone@example.com",
+    "hostname": "example.com",
+    "ipv4": "192.0.2.1",
+    "ipv6": "2001:db8::1",
+    "uri": "https://example.com/",
+    "url": "https://example.com/",
+    "uuid": "6f1c4c1e-0f0b-4f7e-8a55-3f2f9a4f9a11",
+}
+
+
+def instance(schema: dict[str, Any], text: str) -> Any:
+    """A value that satisfies ``schema``.
+
+    Understood are the types, ``enum``, ``const``, ``$ref``, ``anyOf``, ``oneOf``, ``allOf``, bounds of numbers,
+    strings and arrays, common formats, and patterns of literals, classes and repetitions.
+
+    :param text: where strings come from.
+    """
+    return _Maker(schema, _WORD.findall(text[:2_000]) or ["text"]).value(schema, 0)
+
+
+class _Maker:
+    """Makes values for the parts of one schema."""
+
+    def __init__(self, root: dict[str, Any], words: list[str]) -> None:
+        self._root = root
+        self._words = words
+        self._next = 0
+
+    def value(self, schema: Any, depth: int) -> Any:
+        if schema is True or not isinstance(schema, dict):
+            return self._string({})
+        schema = self._resolved(schema)
+        if "const" in schema:
+            return schema["const"]
+        if "enum" in schema:
+            return schema["enum"][self._take() % len(schema["enum"])]
+        kind = self._kind(schema, depth)
+        if kind == "object":
+            return self._object(schema, depth)
+        if kind == "array":
+            return self._array(schema, depth)
+        if kind in ("integer", "number"):
+            return self._number(schema, kind)
+        if kind == "boolean":
+            return self._take() % 2 == 0
+        return None if kind == "null" else self._string(schema)
+
+    def _take(self) -> int:
+        self._next += 1
+        return self._next - 1
+
+    def _resolved(self, schema: dict[str, Any]) -> dict[str, Any]:
+        """The schema with references followed, alternatives chosen and parts merged."""
+        for _ in range(_MAX_DEPTH):
+            if "$ref" in schema:
+                schema = {**self._referred(schema["$ref"]), **_without(schema, "$ref")}
+            elif schema.get("anyOf") or schema.get("oneOf"):
+                name = "anyOf" if schema.get("anyOf") else "oneOf"
+                schema = _merged(_without(schema, name), schema[name][0])
+            elif schema.get("allOf"):
+                parts = schema["allOf"]
+                schema = _without(schema, "allOf")
+                for part in parts:
+                    schema = _merged(schema, self._resolved(part))
+            else:
+                break
+        return schema
+
+    def _referred(self, reference: str) -> dict[str, Any]:
+        found: Any = self._root
+        for name in reference.lstrip("#/").split("/"):
+            if name:
+                found = found.get(name.replace("~1", "/").replace("~0", "~"), {})
+        return found if isinstance(found, dict) else {}
+
+    def _kind(self, schema: dict[str, Any], depth: int) -> str:
+        kind = schema.get("type")
+        if isinstance(kind, list):
+            others = [one for one in kind if one != "null"]
+            kind = "null" if not others or ("null" in kind and depth > _MAX_DEPTH) else others[0]
+        if kind is None:
+            if "properties" in schema:
+                return "object"
+            return "array" if "items" in schema else "string"
+        return str(kind)
+
+    def _object(self, schema: dict[str, Any], depth: int) -> dict[str, Any]:
+        properties: dict[str, Any] = schema.get("properties", {})
+        required = schema.get("required", [])
+        names = [name for name in properties if depth < _MAX_DEPTH or name in required]
+        made = {name: self.value(properties[name], depth + 1) for name in names}
+        for name in required:
+            if name not in made:
+                made[name] = self.value(schema.get("additionalProperties", True), depth + 1)
+        return made
+
+    def _array(self, schema: dict[str, Any], depth: int) -> list[Any]:
+        first = [self.value(item, depth + 1) for item in schema.get("prefixItems", [])]
+        items = schema.get("items", True)
+        least = int(schema.get("minItems", 0))
+        most = int(schema.get("maxItems", max(2, least)))
+        wanted = min(max(2 if depth < 4 else 0, least), most)
+        made: list[Any] = list(first)
+        for _ in range(50 + wanted):
+            if len(made) >= wanted or items is False:
+                break
+            value = self.value(items, depth + 1)
+            if not schema.get("uniqueItems") or value not in made:
+                made.append(value)
+        return made
+
+    def _number(self, schema: dict[str, Any], kind: str) -> int | float:
+        step = schema.get("multipleOf") or (1 if kind == "integer" else 0.5)
+        low, high = schema.get("minimum"), schema.get("maximum")
+        if schema.get("exclusiveMinimum") is not None:
+            low = schema["exclusiveMinimum"] + step
+        if schema.get("exclusiveMaximum") is not None:
+            high = schema["exclusiveMaximum"] - step
+        value: int | float = self._take() % 5 + 1
+        if low is not None and value < low:
+            value = low
+        if high is not None and value > high:
+            value = high
+        stepped = round(value / step) * step
+        if low is not None and stepped < low:
+            stepped += step
+        if high is not None and stepped > high:
+            stepped -= step
+        fits = (low is None or stepped >= low) and (high is None or stepped <= high)
+        return (int(stepped) if kind == "integer" else stepped) if fits or schema.get("multipleOf") else value
+
+    def _string(self, schema: dict[str, Any]) -> str:
+        if schema.get("format") in _FORMATS:
+            return _FORMATS[schema["format"]]
+        if "pattern" in schema:
+            return _matching(schema["pattern"], self._words[self._take() % len(self._words)])
+        least = int(schema.get("minLength", 0))
+        most = int(schema.get("maxLength", max(60, least)))
+        start = 4 * self._take() % len(self._words)
+        made = " ".join(self._words[start : start + 4])
+        while len(made) < least:
+            made = f"{made} {self._words[self._take() % len(self._words)]}"
+        return made[:most]
+
+
+def _without(schema: dict[str, Any], name: str) -> dict[str, Any]:
+    return {key: value for key, value in schema.items() if key != name}
+
+
+def _merged(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    merged = {**one, **other}
+    if "properties" in one and "properties" in other:
+        merged["properties"] = {**one["properties"], **other["properties"]}
+    if "required" in one and "required" in other:
+        merged["required"] = list(dict.fromkeys([*one["required"], *other["required"]]))
+    return merged
+
+
+def _matching(pattern: str, word: str) -> str:
+    """A string that the regular expression matches, as far as the emulator understands it."""
+    try:
+        if re.search(pattern, word):
+            return word
+        made = _from_parsed(_parse(pattern))
+    except (re.error, NotImplementedError):
+        return word
+    return made
+
+
+def _parse(pattern: str) -> Any:
+    # Python 3.11 moved the module; both are how the standard library parses patterns.
+    try:
+        from re import _parser as parser  # type: ignore[attr-defined]
+    except ImportError:
+        import sre_parse as parser
+    return parser.parse(pattern)
+
+
+def _from_parsed(parsed: Any) -> str:
+    return "".join(_from_part(str(operation), argument) for operation, argument in parsed)
+
+
+def _from_part(operation: str, argument: Any) -> str:
+    if operation == "LITERAL":
+        return chr(argument)
+    if operation == "ANY":
+        return "a"
+    if operation == "AT":
+        return ""
+    if operation == "IN":
+        return _from_class(argument)
+    if operation in ("MAX_REPEAT", "MIN_REPEAT", "POSSESSIVE_REPEAT"):
+        least, most, part = argument
+        return _from_parsed(part) * max(int(least), min(1, int(most)))
+    if operation == "SUBPATTERN":
+        return _from_parsed(argument[-1])
+    if operation == "BRANCH":
+        return _from_parsed(argument[1][0])
+    if operation == "CATEGORY":
+        return _from_class([(operation, argument)])
+    raise NotImplementedError(operation)
+
+
+def _from_class(members: Any) -> str:
+    operation, argument = str(members[0][0]), members[0][1]
+    if operation == "LITERAL":
+        return chr(argument)
+    if operation == "RANGE":
+        return chr(argument[0])
+    if operation == "CATEGORY":
+        return {"CATEGORY_DIGIT": "1", "CATEGORY_SPACE": " ", "CATEGORY_WORD": "a"}.get(str(argument), "-")
+    raise NotImplementedError(operation)

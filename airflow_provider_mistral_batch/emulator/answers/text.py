@@ -1,0 +1,112 @@
+"""Plain text: counting its tokens, cutting it, and saying in a sentence or two what it is about."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+#: Characters that count as one token: about what English text costs.
+CHARACTERS_PER_TOKEN = 4
+
+#: How much of a long text is read for its gist, and how long a gist is at most.
+_READ = 6_000
+_LONGEST_GIST = 400
+
+#: A text of this many characters is something to work on, a shorter one a question.
+_QUESTION = 200
+
+_INSTRUCTION = re.compile(
+    r"\W*(?:please |can you |could you |in (?:one|two|a few) \w+,? |briefly )*"
+    r"(?:summari[sz]e|explain|describe|rewrite|translate|classify|extract|shorten|condense|give|write|tell|answer"
+    r"|read|provide|make|create|list|what)\b",
+    re.IGNORECASE,
+)
+_HEADING = re.compile(r"^.*\n[ \t]*([*=\-~^#\"'+_.`])\1{2,}[ \t]*$|^#+ .*$", re.MULTILINE)
+_SENTENCE_END = re.compile(
+    r"(?<![ .][a-zA-Z]\.)(?<!etc\.)(?<!vs\.)(?<=[.!?:])[\"')\]]*\s+(?=[\"'(\[*`]?[A-Z0-9])"
+)
+_VERSION_NOTE = re.compile(r"(?:New|Changed|Added|Deprecated)(?: in version| since) \d")
+_SPACES = re.compile(r"\s+")
+
+
+def count_tokens(text: str) -> int:
+    """How many tokens a text counts for."""
+    return -(-len(text) // CHARACTERS_PER_TOKEN)
+
+
+def cut_tokens(text: str, limit: int | None) -> tuple[str, bool]:
+    """The text within a number of tokens, and whether it had to be cut for that."""
+    if limit is None or len(text) <= limit * CHARACTERS_PER_TOKEN:
+        return text, False
+    return text[: limit * CHARACTERS_PER_TOKEN], True
+
+
+def cut_stop(text: str, stop: str | list[str] | None) -> str:
+    """The text up to the first of the stop sequences."""
+    for sequence in [stop] if isinstance(stop, str) else stop or []:
+        if sequence:
+            text = text.split(sequence, 1)[0]
+    return text
+
+
+def content_text(content: str | list[dict[str, Any]] | None) -> str:
+    """The text of a message's content, whether it is one string or chunks."""
+    if content is None or isinstance(content, str):
+        return content or ""
+    return "\n".join(str(chunk["text"]) for chunk in content if isinstance(chunk.get("text"), str))
+
+
+def reply(prompt: str) -> str:
+    """What the emulator says to a prompt: the gist of the text that it brings, else a word on the question."""
+    text = _text_to_work_on(prompt[:_READ])
+    gist = _first_sentences(_prose(text)) if text else ""
+    if gist:
+        return gist
+    question = _SPACES.sub(" ", prompt[:_QUESTION]).strip()
+    if not question:
+        return "There is nothing to answer."
+    return f"You asked: {question} (The emulator has no model to answer it; --upstream lets it ask one.)"
+
+
+def _text_to_work_on(prompt: str) -> str:
+    """The prompt without its instruction; empty if it is nothing but an instruction or a question."""
+    first, blank_line, rest = prompt.strip().partition("\n\n")
+    is_instruction = _INSTRUCTION.match(first) is not None or first.endswith(":")
+    if blank_line and is_instruction and len(first) < 1_000:
+        return rest
+    if is_instruction:
+        line, newline, rest = prompt.strip().partition("\n")
+        if newline and len(line) < _QUESTION:
+            return rest
+        head, colon, rest = prompt.partition(": ")
+        if colon and len(head) < _QUESTION:
+            return rest
+        sentences = _SENTENCE_END.split(prompt, maxsplit=1)
+        return sentences[1] if len(sentences) == 2 and len(sentences[1]) > _QUESTION else ""
+    return prompt if len(prompt) > _QUESTION else ""
+
+
+def _prose(text: str) -> str:
+    """The running text: no headings, no indented code, no fragments, unless there is nothing else."""
+    fluent: list[str] = []
+    other: list[str] = []
+    for paragraph in re.split(r"\n\s*\n", _HEADING.sub("", text)):
+        lines = [line for line in paragraph.split("\n") if line.strip()]
+        words = _SPACES.sub(" ", " ".join(lines)).strip()
+        if words.count(" ") < 3 or _VERSION_NOTE.match(words):
+            continue
+        words = words[:-1] + "." if words.endswith(":") else words
+        is_indented = all(line[0] in " \t" for line in lines)
+        (other if is_indented else fluent).append(words)
+    return " ".join(fluent or other)
+
+
+def _first_sentences(prose: str) -> str:
+    """One sentence, or two if they are short."""
+    sentences = _SENTENCE_END.split(prose, maxsplit=2)[:2]
+    gist = sentences[0]
+    if len(sentences) == 2 and len(gist) + len(sentences[1]) < _LONGEST_GIST * 3 // 4:
+        gist = f"{gist} {sentences[1]}"
+    if len(gist) > _LONGEST_GIST:
+        gist = gist[:_LONGEST_GIST].rsplit(" ", 1)[0] + " …"
+    return gist[:-1] + "." if gist.endswith(":") else gist

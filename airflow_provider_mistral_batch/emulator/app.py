@@ -1,0 +1,72 @@
+"""The FastAPI application: all routes, and the API's own form for each error."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.types import ASGIApp
+
+from . import batches, control, files, jobs
+from .errors import ApiError, InvalidField
+from .front import Front
+from .responses import json_response
+from .state import State
+
+
+def make_app(state: State) -> ASGIApp:
+    """The emulator as an ASGI application."""
+    app = FastAPI(
+        title="Mistral Batch API emulator",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        redirect_slashes=False,
+    )
+    app.state.emulator = state
+    for router in (files.router, jobs.router, batches.router, control.router):
+        app.include_router(router)
+    app.add_exception_handler(ApiError, _api_error)
+    app.add_exception_handler(InvalidField, _invalid_field)
+    app.add_exception_handler(RequestValidationError, _invalid_request)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(Exception, _unexpected)
+    return Front(app, state)
+
+
+def _speaks_openai(request: Request) -> bool:
+    return request.url.path.startswith("/v1/batches")
+
+
+async def _api_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ApiError)
+    body = error.openai_body() if _speaks_openai(request) else error.body()
+    return json_response(body, error.status, error.headers)
+
+
+async def _invalid_field(request: Request, error: Exception) -> Response:
+    assert isinstance(error, InvalidField)
+    return json_response({"detail": error.problems}, 422)
+
+
+async def _invalid_request(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    problems = [{"loc": list(one["loc"]), "msg": one["msg"], "type": one["type"]} for one in error.errors()]
+    if _speaks_openai(request):
+        first = problems[0]
+        where = ".".join(str(part) for part in first["loc"][1:])
+        return await _api_error(request, ApiError(400, f"{where}: {first['msg']}", param=where or None))
+    return json_response({"detail": problems}, 422)
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    kind = "not_found_error" if error.status_code == 404 else "invalid_request_error"
+    return await _api_error(
+        request, ApiError(error.status_code, str(error.detail), kind, headers=error.headers)
+    )
+
+
+async def _unexpected(request: Request, error: Exception) -> Response:
+    return await _api_error(request, ApiError(500, "Internal server error", "internal_error"))
