@@ -1,0 +1,86 @@
+"""Whether a killed task has given up its batch job for good, or a later try or another triggerer wants it still.
+
+A kill need not be anybody's wish to end the task. Airflow also kills a try whose heartbeats came too late, to try it
+again; and it takes triggers away from a slow triggerer to give them to another, and tells the slow one that a user
+ended the task (seen in 3.3.2). The task's state tells which it was.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+#: States after which Airflow starts no further try.
+_OVER = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
+
+#: Seconds that a killed worker has for the question: a few more, and Airflow ends it by force.
+_WORKER_SECONDS = 3.0
+
+
+def gives_up(state: str | None, *, another_try: bool) -> bool:
+    """
+    Whether nobody waits any more for the job of a task instance that is being killed.
+
+    :param state: The task instance's state; ``None`` is that of one that was cleared.
+    :param another_try: Whether another try follows if this one fails now.
+    """
+    return state in _OVER or (state == "running" and not another_try)
+
+
+def abandoned(task_instance: Any, *, another_try: bool = True) -> bool:
+    """
+    Ask Airflow whether a task instance that is being killed has given up its job.
+
+    :param task_instance: The task instance, as a worker or a trigger has it.
+    :param another_try: Whether another try follows if this one fails now.
+    :return: True also where there is no Airflow to ask. False where Airflow does not answer: it is in trouble, and that
+        is no reason to lose paid work.
+    """
+    # Imported late: parsing a Dag needs none of it.
+    from airflow.sdk.exceptions import AirflowRuntimeError
+
+    try:
+        states = _states(task_instance)
+    except AirflowRuntimeError as error:
+        log.warning("Airflow does not say what became of this task: %s", error)
+        return False
+    except Exception as error:
+        log.debug("There is no Airflow to ask: %s", error)
+        return True
+    return all(gives_up(state, another_try=another_try) for state in states)
+
+
+def abandoned_on_worker(task_instance: Any) -> bool:
+    """
+    The same from a worker's signal handler, which may have interrupted a question to Airflow that is still open.
+
+    :param task_instance: The task instance.
+    """
+    another_try = task_instance.try_number <= (getattr(task_instance, "max_tries", None) or 0)
+    answers: queue.SimpleQueue[bool] = queue.SimpleQueue()
+    # Daemon: a question that nobody answers must not keep the process from ending.
+    threading.Thread(
+        target=lambda: answers.put(abandoned(task_instance, another_try=another_try)), daemon=True
+    ).start()
+    try:
+        return answers.get(timeout=_WORKER_SECONDS)
+    except queue.Empty:
+        log.warning("Airflow does not say within %.0f s what became of this task.", _WORKER_SECONDS)
+        return False
+
+
+def _states(task_instance: Any) -> list[str | None]:
+    from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+
+    map_index = task_instance.map_index
+    by_run = RuntimeTaskInstance.get_task_states(
+        dag_id=task_instance.dag_id,
+        task_ids=[task_instance.task_id],
+        run_ids=[task_instance.run_id],
+        map_index=-1 if map_index is None else map_index,
+    )
+    return [state for by_task in by_run.values() for state in by_task.values()]

@@ -1,0 +1,94 @@
+"""``@task.mistral_batch``: a function says what is asked, the task brings the answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow.providers.common.compat.sdk import (
+    DecoratedOperator,
+    context_merge,
+    determine_kwargs,
+    task_decorator_factory,
+)
+
+from airflow_provider_mistral_batch.api.errors import InvalidInputError
+from airflow_provider_mistral_batch.operators.inference import MistralBatchInferenceOperator
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context, TaskDecorator
+
+#: What the function says instead.
+_SAID_BY_FUNCTION = ("requests", "path")
+
+
+class MistralBatchDecoratedOperator(DecoratedOperator, MistralBatchInferenceOperator):
+    """
+    The operator behind ``@task.mistral_batch``.
+
+    Unlike the operator's ``requests``, what the function gives is no Jinja template: it is data, and a stray ``{{`` in
+    it means nothing.
+
+    :param python_callable: Returns or yields rows or prompts. Called anew by each try of the task: what it gives should
+        depend on its arguments alone, else a retry asks something else and pays again.
+    :param op_args: Positional arguments for it.
+    :param op_kwargs: Keyword arguments for it.
+    """
+
+    template_fields: Sequence[str] = (
+        *DecoratedOperator.template_fields,
+        *(name for name in MistralBatchInferenceOperator.template_fields if name not in _SAID_BY_FUNCTION),
+    )
+    template_fields_renderers: ClassVar[dict[str, str]] = {
+        **DecoratedOperator.template_fields_renderers,
+        "metadata": "json",
+    }
+    custom_operator_name: str = "@task.mistral_batch"
+
+    def __init__(
+        self,
+        *,
+        python_callable: Callable[..., Any],
+        op_args: Collection[Any] | None = None,
+        op_kwargs: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        for name in _SAID_BY_FUNCTION:
+            if kwargs.get(name) is not None:
+                raise InvalidInputError(f"{name}: the decorated function says what is asked; leave it out")
+        super().__init__(python_callable=python_callable, op_args=op_args, op_kwargs=op_kwargs, **kwargs)
+
+    def _source(self, context: Context) -> Any:
+        context_merge(context, self.op_kwargs)
+        arguments = determine_kwargs(self.python_callable, self.op_args, context)
+        source = self.python_callable(*self.op_args, **arguments)
+        if isinstance(source, (str, bytes, Mapping)) or not (
+            isinstance(source, Iterable) or hasattr(source, "open")
+        ):
+            raise InvalidInputError(
+                f"the function {self.python_callable.__name__!r} returned {source!r:.80}: return or yield rows or "
+                "prompts, or return the path object of a JSONL file"
+            )
+        return source
+
+
+def mistral_batch_task(python_callable: Callable[..., Any] | None = None, **kwargs: Any) -> TaskDecorator:
+    """
+    Make a task of a function that returns or yields requests: the task returns the manifest of their results.
+
+    Registered as ``@task.mistral_batch``::
+
+        @task.mistral_batch(model="mistral-small-latest", destination="s3://bucket/{{ run_id }}", max_tokens=100)
+        def summarise(documents):
+            for document in documents:
+                yield f"Summarise in two sentences: {document}"
+
+    :param python_callable: The function.
+    :param kwargs: Parameters of
+        :class:`~airflow_provider_mistral_batch.operators.inference.MistralBatchInferenceOperator` and of every task.
+    """
+    return task_decorator_factory(
+        python_callable=python_callable,
+        decorated_operator_class=MistralBatchDecoratedOperator,
+        **kwargs,
+    )

@@ -1,0 +1,344 @@
+"""``MistralBatchHook``: from an Airflow connection to a client of the Batch API."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import IO, TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import BaseHook
+
+from airflow_provider_mistral_batch.api.errors import InvalidInputError
+from airflow_provider_mistral_batch.api.models import (
+    BatchJobIn,
+    BatchJobOut,
+    BatchJobsOut,
+    DeletedOut,
+    FileOut,
+    FilesOut,
+    check_timeout_hours,
+)
+
+if TYPE_CHECKING:
+    import os
+
+    from airflow.providers.common.compat.sdk import Connection
+
+    from airflow_provider_mistral_batch.api.client import MistralBatchClient
+    from airflow_provider_mistral_batch.api.retries import RetryPolicy
+
+
+class MistralBatchHook(BaseHook):
+    """
+    Talks to Mistral's Batch API with what an Airflow connection says.
+
+    The four calls of the Batch API have their own names here (:meth:`create`, :meth:`list`, :meth:`get`,
+    :meth:`cancel`), with :meth:`delete` and :meth:`iter_jobs` beside them; the calls on files end in ``_file(s)``.
+
+    Connection fields: ``password`` is the API key, ``host`` the base URL (by default the real API). Extra:
+    ``timeout`` (seconds), ``retries`` (attempts per call), ``proxies`` (URL by scheme), ``verify`` (false, or the path
+    of a CA bundle), ``default_model``, ``dialect`` (``mistral`` or ``openai``), ``deployment``.
+
+    Its methods raise the errors of :mod:`airflow_provider_mistral_batch.api.errors`.
+
+    :param mistral_conn_id: The connection's id.
+    :param retries: How stubbornly calls are made, instead of what the connection says.
+    """
+
+    conn_name_attr = "mistral_conn_id"
+    default_conn_name = "mistral_default"
+    conn_type = "mistral"
+    hook_name = "Mistral"
+
+    def __init__(
+        self, mistral_conn_id: str = default_conn_name, *, retries: RetryPolicy | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.mistral_conn_id = mistral_conn_id
+        self.retries = retries
+        self._client: MistralBatchClient | None = None
+        self._default_model: str | None = None
+        self._deployment = ""
+
+    @classmethod
+    def get_ui_field_behaviour(cls) -> dict[str, Any]:
+        """Say what the connection's form shows."""
+        from airflow_provider_mistral_batch.get_provider_info import get_provider_info
+
+        behaviour = get_provider_info()["connection-types"][0]["ui-field-behaviour"]
+        # The provider info writes its keys with dashes, this method's callers with underscores.
+        return {name.replace("-", "_"): value for name, value in behaviour.items()}
+
+    def get_conn(self) -> MistralBatchClient:
+        """
+        Return the client of this connection; made once, with the first call.
+
+        :raises InvalidInputError: When a field of the connection cannot work; names the field.
+        """
+        if self._client is None:
+            connection = self.get_connection(self.mistral_conn_id)
+            options: dict[str, Any] = {"key_source": f"the password of connection {self.mistral_conn_id!r}"}
+            if self.retries is not None:
+                options["retries"] = self.retries
+            try:
+                self._default_model = _text(connection, "default_model") or None
+                self._deployment = _text(connection, "deployment")
+                self._client = _client_of(connection, renew_key=self._current_key, **options)
+            except InvalidInputError as error:
+                raise InvalidInputError(f"connection {self.mistral_conn_id!r}: {error}") from None
+            if self._client.verifies_tls is False:
+                self.log.warning(
+                    "Connection %r has verify=false: TLS certificates are NOT checked, and whoever is between here "
+                    "and %s can read the API key.",
+                    self.mistral_conn_id,
+                    self._client.base_url,
+                )
+        return self._client
+
+    def _current_key(self) -> str | None:
+        """Read the key again: it may have been rotated while we waited."""
+        return self.get_connection(self.mistral_conn_id).password
+
+    def close(self) -> None:
+        """Close the client's connections; the next call opens new ones."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
+    @property
+    def deployment(self) -> str:
+        """Name of this Airflow among several that share a workspace (extra ``deployment``); empty if there is none."""
+        self.get_conn()
+        return self._deployment
+
+    @property
+    def default_model(self) -> str | None:
+        """Model of jobs that name neither a model nor an agent (extra ``default_model``)."""
+        self.get_conn()
+        return self._default_model
+
+    @property
+    def clock_offset(self) -> float:
+        """Seconds by which the server's clock is ahead of ours, from its last answer; 0 before the first."""
+        return self._client.clock_offset if self._client is not None else 0.0
+
+    def test_connection(self) -> tuple[bool, str]:
+        """Test the connection with the cheapest call: a listing of one job."""
+        try:
+            self.list(limit=1)
+        except Exception as error:
+            return False, str(error)
+        return True, f"{self.get_conn().base_url} accepts the API key"
+
+    # Jobs
+
+    def create(
+        self,
+        input_files: Sequence[str] | None = None,
+        endpoint: str = "/v1/chat/completions",
+        completion_window: str = "24h",
+        metadata: Mapping[str, str] | None = None,
+        *,
+        requests: Sequence[Mapping[str, Any]] | None = None,
+        model: str | None = None,
+        agent_id: str | None = None,
+        timeout_hours: int | None = None,
+    ) -> BatchJobOut:
+        """
+        Create a batch job.
+
+        :param input_files: Ids of uploaded request files. Either these or ``requests``.
+        :param endpoint: API endpoint that each request goes to.
+        :param completion_window: Time the job may take, ``"<n>h"`` or ``"<n>d"``, 1 hour to 7 days.
+        :param metadata: Keys of 1 to 32 characters, values of 1 to 512.
+        :param requests: Up to 10,000 requests instead of files, each ``{"custom_id", "body"}``.
+        :param model: The model of all requests; by default the connection's ``default_model``.
+        :param agent_id: An agent instead of a model.
+        :param timeout_hours: ``completion_window`` as a number of hours.
+        :raises InvalidInputError: When a field cannot work; nothing was sent.
+        """
+        if timeout_hours is not None:
+            completion_window = f"{check_timeout_hours(timeout_hours)}h"
+        if model is None and agent_id is None:
+            model = self.default_model
+        job = BatchJobIn(
+            input_files=input_files,
+            requests=requests,
+            endpoint=endpoint,
+            completion_window=completion_window,
+            metadata=metadata,
+            model=model,
+            agent_id=agent_id,
+        )
+        return self.get_conn().create(job)
+
+    def list(self, limit: int | None = None, after: str | None = None, **filters: Any) -> BatchJobsOut:
+        """
+        List batch jobs, newest first.
+
+        :param limit: Jobs at most; 100 when ``None``.
+        :param after: Start after the job with this id.
+        :param filters: ``status``, ``model``, ``agent_id``, ``created_after``, ``created_by_me``, ``metadata``,
+            ``order_by``, as in :class:`~airflow_provider_mistral_batch.api.dialects.JobFilter`.
+        """
+        return self.get_conn().list(limit, after, **filters)
+
+    def iter_jobs(self, **filters: Any) -> Iterator[BatchJobOut]:
+        """
+        Go through batch jobs, each once, reading pages as they are needed.
+
+        :param filters: As for :meth:`list`, and ``after``.
+        """
+        return self.get_conn().iter_jobs(**filters)
+
+    def get(self, batch_id: str, *, inline: bool = False) -> BatchJobOut:
+        """
+        Read a batch job.
+
+        :param batch_id: The job's id.
+        :param inline: Ask for the result rows in ``outputs``; inline jobs have them.
+        :raises NotFoundError: When this workspace has no such job.
+        """
+        return self.get_conn().get(batch_id, inline=inline)
+
+    def cancel(self, batch_id: str) -> BatchJobOut:
+        """
+        Ask for a job's cancellation; over it is only when its status is ``cancelled``.
+
+        :param batch_id: The job's id.
+        """
+        return self.get_conn().cancel(batch_id)
+
+    def delete(self, batch_id: str) -> DeletedOut:
+        """
+        Delete a batch job from the record.
+
+        :param batch_id: The job's id.
+        """
+        return self.get_conn().delete(batch_id)
+
+    # Files
+
+    def upload_file(
+        self, file: str | os.PathLike[str] | IO[bytes], purpose: str = "batch", **kwargs: Any
+    ) -> FileOut:
+        """
+        Upload a file, streaming it from disk.
+
+        :param file: Path of a local file, or an open, seekable binary file.
+        :param purpose: ``batch`` for request files.
+        :param kwargs: ``filename``, ``expiry`` (hours), ``visibility``, ``on_progress``, as in
+            :meth:`~airflow_provider_mistral_batch.api.client.MistralBatchClient.upload_file`.
+        """
+        return self.get_conn().upload_file(file, purpose, **kwargs)
+
+    def get_file(self, file_id: str) -> FileOut:
+        """
+        Read what the API knows of a file.
+
+        :param file_id: The file's id.
+        """
+        return self.get_conn().get_file(file_id)
+
+    def list_files(self, limit: int | None = None, after: str | None = None, **filters: Any) -> FilesOut:
+        """
+        List files.
+
+        :param limit: Files at most; 100 when ``None``.
+        :param after: Start after the file with this id.
+        :param filters: ``purpose``, ``search``, ``sample_type``, ``source``, ``mimetypes``.
+        """
+        return self.get_conn().list_files(limit, after, **filters)
+
+    def download_file(self, file_id: str) -> bytes:
+        """
+        Download a file into memory; for large ones use :meth:`stream_file`.
+
+        :param file_id: The file's id.
+        """
+        return self.get_conn().download_file(file_id)
+
+    def stream_file(self, file_id: str) -> Iterator[bytes]:
+        """
+        Download a file in chunks of at most 1 MiB, in constant memory; goes on by itself where it breaks.
+
+        :param file_id: The file's id.
+        """
+        return self.get_conn().stream_file(file_id)
+
+    def get_signed_url(self, file_id: str, expiry: int = 24) -> str:
+        """
+        Get a URL from which anyone can download a file.
+
+        :param file_id: The file's id.
+        :param expiry: Hours that it is good for, 1 to 168.
+        """
+        return self.get_conn().get_signed_url(file_id, expiry)
+
+    def delete_file(self, file_id: str) -> DeletedOut:
+        """
+        Delete a file.
+
+        :param file_id: The file's id.
+        """
+        return self.get_conn().delete_file(file_id)
+
+
+def _client_of(connection: Connection, **options: Any) -> MistralBatchClient:
+    """Make the client that a connection's fields describe; given options win over them."""
+    # Imported late: `requests` is not needed to parse a Dag.
+    from airflow_provider_mistral_batch.api import client as api
+    from airflow_provider_mistral_batch.api.retries import RetryPolicy
+
+    extra = {name: value for name, value in connection.extra_dejson.items() if value not in (None, "")}
+    api_key = (connection.password or "").strip()
+    if not api_key:
+        raise InvalidInputError("password is empty: put the API key of your Mistral workspace there")
+    fields: dict[str, Any] = {name: extra[name] for name in ("dialect", "proxies", "verify") if name in extra}
+    # Forms and URIs have strings alone.
+    if "timeout" in extra:
+        fields["timeout"] = _number("timeout", extra["timeout"])
+    if "retries" in extra:
+        fields["retries"] = RetryPolicy(attempts=_whole_number("retries", extra["retries"]))
+    if isinstance(extra.get("verify"), str):
+        fields["verify"] = {"true": True, "false": False}.get(extra["verify"].lower(), extra["verify"])
+    base_url = _base_url(connection) or api.DEFAULT_BASE_URL
+    return api.MistralBatchClient(api_key, base_url, **{**fields, **options})
+
+
+def _text(connection: Connection, field: str) -> str:
+    value = connection.extra_dejson.get(field) or ""
+    if not isinstance(value, str):
+        raise InvalidInputError(f"extra.{field}={value!r} is not a name")
+    return value
+
+
+def _base_url(connection: Connection) -> str:
+    """The base URL as the host field says it: a whole URL, or a host, maybe with scheme and port beside it."""
+    host = (connection.host or "").strip()
+    if not host:
+        return ""
+    scheme, separator, rest = host.partition("://")
+    if not separator:
+        scheme, rest = connection.schema if connection.schema in ("http", "https") else "https", host
+    authority, slash, prefix = rest.partition("/")
+    if connection.port and not re.search(r":\d+$", authority):
+        authority += f":{connection.port}"
+    return f"{scheme}://{authority}{slash}{prefix}"
+
+
+def _number(field: str, value: Any) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = float("nan")
+    if isinstance(value, bool) or not 0 < number < float("inf"):
+        raise InvalidInputError(f"extra.{field}={value!r} is not a number above 0")
+    return number
+
+
+def _whole_number(field: str, value: Any) -> int:
+    number = _number(field, value)
+    if number != int(number):
+        raise InvalidInputError(f"extra.{field}={value!r} is not a whole number above 0")
+    return int(number)

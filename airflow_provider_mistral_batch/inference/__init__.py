@@ -1,0 +1,1 @@
+"""One batch from requests to landed results: what ``MistralBatchInferenceOperator`` is made of."""

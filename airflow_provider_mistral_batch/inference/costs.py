@@ -1,0 +1,203 @@
+"""What a batch costs, estimated before it is sent and afterwards from its usage. Works offline.
+
+Prices are those of the package ``genai-prices``, tokens are counted by ``mistral-common``: both come with the extra
+``costs``. The invoice is Mistral's; this is an estimate.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from airflow_provider_mistral_batch.api.errors import InvalidInputError
+from airflow_provider_mistral_batch.jsonl.lines import MissingExtraError, file_chunks, line_blocks
+
+#: Share of the price that batches cost: "50 % discount" (Mistral's documentation of the Batch API).
+BATCH_SHARE = 0.5
+
+#: Tokens that mark the role and the ends of each message, about.
+_MESSAGE_TOKENS = 4
+
+#: Tokens of an image, at most: 1540 by 1540 pixels in patches of 28 by 28, and a mark for each line (Mistral's
+#: documentation of vision).
+_IMAGE_TOKENS = 3080
+
+#: Endpoints that answer with numbers or labels: there are no output tokens to pay for.
+_WITHOUT_OUTPUT = frozenset(
+    {
+        "/v1/embeddings",
+        "/v1/moderations",
+        "/v1/chat/moderations",
+        "/v1/classifications",
+        "/v1/chat/classifications",
+    }
+)
+_ESTIMATED = _WITHOUT_OUTPUT | {"/v1/chat/completions", "/v1/fim/completions", "/v1/conversations"}
+
+#: Fields of a body that the model reads as text.
+_TEXT_FIELDS = ("input", "inputs", "prompt", "suffix", "instructions")
+_JSON_FIELDS = ("tools", "response_format")
+
+#: Our names of what is counted, and those of ``genai-prices``.
+_USAGE_NAMES = {
+    "prompt_tokens": "input_tokens",
+    "completion_tokens": "output_tokens",
+    "pages_processed": "input_document_pages",
+    "prompt_audio_seconds": "input_audio_seconds",
+}
+
+
+class CostEstimate(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    What a batch may cost at most, about.
+
+    :param prompt_tokens: Tokens that will be read.
+    :param completion_tokens: Tokens that may be written: the sum of ``max_tokens``.
+    :param usd: The price at the batch discount, in US dollars.
+    """
+
+    prompt_tokens: int
+    completion_tokens: int
+    usd: float
+
+
+def price_usd(model: str, usage: Mapping[str, float]) -> float | None:
+    """
+    Price some usage at the batch discount.
+
+    :param model: The model's name, as the API knows it.
+    :param usage: ``prompt_tokens``, ``completion_tokens``, ``pages_processed``, ``prompt_audio_seconds``.
+    :return: US dollars; ``None`` when the model's price is not known.
+    :raises MissingExtraError: When the extra ``costs`` is not installed.
+    """
+    try:
+        import genai_prices
+    except ImportError:
+        raise MissingExtraError(
+            "prices come from genai-prices: install airflow-provider-mistral-batch[costs]"
+        ) from None
+    counted = {name: math.ceil(usage[ours]) for ours, name in _USAGE_NAMES.items() if usage.get(ours)}
+    if "input_audio_seconds" in counted:
+        counted["audio_seconds"] = counted["input_audio_seconds"]
+    try:
+        price = genai_prices.calc_price(
+            genai_prices.Usage(**counted),
+            model_ref=model,
+            provider_id="mistral",
+        )
+    except LookupError:
+        return None
+    total = float(price.total_price)
+    # A price of nothing for something means that the model is not sold by what was counted.
+    return None if total == 0 and counted else total * BATCH_SHARE
+
+
+def estimate(paths: Iterable[Any], *, endpoint: str, model: str | None) -> CostEstimate:
+    """
+    Estimate what some requests cost at most.
+
+    :param paths: Request files.
+    :param endpoint: The job's endpoint.
+    :param model: The model of all requests.
+    :raises InvalidInputError: When no bound can be given: names the reason.
+    """
+    if endpoint not in _ESTIMATED:
+        raise InvalidInputError(
+            f"max_cost_usd: what {endpoint} costs depends on documents or recordings that nobody has opened yet; "
+            "leave it out"
+        )
+    if model is None:
+        raise InvalidInputError("max_cost_usd: prices are by model; pass model")
+    if price_usd(model, {"prompt_tokens": 1_000_000}) is None:
+        raise InvalidInputError(
+            f"max_cost_usd: genai-prices knows no price of model {model!r}; leave max_cost_usd out, or install a newer "
+            "genai-prices"
+        )
+    count = _token_counter()
+    prompt_tokens = completion_tokens = 0
+    for body in _bodies(paths):
+        prompt_tokens += _prompt_tokens(body.fields, count, body.custom_id)
+        completion_tokens += 0 if endpoint in _WITHOUT_OUTPUT else _max_tokens(body.fields, body.custom_id)
+    usage = {"prompt_tokens": prompt_tokens, "completion_tokens": completion_tokens}
+    return CostEstimate(**usage, usd=price_usd(model, usage) or 0.0)
+
+
+class _Body(msgspec.Struct, gc=False):
+    custom_id: str
+    fields: dict[str, Any] = msgspec.field(name="body")
+
+
+_decode_body = msgspec.json.Decoder(_Body).decode
+
+
+def _bodies(paths: Iterable[Any]) -> Iterator[_Body]:
+    for path in paths:
+        for block in line_blocks(file_chunks(path)):
+            yield from map(_decode_body, filter(None, block.lines))
+
+
+def _token_counter() -> Callable[[str], int]:
+    try:
+        from mistral_common.tokens.tokenizers.mistral import MistralTokenizer
+    except ImportError:
+        raise MissingExtraError(
+            "max_cost_usd: tokens are counted by mistral-common: install airflow-provider-mistral-batch[costs]"
+        ) from None
+    # The newest one that comes with the package: those of newer models would be downloads, and count much the same.
+    encode = MistralTokenizer.v3(is_tekken=True).instruct_tokenizer.tokenizer.encode
+    return lambda text: len(encode(text, bos=False, eos=False))
+
+
+def _prompt_tokens(body: Mapping[str, Any], count: Callable[[str], int], custom_id: str) -> int:
+    tokens = 0
+    messages = body.get("messages")
+    for value in (
+        *(messages if isinstance(messages, list) else ()),
+        *(body.get(name) for name in _TEXT_FIELDS),
+    ):
+        tokens += _content_tokens(value, count, custom_id)
+    for name in _JSON_FIELDS:
+        if body.get(name):
+            tokens += count(msgspec.json.encode(body[name]).decode())
+    return tokens
+
+
+def _content_tokens(value: Any, count: Callable[[str], int], custom_id: str) -> int:
+    """Tokens of a text, of a message, of a piece of one, or of several of them."""
+    if value is None:
+        return 0
+    if isinstance(value, str):
+        return count(value)
+    if isinstance(value, list):
+        return sum(_content_tokens(item, count, custom_id) for item in value)
+    if isinstance(value, dict):
+        kind = value.get("type")
+        if kind == "image_url":
+            return _IMAGE_TOKENS
+        if kind in (None, "text") or "role" in value:
+            text = value.get("text") if kind == "text" else value.get("content")
+            calls = value.get("tool_calls")
+            return (
+                _MESSAGE_TOKENS
+                + _content_tokens(text, count, custom_id)
+                + (count(msgspec.json.encode(calls).decode()) if calls else 0)
+            )
+        raise InvalidInputError(
+            f"max_cost_usd: row {custom_id!r} has content of type {kind!r}, whose tokens nobody can tell beforehand; "
+            "leave max_cost_usd out"
+        )
+    return 0
+
+
+def _max_tokens(body: Mapping[str, Any], custom_id: str) -> int:
+    arguments = body.get("completion_args")
+    value = body.get("max_tokens", arguments.get("max_tokens") if isinstance(arguments, dict) else None)
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise InvalidInputError(
+            f"max_cost_usd: row {custom_id!r} has no max_tokens, so there is no bound to what it costs; set max_tokens"
+        )
+    answers = body.get("n")
+    return value * (answers if isinstance(answers, int) and answers > 0 else 1)

@@ -1,0 +1,212 @@
+"""The folder that a batch's results go to: what is named how in it, whose it is, and what may be overwritten."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from airflow_provider_mistral_batch.api.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from airflow_provider_mistral_batch.policies.ownership import TaskIdentity
+
+OUTPUT_FORMATS = ("jsonl", "parquet")
+IF_EXISTS = ("fail", "replace")
+
+MANIFEST = "manifest.json"
+
+#: Holds what is not final yet: the owner's name, and the results of each round while there are more rounds to come.
+_WORK = ".rounds"
+_OWNER = "owner.json"
+
+
+class Destination:
+    """
+    One task instance's way to its destination folder.
+
+    Two batches never mix in it: whoever finds another one's results there, or a claim on it, leaves it alone.
+
+    :param folder: The folder: a local path or an ``ObjectStoragePath``.
+    :param identity: The task instance.
+    :param output_format: ``jsonl`` or ``parquet``.
+    """
+
+    def __init__(self, folder: Any, identity: TaskIdentity, output_format: str) -> None:
+        self.folder = folder
+        self.output_format = output_format
+        self._task = {name: getattr(identity, name) for name in ("dag_id", "task_id", "run_id", "map_index")}
+
+    @property
+    def results_path(self) -> Any:
+        """Where the rows that succeeded go in the end."""
+        return self.folder / f"results.{self.output_format}"
+
+    @property
+    def errors_path(self) -> Any:
+        """Where the failed rows go in the end."""
+        return self.folder / f"errors.{self.output_format}"
+
+    @property
+    def manifest_path(self) -> Any:
+        """Where the manifest goes, after the results."""
+        return self.folder / MANIFEST
+
+    def round_path(self, number: int, name: str) -> Any:
+        """
+        Where a file of one round is until the batch is done.
+
+        :param number: The round, from 0.
+        :param name: The file's name.
+        """
+        return self.folder / _WORK / str(number) / name
+
+    def check(self, if_exists: str) -> None:
+        """
+        Find out before anything is sent whether results may and can be written.
+
+        :param if_exists: What to do about another batch's results: ``fail``, or ``replace`` them at the end.
+        :raises InvalidInputError: When they may not or cannot.
+        """
+        from airflow_provider_mistral_batch.jsonl.landing import check_writable
+
+        check_writable(self.results_path)
+        occupant = self._occupant()
+        if occupant is not None and if_exists == "fail":
+            raise InvalidInputError(
+                f"destination={str(self.folder)!r} has {occupant}: choose another one (each run and each mapped task "
+                "needs its own, such as s3://bucket/batch/{{ run_id }}/{{ ti.map_index }}), or pass if_exists='replace'"
+            )
+
+    def claim(self) -> None:
+        """Put the task instance's name on the folder, for others to see before there are results."""
+        _write_json(self.folder / _WORK / _OWNER, self._task)
+
+    def own_manifest(self) -> dict[str, Any] | None:
+        """The manifest of an earlier try of this task instance; ``None`` if there is none."""
+        manifest = _read_json(self.manifest_path)
+        return manifest if manifest is not None and manifest.get("task") == self._task else None
+
+    def publish(self, number: int) -> None:
+        """
+        Move a round's files to their final names: it is the only one.
+
+        :param number: The round, from 0.
+        """
+        for path in (self.results_path, self.errors_path):
+            _move(self.round_path(number, path.name), path)
+
+    def clear_the_way(self) -> None:
+        """Remove what would be mistaken for a part of this batch's results. To be called when those are ready."""
+        # A manifest says that the results beside it are complete.
+        _remove(self.manifest_path)
+        for output_format in OUTPUT_FORMATS:
+            if output_format != self.output_format:
+                _remove(self.folder / f"results.{output_format}")
+                _remove(self.folder / f"errors.{output_format}")
+
+    def write_manifest(self, manifest: Mapping[str, Any]) -> dict[str, Any]:
+        """
+        Write the manifest, and with it end the batch: what was not final is removed.
+
+        :param manifest: The manifest.
+        :return: The same with the task instance's name.
+        """
+        from airflow_provider_mistral_batch.jsonl.manifest import write_manifest
+
+        complete = {**manifest, "task": self._task}
+        write_manifest(complete, self.manifest_path)
+        self.release()
+        return complete
+
+    def release(self) -> None:
+        """Remove the claim and what was not final."""
+        # Who may write need not be allowed to delete: what stays is hidden and does no harm to the same task's retry.
+        with suppress(Exception):
+            _remove_folder(self.folder / _WORK)
+
+    def _occupant(self) -> str | None:
+        """Describe whose results are here, if they are not this task instance's own."""
+        for path, what in (
+            (self.manifest_path, "results"),
+            (self.folder / _WORK / _OWNER, "unfinished results"),
+        ):
+            found = _read_json(path)
+            if found is None:
+                continue
+            task = found if path.name == _OWNER else found.get("task")
+            if task == self._task:
+                return None
+            return f"{what} of {_describe(task)}"
+        names = (
+            f"{name}.{output_format}" for output_format in OUTPUT_FORMATS for name in ("results", "errors")
+        )
+        there = [name for name in names if (self.folder / name).exists()]
+        return f"{' and '.join(there)} of an unknown batch" if there else None
+
+
+def check_choice(field: str, value: str, choices: tuple[str, ...]) -> None:
+    """
+    Check an option that is one of a few words.
+
+    :raises InvalidInputError: When it is another one.
+    """
+    if value not in choices:
+        raise InvalidInputError(f"{field}={value!r} is not one of {', '.join(map(repr, choices))}")
+
+
+def _describe(task: Any) -> str:
+    if not isinstance(task, Mapping) or "run_id" not in task:
+        return "an unknown batch"
+    mapped = f", map index {task['map_index']}" if task.get("map_index", -1) != -1 else ""
+    return f"task {task.get('task_id')!r} of Dag {task.get('dag_id')!r}, run {task['run_id']!r}{mapped}"
+
+
+def _read_json(path: Any) -> dict[str, Any] | None:
+    """Read a small JSON object; what is not one belongs to somebody unknown."""
+    try:
+        with path.open("rb") as file:
+            content = msgspec.json.decode(file.read())
+    except FileNotFoundError:
+        return None
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _write_json(path: Any, content: Mapping[str, Any]) -> None:
+    from airflow_provider_mistral_batch.jsonl.landing import local_path
+
+    if (local := local_path(path)) is not None:
+        local.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        file.write(msgspec.json.encode(dict(content)))
+
+
+def _move(path: Any, target: Any) -> None:
+    from airflow_provider_mistral_batch.jsonl.landing import local_path
+
+    local = local_path(path)
+    if local is not None:
+        local.replace(local_path(target))  # type: ignore[arg-type]
+    else:
+        path.fs.mv(path.path, target.path)
+
+
+def _remove(path: Any) -> None:
+    with suppress(FileNotFoundError):
+        path.unlink()
+
+
+def _remove_folder(folder: Any) -> None:
+    import shutil
+
+    from airflow_provider_mistral_batch.jsonl.landing import local_path
+
+    local = local_path(folder)
+    if local is not None:
+        shutil.rmtree(local, ignore_errors=True)
+    elif folder.exists():
+        folder.fs.rm(folder.path, recursive=True)

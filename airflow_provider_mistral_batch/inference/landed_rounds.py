@@ -1,0 +1,182 @@
+"""Lands the results of each round, and makes one final outcome for each request of all of them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_mistral_batch.api.errors import NotFoundError
+from airflow_provider_mistral_batch.inference.destination import Destination
+
+if TYPE_CHECKING:
+    from airflow_provider_mistral_batch.api.models import BatchJobOut
+    from airflow_provider_mistral_batch.hooks.mistral_batch import MistralBatchHook
+    from airflow_provider_mistral_batch.inference.plan import BatchPlan
+    from airflow_provider_mistral_batch.inference.request_files import RequestFiles
+    from airflow_provider_mistral_batch.inference.structured_output import StructuredOutput
+    from airflow_provider_mistral_batch.jsonl.shards import Shard
+
+log = logging.getLogger(__name__)
+
+_MANIFEST = "manifest.json"
+
+
+class LandedRounds:
+    """
+    The results of a batch's rounds in its destination.
+
+    A round that an earlier try of the task, or a worker before a deferral, has landed there is not downloaded again.
+
+    :param hook: How to talk to the API.
+    :param destination: Where results go.
+    :param files: The request files, for the accounts.
+    :param structured: What answers must look like; ``None`` if any will do.
+    """
+
+    def __init__(
+        self,
+        hook: MistralBatchHook,
+        destination: Destination,
+        files: RequestFiles,
+        structured: StructuredOutput | None,
+    ) -> None:
+        self.hook = hook
+        self.destination = destination
+        self.files = files
+        self.structured = structured
+
+    def land(self, plan: BatchPlan, number: int) -> dict[str, Any]:
+        """
+        Land one round, whose jobs must be over.
+
+        :param plan: The batch.
+        :param number: The round, from 0.
+        :return: Fields of a manifest, and ``may_pass``: how many requests another try can bring.
+        """
+        from airflow_provider_mistral_batch.jsonl.manifest import read_manifest, write_manifest
+        from airflow_provider_mistral_batch.jsonl.results import split_results
+
+        manifest_path = self.destination.round_path(number, _MANIFEST)
+        results_path, errors_path = self._round_paths(number)
+        round_key = [plan.key, *(job.batch_id for job in plan.rounds[number])]
+        if manifest_path.exists():
+            landed = read_manifest(manifest_path)
+            if landed.get("round_key") == round_key and results_path.exists() and errors_path.exists():
+                return landed
+        jobs = [self.hook.get(job.batch_id) for job in plan.rounds[number] if job.batch_id]
+        summary = split_results(
+            self._streams(jobs),
+            results_path,
+            errors_path,
+            requests=self._requests(plan, number),
+            check=self.structured.check if self.structured else None,
+            output_format=self.destination.output_format,  # type: ignore[arg-type]
+        )
+        landed = {
+            **summary.as_dict(),
+            "may_pass": summary.may_pass,
+            "started_at": min(job.in_progress_at or job.created_at for job in jobs),
+            "completed_at": max(job.ended_at or job.created_at for job in jobs),
+            "round_key": round_key,
+        }
+        write_manifest(landed, manifest_path)
+        counts = summary.counts
+        log.info(
+            "Round %d: %d of %d requests succeeded, %d failed, %d have no result; %d of them can pass in another try.",
+            number + 1,
+            counts["succeeded"],
+            counts["total"],
+            counts["failed"],
+            counts["missing"],
+            summary.may_pass,
+        )
+        return landed
+
+    def open_requests(
+        self, plan: BatchPlan, number: int, directory: Path, *, reask: bool, max_job_requests: int
+    ) -> tuple[Shard, ...]:
+        """
+        Write the request files of the round after one that was landed.
+
+        :param plan: The batch.
+        :param number: The round that was landed, from 0.
+        :param directory: Local directory for them.
+        :param reask: Ask again where an answer was not acceptable.
+        :param max_job_requests: Most requests in one job.
+        :return: The files; none if there is nothing worth another try.
+        """
+        from airflow_provider_mistral_batch.jsonl.resubmission import write_resubmission
+
+        requests = self._requests(plan, number)
+        if requests is None:
+            return ()
+        return write_resubmission(
+            requests,
+            *self._round_paths(number),
+            directory=directory,
+            reask=self.structured.reask if self.structured and reask else None,
+            max_job_requests=max_job_requests,
+        )
+
+    def finish(self, plan: BatchPlan) -> dict[str, Any]:
+        """
+        Put the final outcome of every request into the destination.
+
+        :param plan: The batch; the jobs of all its rounds are over.
+        :return: Fields of a manifest, and ``may_pass``.
+        """
+        from airflow_provider_mistral_batch.jsonl.resubmission import merge_rounds
+
+        destination = self.destination
+        results_path, errors_path = destination.results_path, destination.errors_path
+        landed = [self.land(plan, number) for number in range(len(plan.rounds))]
+        destination.clear_the_way()
+        if len(landed) == 1:
+            destination.publish(0)
+            final = landed[0]
+        else:
+            rounds = [
+                {**one, "results_path": paths[0], "errors_path": paths[1]}
+                for one, paths in zip(landed, map(self._round_paths, range(len(landed))), strict=True)
+            ]
+            merged = merge_rounds(
+                rounds,
+                results_path,
+                errors_path,
+                # None says that nothing can be said about missing rows, as it does to split_results.
+                requests=self._requests(plan, 0),  # type: ignore[arg-type]
+                output_format=destination.output_format,  # type: ignore[arg-type]
+            )
+            final = {**merged.as_dict(), "may_pass": merged.may_pass}
+        fields = ("counts", "usage", "errors", "may_pass")
+        return {
+            "results_path": str(results_path),
+            "errors_path": str(errors_path),
+            **{name: final[name] for name in fields},
+            "started_at": landed[0]["started_at"],
+            "completed_at": landed[-1]["completed_at"],
+        }
+
+    def _requests(self, plan: BatchPlan, number: int) -> list[Path] | None:
+        """A round's request files; ``None`` when somebody deleted them, which must not cost the results."""
+        try:
+            return self.files.paths(plan.rounds[number])
+        except NotFoundError as error:
+            log.warning("%s Requests without a result cannot be told, and none is asked again.", error)
+            return None
+
+    def _round_paths(self, number: int) -> tuple[Any, Any]:
+        destination = self.destination
+        return (
+            destination.round_path(number, destination.results_path.name),
+            destination.round_path(number, destination.errors_path.name),
+        )
+
+    def _streams(self, jobs: Sequence[BatchJobOut]) -> Iterable[Iterable[bytes]]:
+        """Result rows of a round's jobs; files are opened one by one, as they are read."""
+        for job in jobs:
+            for file_id in (job.output_file_id, job.error_file_id):
+                if file_id is not None:
+                    yield self.hook.stream_file(file_id)

@@ -1,0 +1,151 @@
+"""Answers of a given form: what the API is told about it, which answers have it, and how to ask again for it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from airflow_provider_mistral_batch.api.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from airflow_provider_mistral_batch.jsonl.reader import ResultRow
+
+_ENDPOINT = "/v1/chat/completions"
+
+#: Problems of one answer that its error names.
+_PROBLEMS_SHOWN = 3
+_MAX_REASON_LENGTH = 500
+
+
+class StructuredOutput:
+    """
+    The form that each answer must have.
+
+    :param response_model: A pydantic model class, or a JSON schema as a dict.
+    :param endpoint: The job's endpoint.
+    :raises InvalidInputError: When the model is neither, the schema is none, or the endpoint has no structured answers.
+    """
+
+    def __init__(self, response_model: Any, endpoint: str) -> None:
+        if endpoint != _ENDPOINT:
+            raise InvalidInputError(
+                f"response_model: answers of {endpoint} have no form to choose; it is for {_ENDPOINT}"
+            )
+        if isinstance(response_model, Mapping):
+            self.schema = dict(response_model)
+            name = str(self.schema.get("title") or "answer")
+            self._problem = _schema_checker(self.schema)
+        elif isinstance(response_model, type) and hasattr(response_model, "model_json_schema"):
+            self.schema = _closed(response_model.model_json_schema())
+            name = response_model.__name__
+            self._problem = _model_checker(response_model)
+        else:
+            raise InvalidInputError(
+                f"response_model={response_model!r:.100} is neither a pydantic model class nor a JSON schema as a dict"
+            )
+        self.name = re.sub(r"[^A-Za-z0-9_-]", "_", name)[:64]
+
+    @property
+    def response_format(self) -> dict[str, Any]:
+        """The ``response_format`` of a request body."""
+        return {
+            "type": "json_schema",
+            "json_schema": {"name": self.name, "schema": self.schema, "strict": True},
+        }
+
+    def check(self, row: ResultRow) -> str | None:
+        """
+        Say what is wrong with an answer.
+
+        :param row: A row that succeeded.
+        :return: The reason, or ``None`` when the answer has the form.
+        """
+        if row.content is None:
+            return "the answer has no text"
+        reason = self._problem(row.content)
+        if reason is not None and row.finish_reason == "length":
+            reason = f"the answer was cut at max_tokens; {reason}"
+        return None if reason is None else _cut(reason)
+
+    def reask(self, body: Mapping[str, Any], failed: ResultRow) -> dict[str, Any] | None:
+        """
+        Write the request that asks again: the same conversation, the answer, and what is wrong with it.
+
+        :param body: The request's body.
+        :param failed: The row whose answer did not have the form.
+        """
+        messages = body.get("messages")
+        if not isinstance(messages, list):
+            return None
+        correction = (
+            f"Your answer does not match the JSON schema {self.name!r}: {failed.error}. "
+            "Answer again with JSON that matches it, and with nothing else."
+        )
+        answer = [{"role": "assistant", "content": failed.content}] if failed.content else []
+        return {**body, "messages": [*messages, *answer, {"role": "user", "content": correction}]}
+
+
+def _model_checker(model: Any) -> Callable[[str], str | None]:
+    import pydantic
+
+    def problem(text: str) -> str | None:
+        try:
+            model.model_validate_json(text)
+        except pydantic.ValidationError as error:
+            errors = error.errors(include_url=False, include_context=False, include_input=False)
+            return _listed([(one["loc"], one["msg"]) for one in errors])
+        return None
+
+    return problem
+
+
+def _schema_checker(schema: dict[str, Any]) -> Callable[[str], str | None]:
+    import jsonschema
+
+    validator_class = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
+    try:
+        validator_class.check_schema(schema)
+    except jsonschema.SchemaError as error:
+        raise InvalidInputError(f"response_model is not a JSON schema: {error.message}") from None
+    validator = validator_class(schema)
+
+    def problem(text: str) -> str | None:
+        try:
+            value = msgspec.json.decode(text)
+        except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+            return f"it is not JSON: {error}"
+        errors = [(tuple(one.absolute_path), one.message) for one in validator.iter_errors(value)]
+        return _listed(errors) if errors else None
+
+    return problem
+
+
+def _listed(errors: list[tuple[Any, str]]) -> str:
+    shown = [
+        f"{'.'.join(map(str, location))}: {message}" if location else message
+        for location, message in errors[:_PROBLEMS_SHOWN]
+    ]
+    more = len(errors) - _PROBLEMS_SHOWN
+    return "; ".join(shown) + (f"; and {more} more" if more > 0 else "")
+
+
+def _closed(schema: Any) -> Any:
+    """Forbid fields that the schema does not name, as the API's strict mode wants it said."""
+    if isinstance(schema, list):
+        return [_closed(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    closed = {
+        key: value if key in ("default", "const", "enum", "examples") else _closed(value)
+        for key, value in schema.items()
+    }
+    if closed.get("type") == "object" and isinstance(closed.get("properties"), dict):
+        closed.setdefault("additionalProperties", False)
+    return closed
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _MAX_REASON_LENGTH else f"{text[:_MAX_REASON_LENGTH]}…"

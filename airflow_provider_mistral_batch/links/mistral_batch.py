@@ -1,0 +1,29 @@
+"""The button that opens the batch job in Mistral's console."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from airflow.providers.common.compat.sdk import BaseOperatorLink, XCom
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import BaseOperator, TaskInstanceKey
+
+CONSOLE_URL = "https://console.mistral.ai/build/batches"
+
+
+class MistralBatchJobLink(BaseOperatorLink):
+    """Opens the batch job in Mistral's console."""
+
+    name = "Mistral batch job"
+
+    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
+        """
+        Return the console's address of the job that the task is about.
+
+        :param operator: The task.
+        :param ti_key: The task instance; its XCom ``batch_id`` names the job, or else its argument.
+        """
+        batch_id = XCom.get_value(key="batch_id", ti_key=ti_key) or getattr(operator, "batch_id", None)
+        return f"{CONSOLE_URL}/{quote(batch_id, safe='')}" if isinstance(batch_id, str) else CONSOLE_URL

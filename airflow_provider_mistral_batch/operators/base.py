@@ -1,0 +1,70 @@
+"""What our operators have in common: the connection, which errors end a task for good, what requests may be."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import BaseOperator
+
+from airflow_provider_mistral_batch.api.errors import InvalidInputError
+from airflow_provider_mistral_batch.exceptions import failing_for_good
+from airflow_provider_mistral_batch.hooks.mistral_batch import MistralBatchHook
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+
+class MistralBatchOperator(BaseOperator):
+    """
+    Base of the operators that talk to the Batch API.
+
+    :param mistral_conn_id: The connection's id.
+    """
+
+    ui_color = "#fff1e6"
+
+    def __init__(self, *, mistral_conn_id: str = MistralBatchHook.default_conn_name, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.mistral_conn_id = mistral_conn_id
+
+    @cached_property
+    def hook(self) -> MistralBatchHook:
+        """The hook of the connection."""
+        return MistralBatchHook(self.mistral_conn_id)
+
+    def execute(self, context: Context) -> Any:
+        """Do the work; what no retry can mend fails for good."""
+        with failing_for_good():
+            return self.run_batch_task(context)
+
+    @abstractmethod
+    def run_batch_task(self, context: Context) -> Any:
+        """Do the work."""
+
+
+def check_requests(requests: Any) -> None:
+    """
+    Check that requests are several rows; what the rows are is checked elsewhere.
+
+    :raises InvalidInputError: When they are something else, such as the text that a Jinja template leaves.
+    """
+    if isinstance(requests, (str, bytes, Mapping)) or not isinstance(requests, Iterable):
+        raise InvalidInputError(
+            f"requests={requests!r:.80} is not a list of rows: pass a list; if it comes from a Jinja template, use the "
+            "task's output itself (requests=prepare.output) or set render_template_as_native_obj=True on the Dag"
+        )
+
+
+def check_timeout(timeout: float | None) -> None:
+    """
+    Check the time that a wait may take.
+
+    :raises InvalidInputError: When it is given and not a number of seconds above 0.
+    """
+    if timeout is not None and (
+        isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout > 0
+    ):
+        raise InvalidInputError(f"timeout={timeout!r} is not a number of seconds above 0")

@@ -1,0 +1,88 @@
+"""``MistralCancelBatchJobOperator``: cancels a batch job and, if asked, waits until it is really over."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import AirflowException
+
+from airflow_provider_mistral_batch.api.errors import BadRequestError
+from airflow_provider_mistral_batch.links.mistral_batch import MistralBatchJobLink
+from airflow_provider_mistral_batch.operators.base import MistralBatchOperator, check_timeout
+from airflow_provider_mistral_batch.policies.cadence import DEFAULT_POLL_INTERVAL_MIN, Cadence
+from airflow_provider_mistral_batch.waiting import JobWatch
+from airflow_provider_mistral_batch.xcoms import job_xcoms, push_xcoms
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_mistral_batch.api.models import BatchJobOut
+
+
+class MistralCancelBatchJobOperator(MistralBatchOperator):
+    """
+    Cancel a batch job. A job that is over already is left as it is, and that is a success.
+
+    Returns the job's id; XCom ``status`` is the job's as it was seen last, beside the sensor's other XComs: a job that
+    was cancelled may have partial results.
+
+    :param batch_id: The job's id.
+    :param wait_for_completion: Wait until the job is really over; the API only takes note at first.
+    :param timeout: Seconds to wait at most.
+    :param poll_interval: Seconds between two looks at the job, at most.
+    :param mistral_conn_id: The connection's id.
+    """
+
+    template_fields: Sequence[str] = ("batch_id", "mistral_conn_id")
+    operator_extra_links = (MistralBatchJobLink(),)
+
+    def __init__(
+        self,
+        *,
+        batch_id: str,
+        wait_for_completion: bool = False,
+        timeout: float = 3600.0,
+        poll_interval: float = 10.0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.batch_id = batch_id
+        self.wait_for_completion = wait_for_completion
+        self.timeout = timeout
+        self.poll_interval = poll_interval
+
+    def run_batch_task(self, context: Context) -> str:
+        """Cancel, and wait if asked."""
+        check_timeout(self.timeout)
+        cadence = Cadence(shortest=DEFAULT_POLL_INTERVAL_MIN, longest=self.poll_interval)
+        job = self._cancel()
+        if self.wait_for_completion and not job.is_terminal:
+            deadline = time.time() + self.timeout
+            ended = JobWatch(self.hook, job.id).wait(deadline=deadline, cadence=cadence)
+            if ended is None:
+                raise AirflowException(
+                    f"batch job {job.id} is still not over {self.timeout:g} s after its cancellation was asked for"
+                )
+            job = ended
+        self.log.info("Batch job %s is %s.", job.id, job.status)
+        push_xcoms(context["ti"], job_xcoms(job))
+        return job.id
+
+    def _cancel(self) -> BatchJobOut:
+        """Ask for the cancellation unless the job is over; it may end while we ask."""
+        job = self.hook.get(self.batch_id)
+        if not job.is_terminal:
+            try:
+                job = self.hook.cancel(self.batch_id)
+            except BadRequestError as error:
+                job = self.hook.get(self.batch_id)
+                if not job.is_terminal:
+                    raise
+                self.log.info("%s", error)
+            else:
+                self.log.info("Asked for the cancellation of batch job %s.", job.id)
+        if job.is_terminal:
+            self.log.info("Batch job %s was over already: there is nothing to cancel.", job.id)
+        return job

@@ -1,0 +1,238 @@
+"""``MistralCreateBatchJobOperator``: creates a batch job and, if asked, waits until it is over."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+
+import msgspec
+from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, conf
+
+from airflow_provider_mistral_batch.abandonment import abandoned_on_worker
+from airflow_provider_mistral_batch.api import limits
+from airflow_provider_mistral_batch.api.errors import InvalidInputError, MistralCallError
+from airflow_provider_mistral_batch.api.models import BatchJobIn, check_inline_count, check_timeout_hours
+from airflow_provider_mistral_batch.exceptions import failing_for_good
+from airflow_provider_mistral_batch.links.mistral_batch import MistralBatchJobLink
+from airflow_provider_mistral_batch.operators.base import MistralBatchOperator, check_requests, check_timeout
+from airflow_provider_mistral_batch.policies.cadence import (
+    DEFAULT_POLL_INTERVAL,
+    DEFAULT_POLL_INTERVAL_MIN,
+    Cadence,
+)
+from airflow_provider_mistral_batch.policies.verdict import check_max_failed_ratio
+from airflow_provider_mistral_batch.submission import Submission
+from airflow_provider_mistral_batch.triggers.finishing import may_finish_in_triggerer
+from airflow_provider_mistral_batch.triggers.mistral_batch import MistralBatchJobTrigger
+from airflow_provider_mistral_batch.waiting import BACKSTOP_SECONDS, JobWatch, conclude, job_after_deferral
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_mistral_batch.api.models import BatchJobOut
+
+#: Seconds beyond its completion window before the wait for a job is given up: the API ends jobs by itself.
+_GRACE_SECONDS = 3600.0
+
+
+class MistralCreateBatchJobOperator(MistralBatchOperator):
+    """
+    Create a batch job from uploaded request files or from inline requests; a retry finds the job of the try before.
+
+    Returns the job's id, ``batch_id``, also an XCom of that name. A task that waits leaves the sensor's XComs too:
+    ``status``, ``output_file_id``, ``error_file_id``, ``request_counts``.
+
+    :param input_files: Ids of uploaded request files. Either these or ``requests``.
+    :param requests: Up to 10,000 requests, each ``{"custom_id", "body"}``.
+    :param endpoint: API endpoint that each request goes to.
+    :param model: The model of all requests; by default the connection's ``default_model``.
+    :param agent_id: An agent instead of a model.
+    :param completion_window: Time the job may take, ``"<n>h"`` or ``"<n>d"``, 1 hour to 7 days; ``"24h"`` by default.
+    :param timeout_hours: The same as a number of hours.
+    :param metadata: Metadata of the job: keys of 1 to 32 characters, values of 1 to 512.
+    :param wait_for_completion: Wait until the job is over, and fail when it did not end well.
+    :param deferrable: Wait in the triggerer instead of on a worker.
+    :param timeout: Seconds after its creation when the wait for the job is given up; by default the completion window
+        and an hour.
+    :param max_failed_ratio: Share of requests that may fail, 0 to 1; a job in which none succeeded fails in any case.
+    :param poll_interval: Seconds between two looks at the job, at most.
+    :param poll_interval_min: Seconds between two looks at a job that has just been created.
+    :param force_new: Submit a new job even where one exists that did this very work for this task instance.
+    :param cancel_on_kill: Cancel the job when the task is killed while it waits.
+    :param cancel_on_timeout: Cancel the job when the wait for it is given up.
+    :param mistral_conn_id: The connection's id.
+    """
+
+    template_fields: Sequence[str] = (
+        "input_files",
+        "requests",
+        "endpoint",
+        "model",
+        "agent_id",
+        "completion_window",
+        "metadata",
+        "mistral_conn_id",
+    )
+    template_fields_renderers: ClassVar[dict[str, str]] = {
+        "input_files": "json",
+        "requests": "json",
+        "metadata": "json",
+    }
+    operator_extra_links = (MistralBatchJobLink(),)
+
+    def __init__(
+        self,
+        *,
+        input_files: Sequence[str] | None = None,
+        requests: Sequence[Mapping[str, Any]] | None = None,
+        endpoint: str = limits.DEFAULT_ENDPOINT,
+        model: str | None = None,
+        agent_id: str | None = None,
+        completion_window: str | None = None,
+        timeout_hours: int | None = None,
+        metadata: Mapping[str, str] | None = None,
+        wait_for_completion: bool = False,
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        timeout: float | None = None,
+        max_failed_ratio: float = 1.0,
+        poll_interval: float = DEFAULT_POLL_INTERVAL,
+        poll_interval_min: float = DEFAULT_POLL_INTERVAL_MIN,
+        force_new: bool = False,
+        cancel_on_kill: bool = True,
+        cancel_on_timeout: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.input_files = input_files
+        self.requests = requests
+        self.endpoint = endpoint
+        self.model = model
+        self.agent_id = agent_id
+        self.completion_window = completion_window
+        self.timeout_hours = timeout_hours
+        self.metadata = metadata
+        self.wait_for_completion = wait_for_completion
+        self.deferrable = deferrable
+        self.timeout = timeout
+        self.max_failed_ratio = max_failed_ratio
+        self.poll_interval = poll_interval
+        self.poll_interval_min = poll_interval_min
+        self.force_new = force_new
+        self.cancel_on_kill = cancel_on_kill
+        self.cancel_on_timeout = cancel_on_timeout
+        #: The job, once there is one, and whose it is.
+        self._batch_id: str | None = None
+        self._task_instance: Any = None
+
+    def run_batch_task(self, context: Context) -> str:
+        """Submit, or find what was submitted; wait if asked."""
+        cadence = Cadence(shortest=self.poll_interval_min, longest=self.poll_interval)
+        check_max_failed_ratio(self.max_failed_ratio)
+        check_timeout(self.timeout)
+        asked = self._job()
+        job = Submission.of_task(context, self.hook, force_new=self.force_new).submit(asked)
+        self._task_instance, self._batch_id = context["ti"], job.id
+        context["ti"].xcom_push(key="batch_id", value=job.id)
+        if not self.wait_for_completion:
+            return job.id
+        deadline = self._deadline(job, asked)
+        if job.is_terminal:
+            return self._conclude(context, job)
+        if self.deferrable:
+            self.defer(
+                trigger=MistralBatchJobTrigger(
+                    batch_id=job.id,
+                    mistral_conn_id=self.mistral_conn_id,
+                    deadline=deadline,
+                    poll_interval=self.poll_interval,
+                    poll_interval_min=self.poll_interval_min,
+                    cancel_on_kill=self.cancel_on_kill,
+                    finish_with="batch_id" if may_finish_in_triggerer(self) else None,
+                    max_failed_ratio=self.max_failed_ratio,
+                ),
+                method_name="execute_complete",
+                timeout=timedelta(seconds=max(0.0, deadline - time.time()) + BACKSTOP_SECONDS),
+            )
+        ended = JobWatch(self.hook, job.id).wait(deadline=deadline, cadence=cadence)
+        return self._conclude(context, ended) if ended is not None else self._give_up(job.id)
+
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> str:
+        """Go on where the trigger ended."""
+        with failing_for_good():
+            job = job_after_deferral(event, self.hook)
+            return self._conclude(context, job) if job is not None else self._give_up(event["batch_id"])
+
+    def on_kill(self) -> None:
+        """Cancel the job that nobody waits for any more."""
+        if not self.cancel_on_kill or self._batch_id is None:
+            return
+        if not abandoned_on_worker(self._task_instance):
+            self.log.info("The task is killed and will be tried again: batch job %s goes on.", self._batch_id)
+            return
+        self.log.info("The task is killed: cancelling batch job %s.", self._batch_id)
+        self._cancel(self._batch_id)
+
+    def _job(self) -> BatchJobIn:
+        """Check what is asked; nothing has been sent yet."""
+        if self.completion_window is not None and self.timeout_hours is not None:
+            raise InvalidInputError(
+                f"completion_window={self.completion_window!r} and timeout_hours={self.timeout_hours!r} are both "
+                "given: they say the same, pass one of them"
+            )
+        window = self.completion_window
+        if self.timeout_hours is not None:
+            window = f"{check_timeout_hours(self.timeout_hours)}h"
+        job = BatchJobIn(
+            input_files=self.input_files,
+            requests=self._inline_requests(),
+            endpoint=self.endpoint,
+            completion_window=limits.DEFAULT_COMPLETION_WINDOW if window is None else window,
+            metadata=self.metadata,
+            model=self.model,
+            agent_id=self.agent_id,
+        )
+        if job.model is None and job.agent_id is None:
+            job = msgspec.structs.replace(job, model=self.hook.default_model)
+        return job
+
+    def _inline_requests(self) -> list[dict[str, Any]] | None:
+        if self.requests is None:
+            return None
+        # Imported late: parsing a Dag needs none of it.
+        from airflow_provider_mistral_batch.jsonl.requests import validate_inline
+
+        check_requests(self.requests)
+        rows = list(self.requests)
+        check_inline_count(len(rows))
+        return validate_inline(rows, endpoint=self.endpoint)
+
+    def _deadline(self, job: BatchJobOut, asked: BatchJobIn) -> float:
+        """When to give up, measured from the job's creation, so that no retry and no re-attach moves it."""
+        seconds = self.timeout if self.timeout is not None else asked.timeout_hours * 3600 + _GRACE_SECONDS
+        # Some gateways do not say when a job was created.
+        created_at = job.created_at - self.hook.clock_offset if job.created_at else time.time()
+        return created_at + seconds
+
+    def _conclude(self, context: Context, job: BatchJobOut) -> str:
+        verdict = conclude(job, hook=self.hook, ti=context["ti"], max_failed_ratio=self.max_failed_ratio)
+        if verdict.acceptable:
+            return job.id
+        # A job that completed is ours for good: a retry would find it and judge it the same.
+        raise (AirflowException if verdict.new_job_may_help else AirflowFailException)(verdict.message)
+
+    def _give_up(self, batch_id: str) -> NoReturn:
+        message = f"batch job {batch_id} was not over within the time given to it"
+        if self.cancel_on_timeout and self._cancel(batch_id):
+            raise AirflowException(f"{message}; its cancellation was asked for (cancel_on_timeout)")
+        # A retry would find the same job, past the same deadline.
+        raise AirflowFailException(f"{message}; it goes on running")
+
+    def _cancel(self, batch_id: str) -> bool:
+        try:
+            self.hook.cancel(batch_id)
+        except MistralCallError as error:
+            self.log.warning("%s Batch job %s may go on running.", error, batch_id)
+            return False
+        return True

@@ -1,0 +1,684 @@
+"""``MistralBatchInferenceOperator``: from requests to landed results in one task."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import tempfile
+import time
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import msgspec
+from airflow.providers.common.compat.sdk import XCOM_RETURN_KEY, AirflowException, AirflowFailException, conf
+
+from airflow_provider_mistral_batch.abandonment import abandoned_on_worker
+from airflow_provider_mistral_batch.api import limits
+from airflow_provider_mistral_batch.api.errors import InvalidInputError, MistralCallError, RateLimitError
+from airflow_provider_mistral_batch.api.models import (
+    BatchJobIn,
+    BatchStatus,
+    check_timeout_hours,
+    completion_window_hours,
+)
+from airflow_provider_mistral_batch.exceptions import failing_for_good
+from airflow_provider_mistral_batch.inference.destination import (
+    IF_EXISTS,
+    OUTPUT_FORMATS,
+    Destination,
+    check_choice,
+)
+from airflow_provider_mistral_batch.inference.landed_rounds import LandedRounds
+from airflow_provider_mistral_batch.inference.plan import BatchPlan, content_hash
+from airflow_provider_mistral_batch.inference.request_files import RequestFiles
+from airflow_provider_mistral_batch.inference.room import LONGEST, NoRoomError, Room
+from airflow_provider_mistral_batch.inference.structured_output import StructuredOutput
+from airflow_provider_mistral_batch.links.mistral_batch import MistralBatchJobLink
+from airflow_provider_mistral_batch.operators.base import MistralBatchOperator, check_requests
+from airflow_provider_mistral_batch.paths import storage_path
+from airflow_provider_mistral_batch.policies.cadence import (
+    DEFAULT_POLL_INTERVAL,
+    DEFAULT_POLL_INTERVAL_MIN,
+    Cadence,
+)
+from airflow_provider_mistral_batch.policies.capacity import REQUESTS
+from airflow_provider_mistral_batch.policies.ownership import identity_hash, merged_metadata
+from airflow_provider_mistral_batch.policies.row_verdict import (
+    check_row_retries,
+    describe_ends,
+    judge_rows,
+    may_ask_again,
+    rounds_allowed,
+)
+from airflow_provider_mistral_batch.policies.verdict import check_max_failed_ratio
+from airflow_provider_mistral_batch.submission import Submission
+from airflow_provider_mistral_batch.triggers.inference import MistralBatchJobsTrigger, MistralBatchRoomTrigger
+from airflow_provider_mistral_batch.waiting import BACKSTOP_SECONDS, JobWatch
+from airflow_provider_mistral_batch.xcoms import job_xcoms, push_xcoms
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context, ObjectStoragePath
+
+    from airflow_provider_mistral_batch.api.models import BatchJobOut
+    from airflow_provider_mistral_batch.jsonl.requests import PreparedRequests
+    from airflow_provider_mistral_batch.jsonl.shards import Shard
+
+#: Seconds beyond its completion window before the wait for a job is given up: the API ends jobs by itself.
+_GRACE_SECONDS = 3600.0
+
+#: Seconds that cancelled jobs get to end, so that their partial results can be landed.
+_CANCELLATION_SECONDS = 600.0
+
+DELETE_FILES = ("never", "on_success")
+
+
+class MistralBatchInferenceOperator(MistralBatchOperator):
+    """
+    Run a whole batch: check the requests, upload them, create the job, wait, and land the results.
+
+    Any number of requests goes through in constant memory. More than a file or a job takes become several; a job that
+    does not fit into what the workspace may have pending waits for room. Requests that failed for a cause that can
+    pass, or have no result, are asked again in a smaller job. A retry of the task goes on where the last try ended: it
+    finds its files and jobs, and pays for nothing twice.
+
+    Lands in ``destination``: ``results.jsonl`` (rows that succeeded), ``errors.jsonl`` (all others) and, last,
+    ``manifest.json``. Returns the manifest: ``batch_ids``, ``results_path``, ``errors_path``, ``counts``, ``usage``,
+    ``errors`` (a digest of the failures), ``estimated_cost_usd``, ``rounds``, ``started_at``, ``completed_at`` (epoch
+    seconds). XComs: those of the sensor, of the last job. Results are landed before the task fails.
+
+    :param requests: Rows, each ``{"custom_id", "body"}``, or prompts as plain strings. Either these or ``path``.
+    :param path: JSONL file, plain or ``.gz`` or ``.zst``, local or on any object storage
+        (``s3://conn@bucket/key``); also a list of them or a glob.
+    :param destination: Folder for the results, local or on any object storage. Each run and each mapped task needs its
+        own.
+    :param endpoint: API endpoint that each request goes to.
+    :param model: The model of all requests; by default the connection's ``default_model``.
+    :param agent_id: An agent instead of a model.
+    :param system: System message before each prompt.
+    :param max_tokens: Most tokens of an answer, for requests that do not say it themselves.
+    :param temperature: Sampling temperature, for requests that do not say it themselves.
+    :param response_format: ``response_format``, for requests that do not say it themselves.
+    :param parameters: Any other fields of the endpoint's body, for requests that do not say them themselves.
+    :param response_model: Form of the answers, as a pydantic model class or a JSON schema: sets ``response_format``. An
+        answer that does not have it is a failed row that keeps its text.
+    :param reask_invalid: Ask again where an answer does not have that form, with what is wrong added to its messages.
+    :param completion_window: Time a job may take, ``"<n>h"`` or ``"<n>d"``, 1 hour to 7 days; ``"24h"`` by default.
+    :param timeout_hours: The same as a number of hours.
+    :param metadata: Metadata of the jobs: keys of 1 to 32 characters, values of 1 to 512.
+    :param row_retries: Further rounds for requests that failed for a cause that can pass or have no result. A retry of
+        the task has one more.
+    :param max_failed_ratio: Share of requests that may fail, 0 to 1; a batch in which none succeeded fails in any case.
+    :param max_cost_usd: Send nothing if the batch may cost more US dollars than this, by an estimate of its tokens and
+        ``max_tokens`` (needs the extra ``costs``).
+    :param output_format: ``jsonl``, or ``parquet`` (needs the extra ``parquet``).
+    :param if_exists: What to do when the destination has another batch's results: ``fail``, or ``replace`` them.
+    :param delete_files: ``on_success`` deletes the uploaded files and the results from the account when they are
+        landed; ``never`` keeps them.
+    :param deferrable: Wait in the triggerer instead of on a worker.
+    :param timeout: Seconds after its creation when the wait for a job is given up; by default the completion window
+        and an hour.
+    :param poll_interval: Seconds between two looks at a job, at most.
+    :param poll_interval_min: Seconds between two looks at a job that has just been created.
+    :param max_pending_requests: Requests that your workspace may have pending.
+    :param force_new: Submit new jobs even where there are some that did this very work for this task instance.
+    :param cancel_on_kill: Cancel the jobs when the task is killed while it waits.
+    :param cancel_on_timeout: Cancel the jobs when the wait for them is given up.
+    :param mistral_conn_id: The connection's id.
+    """
+
+    template_fields: Sequence[str] = (
+        "requests",
+        "path",
+        "destination",
+        "endpoint",
+        "model",
+        "agent_id",
+        "system",
+        "completion_window",
+        "metadata",
+        "mistral_conn_id",
+    )
+    template_fields_renderers: ClassVar[dict[str, str]] = {"requests": "json", "metadata": "json"}
+    operator_extra_links = (MistralBatchJobLink(),)
+
+    def __init__(
+        self,
+        *,
+        requests: Iterable[Mapping[str, Any] | str] | None = None,
+        path: str | ObjectStoragePath | Sequence[str | ObjectStoragePath] | None = None,
+        destination: str | ObjectStoragePath,
+        endpoint: str = limits.DEFAULT_ENDPOINT,
+        model: str | None = None,
+        agent_id: str | None = None,
+        system: str | None = None,
+        max_tokens: int | None = None,
+        temperature: float | None = None,
+        response_format: Mapping[str, Any] | None = None,
+        parameters: Mapping[str, Any] | None = None,
+        response_model: type | Mapping[str, Any] | None = None,
+        reask_invalid: bool = False,
+        completion_window: str | None = None,
+        timeout_hours: int | None = None,
+        metadata: Mapping[str, str] | None = None,
+        row_retries: int = 1,
+        max_failed_ratio: float = 1.0,
+        max_cost_usd: float | None = None,
+        output_format: Literal["jsonl", "parquet"] = "jsonl",
+        if_exists: Literal["fail", "replace"] = "fail",
+        delete_files: Literal["never", "on_success"] = "never",
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        timeout: float | None = None,
+        poll_interval: float = DEFAULT_POLL_INTERVAL,
+        poll_interval_min: float = DEFAULT_POLL_INTERVAL_MIN,
+        max_pending_requests: int = limits.MAX_REQUESTS_PER_JOB,
+        force_new: bool = False,
+        cancel_on_kill: bool = True,
+        cancel_on_timeout: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.requests = requests
+        self.path = path
+        self.destination = destination
+        self.endpoint = endpoint
+        self.model = model
+        self.agent_id = agent_id
+        self.system = system
+        self.max_tokens = max_tokens
+        self.temperature = temperature
+        self.response_format = response_format
+        self.parameters = parameters
+        self.response_model = response_model
+        self.reask_invalid = reask_invalid
+        self.completion_window = completion_window
+        self.timeout_hours = timeout_hours
+        self.metadata = metadata
+        self.row_retries = row_retries
+        self.max_failed_ratio = max_failed_ratio
+        self.max_cost_usd = max_cost_usd
+        self.output_format = output_format
+        self.if_exists = if_exists
+        self.delete_files = delete_files
+        self.deferrable = deferrable
+        self.timeout = timeout
+        self.poll_interval = poll_interval
+        self.poll_interval_min = poll_interval_min
+        self.max_pending_requests = max_pending_requests
+        self.force_new = force_new
+        self.cancel_on_kill = cancel_on_kill
+        self.cancel_on_timeout = cancel_on_timeout
+        #: The batch, once there is one, and whose it is.
+        self._plan: BatchPlan | None = None
+        self._task_instance: Any = None
+
+    def run_batch_task(self, context: Context) -> dict[str, Any]:
+        """Begin: check, prepare, upload; then go on to the end."""
+        structured = self._check()
+        with self._workplace(context, structured) as work:
+            work.destination.check(self.if_exists)
+            prepared = self._prepare(context, work)
+            model = self._model_of(prepared)
+            plan = BatchPlan(key=self._key(prepared, model, structured), model=model, rounds=[])
+            if (manifest := self._finished_before(work, plan)) is not None:
+                return manifest
+            self._check_cost(prepared, model)
+            Submission.of_task(context, self.hook).cancel_stale_parts(plan.parts_prefix)
+            work.destination.claim()
+            try:
+                plan.rounds.append(work.files.upload(prepared.shards))
+                return self._go_on(context, work, plan)
+            except Exception:
+                # Nothing was asked, so nothing will come: others may have the place.
+                if not plan.batch_ids:
+                    work.destination.release()
+                raise
+
+    def execute_complete(
+        self, context: Context, event: Mapping[str, Any], plan: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Go on where a wait ended; whether it ended well, the API tells."""
+        with failing_for_good():
+            if event.get("error"):
+                permanent = event.get("error_is_permanent")
+                raise (AirflowFailException if permanent else AirflowException)(event["error"])
+            with self._workplace(context, self._check()) as work:
+                return self._go_on(context, work, BatchPlan.from_kwargs(plan))
+
+    def on_kill(self) -> None:
+        """Cancel the jobs that nobody waits for any more."""
+        if not self.cancel_on_kill or self._plan is None or not self._plan.rounds:
+            return
+        if not abandoned_on_worker(self._task_instance):
+            self.log.info("The task is killed and will be tried again: its batch jobs go on.")
+            return
+        for job in self._plan.rounds[-1]:
+            if job.batch_id is not None:
+                self.log.info("The task is killed: cancelling batch job %s.", job.batch_id)
+                self._cancel(job.batch_id)
+
+    def _go_on(self, context: Context, work: Workplace, plan: BatchPlan) -> dict[str, Any]:
+        """Make round after round, from wherever the batch is."""
+        self._task_instance, self._plan = context["ti"], plan
+        while True:
+            self._submit(context, plan)
+            jobs = self._wait(plan)
+            push_xcoms(context["ti"], job_xcoms(jobs[-1]))
+            landed = self._land(work, plan, jobs)
+            shards = self._next_round(context, work, plan, jobs, landed)
+            if not shards:
+                return self._finish(context, work, plan, jobs)
+            plan.rounds.append(work.files.upload(shards))
+
+    # Before anything is sent
+
+    def _check(self) -> StructuredOutput | None:
+        """Check what can be checked without reading the requests."""
+        check_choice("output_format", self.output_format, OUTPUT_FORMATS)
+        check_choice("if_exists", self.if_exists, IF_EXISTS)
+        check_choice("delete_files", self.delete_files, DELETE_FILES)
+        check_row_retries(self.row_retries)
+        check_max_failed_ratio(self.max_failed_ratio)
+        _check_positive("max_cost_usd", self.max_cost_usd)
+        _check_positive("timeout", self.timeout)
+        _check_positive("max_pending_requests", self.max_pending_requests)
+        _ = self._cadence
+        # Checks the job's fields as they will be; its files are not known yet.
+        self._job_in(["not-yet-uploaded"], self.model)
+        merged_metadata({}, self.metadata)
+        if self.output_format == "parquet" and find_spec("pyarrow") is None:
+            raise InvalidInputError(
+                "output_format='parquet' needs pyarrow: install airflow-provider-mistral-batch[parquet]"
+            )
+        if self.response_model is None:
+            if self.reask_invalid:
+                raise InvalidInputError(
+                    "reask_invalid is set without response_model: nothing says which answers are invalid"
+                )
+            return None
+        if self.response_format is not None:
+            raise InvalidInputError(
+                "response_model and response_format are both given: response_model sets it"
+            )
+        return StructuredOutput(self.response_model, self.endpoint)
+
+    def _source(self, context: Context) -> Any:
+        """Where the requests come from."""
+        if (self.requests is None) == (self.path is None):
+            raise InvalidInputError(
+                f"requests and path are both {'missing' if self.path is None else 'given'}: pass exactly one of them"
+            )
+        if self.path is None:
+            check_requests(self.requests)
+            return self.requests
+        if isinstance(self.path, (list, tuple)):
+            return [storage_path(path, field="path") for path in self.path]
+        return storage_path(self.path, field="path")
+
+    def _prepare(self, context: Context, work: Workplace) -> PreparedRequests:
+        # Imported late: parsing a Dag needs none of it.
+        from airflow_provider_mistral_batch.jsonl.requests import prepare_requests
+        from airflow_provider_mistral_batch.jsonl.template import RowTemplate
+
+        dialect = self.hook.get_conn().dialect.name
+        structured = work.results.structured
+        # The OpenAI-compatible API knows no model of a job, only of each request.
+        in_rows = dialect == "openai" and self.agent_id is None
+        prepared = prepare_requests(
+            self._source(context),
+            endpoint=self.endpoint,
+            directory=work.directory / "round-0",
+            row_format=dialect,  # type: ignore[arg-type]
+            template=RowTemplate(
+                system=self.system,
+                model=(self.model or self.hook.default_model) if in_rows else None,
+                max_tokens=self.max_tokens,
+                temperature=self.temperature,
+                response_format=structured.response_format if structured else self.response_format,
+                parameters=self.parameters or {},
+            ),
+            max_job_requests=min(self.max_pending_requests, limits.MAX_REQUESTS_PER_JOB),
+        )
+        if prepared.numbered:
+            self.log.info(
+                "%d of %d rows had no custom_id and were numbered.", prepared.numbered, prepared.request_count
+            )
+        return prepared
+
+    def _model_of(self, prepared: PreparedRequests) -> str | None:
+        """The one model of the whole batch."""
+        named = next(iter(prepared.models), None)
+        if self.agent_id is not None:
+            return None
+        if self.model is not None and named not in (None, self.model):
+            raise InvalidInputError(
+                f"model={self.model!r}, but the requests name {named!r}: a batch job runs one model"
+            )
+        return self.model or named or self.hook.default_model
+
+    def _key(self, prepared: PreparedRequests, model: str | None, structured: StructuredOutput | None) -> str:
+        """Hash everything that makes two batches the same work."""
+        asked = {
+            "content": content_hash(prepared.shards),
+            "endpoint": self.endpoint,
+            "model": model,
+            "agent_id": self.agent_id,
+            "window": self._window,
+            "metadata": self.metadata,
+            "form": structured.schema if structured else None,
+            # So that no earlier job is found, but every later step of this very try finds its own.
+            "force_new": uuid.uuid4().hex if self.force_new else None,
+        }
+        return hashlib.sha256(msgspec.json.encode(asked, order="deterministic")).hexdigest()
+
+    def _finished_before(self, work: Workplace, plan: BatchPlan) -> dict[str, Any] | None:
+        """The manifest of an earlier try that did this very work to its end, if its results are still there."""
+        manifest = work.destination.own_manifest()
+        if (
+            manifest is None
+            or manifest.get("key") != plan.key
+            or not manifest.get("acceptable")
+            or not judge_rows(
+                manifest["counts"], (), max_failed_ratio=self.max_failed_ratio, may_pass=0
+            ).acceptable
+            or not work.destination.results_path.exists()
+        ):
+            return None
+        self.log.info("An earlier try of this task has landed these very results: there is nothing to do.")
+        return manifest
+
+    def _check_cost(self, prepared: PreparedRequests, model: str | None) -> None:
+        if self.max_cost_usd is None:
+            return
+        from airflow_provider_mistral_batch.inference.costs import estimate
+
+        cost = estimate(prepared.paths, endpoint=self.endpoint, model=model)
+        details = (
+            f"about ${cost.usd:.4f}, for {cost.prompt_tokens:,} tokens to read and at most "
+            f"{cost.completion_tokens:,} to write"
+        )
+        if cost.usd > self.max_cost_usd:
+            raise InvalidInputError(
+                f"max_cost_usd={self.max_cost_usd:g}: the batch may cost {details}. Nothing was sent: raise the limit, "
+                "lower max_tokens, or ask less"
+            )
+        self.log.info("The batch may cost %s.", details)
+
+    # Submitting and waiting
+
+    def _submit(self, context: Context, plan: BatchPlan) -> None:
+        """Submit the jobs of the round that are not yet submitted; wait where there is no room."""
+        for number, job in enumerate(plan.rounds[-1]):
+            while job.batch_id is None:
+                room = Room(self.hook, job.request_count, self.max_pending_requests)
+                submission = Submission.of_task(context, self.hook, part=plan.part(number), keep_partial=True)
+                try:
+                    found = submission.submit(
+                        self._job_in(job.input_files, plan.model),
+                        content=job.content,
+                        notes={REQUESTS: str(job.request_count)},
+                        before_create=room.check,
+                    )
+                except (NoRoomError, RateLimitError) as full:
+                    self.log.info("%s", full)
+                    self._wait_for_room(plan, room)
+                else:
+                    job.batch_id, job.found_over = found.id, found.is_terminal
+                    plan.room_deadline = None
+                    context["ti"].xcom_push(key="batch_id", value=job.batch_id)
+
+    def _wait_for_room(self, plan: BatchPlan, room: Room) -> None:
+        """Wait until a job fits; where the API itself said no, it is asked again then."""
+        if plan.room_deadline is None:
+            plan.room_deadline = time.time() + LONGEST.total_seconds()
+        left = plan.room_deadline - time.time()
+        if left > 0 and self.deferrable:
+            self.defer(
+                trigger=MistralBatchRoomTrigger(
+                    room.requests,
+                    room.limit,
+                    self.mistral_conn_id,
+                    deadline=plan.room_deadline,
+                    poll_interval=self.poll_interval,
+                    batch_ids=[job.batch_id for job in plan.rounds[-1] if job.batch_id is not None],
+                    cancel_on_kill=self.cancel_on_kill,
+                ),
+                method_name="execute_complete",
+                kwargs=plan.as_kwargs(),
+                timeout=timedelta(seconds=left + BACKSTOP_SECONDS),
+            )
+        if left <= 0 or not room.wait(deadline=plan.room_deadline, pause=self.poll_interval):
+            raise AirflowException(
+                f"the workspace had no room for {room.requests:,} more requests for a week: other jobs keep it full"
+            )
+
+    def _wait(self, plan: BatchPlan) -> list[BatchJobOut]:
+        """Wait until all jobs of the round are over."""
+        while True:
+            jobs = [self.hook.get(str(job.batch_id)) for job in plan.rounds[-1]]
+            running = [job for job in jobs if not job.is_terminal]
+            if not running:
+                return jobs
+            deadline = self._deadline(plan, running)
+            left = deadline - time.time()
+            if left > 0 and self.deferrable:
+                self.defer(
+                    trigger=MistralBatchJobsTrigger(
+                        [job.id for job in running],
+                        self.mistral_conn_id,
+                        deadline=deadline,
+                        poll_interval=self.poll_interval,
+                        poll_interval_min=self.poll_interval_min,
+                        cancel_on_kill=self.cancel_on_kill,
+                    ),
+                    method_name="execute_complete",
+                    kwargs=plan.as_kwargs(),
+                    timeout=timedelta(seconds=left + BACKSTOP_SECONDS),
+                )
+            for job in running:
+                if JobWatch(self.hook, job.id).wait(deadline=deadline, cadence=self._cadence) is None:
+                    self._give_up(plan, running)
+                    break
+
+    def _deadline(self, plan: BatchPlan, running: Sequence[BatchJobOut]) -> float:
+        """When to give up, measured from the jobs' creation, so that no retry and no re-attach moves it."""
+        if plan.given_up_at is not None:
+            return plan.given_up_at + _CANCELLATION_SECONDS
+        window = completion_window_hours(self._window) * 3600 + _GRACE_SECONDS
+        seconds = window if self.timeout is None else self.timeout
+        return max(job.created_at for job in running) - self.hook.clock_offset + seconds
+
+    def _give_up(self, plan: BatchPlan, running: Sequence[BatchJobOut]) -> None:
+        """The time is over: cancel what runs, so that at least partial results can be landed."""
+        message = f"{_named(running)} not over within the time given"
+        if not self.cancel_on_timeout:
+            # A retry would find the same jobs, past the same deadline.
+            raise AirflowFailException(f"{message}; left running (cancel_on_timeout=False)")
+        if plan.given_up_at is not None:
+            raise AirflowException(
+                f"{message}, nor {_CANCELLATION_SECONDS:g} s after their cancellation was asked for"
+            )
+        self.log.warning("%s: cancelling, and landing what there is.", message)
+        plan.given_up_at = time.time()
+        for job in running:
+            self._cancel(job.id)
+
+    # Landing
+
+    def _land(self, work: Workplace, plan: BatchPlan, jobs: Sequence[BatchJobOut]) -> dict[str, Any]:
+        nothing = not any(job.output_file_id or job.error_file_id for job in jobs)
+        if nothing and len(plan.rounds) == 1 and not any(job.status == BatchStatus.COMPLETED for job in jobs):
+            expired = all(job.status == BatchStatus.EXPIRED for job in jobs)
+            if not expired or plan.given_up_at is not None:
+                work.destination.release()
+                raise AirflowException(f"{self._time_is_up(plan)}{describe_ends(jobs)}, and left no results")
+        return work.results.land(plan, len(plan.rounds) - 1)
+
+    def _next_round(
+        self,
+        context: Context,
+        work: Workplace,
+        plan: BatchPlan,
+        jobs: Sequence[BatchJobOut],
+        landed: Mapping[str, Any],
+    ) -> Sequence[Shard]:
+        """Write the requests that are worth another round, if one is allowed."""
+        worth_it = landed["may_pass"] or (self.reask_invalid and landed["counts"]["failed"])
+        allowed = rounds_allowed(self.row_retries, context["ti"].try_number)
+        number = len(plan.rounds)
+        seen = [job for job, planned in zip(jobs, plan.rounds[-1], strict=True) if not planned.found_over]
+        if not worth_it or number >= allowed or plan.given_up_at is not None or not may_ask_again(seen):
+            return ()
+        shards = work.results.open_requests(
+            plan,
+            number - 1,
+            work.directory / f"round-{number}",
+            reask=self.reask_invalid,
+            max_job_requests=min(self.max_pending_requests, limits.MAX_REQUESTS_PER_JOB),
+        )
+        if shards:
+            requests = sum(shard.request_count for shard in shards)
+            self.log.info(
+                "Asking again for %d requests: round %d of %d at most.", requests, number + 1, allowed
+            )
+        return shards
+
+    def _finish(
+        self, context: Context, work: Workplace, plan: BatchPlan, jobs: Sequence[BatchJobOut]
+    ) -> dict[str, Any]:
+        """Publish the results, then judge them."""
+        from airflow_provider_mistral_batch.jsonl.digest import describe_errors
+
+        final = work.results.finish(plan)
+        counts = final["counts"]
+        may_pass = final.pop("may_pass")
+        if self.reask_invalid:
+            may_pass += sum(error["count"] for error in final["errors"] if error["code"] == "invalid_output")
+        verdict = judge_rows(counts, jobs, max_failed_ratio=self.max_failed_ratio, may_pass=may_pass)
+        manifest = {
+            "batch_ids": plan.batch_ids,
+            **final,
+            "estimated_cost_usd": self._cost(plan, final["usage"]),
+            "rounds": len(plan.rounds),
+            "acceptable": verdict.acceptable,
+            "key": plan.key,
+        }
+        manifest = work.destination.write_manifest(manifest)
+        verdict = verdict.with_digest(describe_errors(final["errors"]))
+        message = f"{self._time_is_up(plan)}{verdict.message}. They are in {final['results_path']}"
+        if counts["total"] > counts["succeeded"]:
+            message += f", all others in {final['errors_path']}"
+        if not verdict.acceptable:
+            context["ti"].xcom_push(key=XCOM_RETURN_KEY, value=manifest)
+            raise (AirflowException if verdict.new_job_may_help else AirflowFailException)(message)
+        self.log.log(logging.WARNING if verdict.rows_failed else logging.INFO, "%s", message)
+        if self.delete_files == "on_success":
+            self._delete_files(plan)
+        return manifest
+
+    def _cost(self, plan: BatchPlan, usage: Mapping[str, float]) -> float | None:
+        from airflow_provider_mistral_batch.inference.costs import price_usd
+        from airflow_provider_mistral_batch.jsonl.lines import MissingExtraError
+
+        if plan.model is None:
+            return None
+        try:
+            return price_usd(plan.model, usage)
+        except MissingExtraError:
+            return None
+
+    def _delete_files(self, plan: BatchPlan) -> None:
+        """Delete the batch's files from the account; what cannot be deleted is no reason to fail."""
+        try:
+            jobs = [self.hook.get(batch_id) for batch_id in plan.batch_ids]
+            outputs = [
+                file_id for job in jobs for file_id in (job.output_file_id, job.error_file_id) if file_id
+            ]
+            for file_id in dict.fromkeys([*plan.input_files, *outputs]):
+                self.hook.delete_file(file_id)
+        except MistralCallError as error:
+            self.log.warning("%s Some of the batch's files stay in the account.", error)
+
+    def _time_is_up(self, plan: BatchPlan) -> str:
+        return "" if plan.given_up_at is None else "the batch was not over within the time given; "
+
+    # What the steps share
+
+    @contextmanager
+    def _workplace(self, context: Context, structured: StructuredOutput | None) -> Iterator[Workplace]:
+        identity = Submission.of_task(context, self.hook).identity
+        # Files that are going to be deleted are not to be shared with anybody.
+        owner = identity_hash(identity) if self.delete_files == "on_success" else ""
+        folder = storage_path(self.destination, field="destination")
+        with tempfile.TemporaryDirectory(prefix="mistral-batch-") as name:
+            files = RequestFiles(self.hook, Path(name), owner=owner)
+            destination = Destination(folder, identity, self.output_format)
+            yield Workplace(
+                directory=Path(name),
+                destination=destination,
+                files=files,
+                results=LandedRounds(self.hook, destination, files, structured),
+            )
+
+    @property
+    def _cadence(self) -> Cadence:
+        return Cadence(shortest=self.poll_interval_min, longest=self.poll_interval)
+
+    @property
+    def _window(self) -> str:
+        if self.completion_window is not None and self.timeout_hours is not None:
+            raise InvalidInputError(
+                f"completion_window={self.completion_window!r} and timeout_hours={self.timeout_hours!r} are both "
+                "given: they say the same, pass one of them"
+            )
+        if self.timeout_hours is not None:
+            return f"{check_timeout_hours(self.timeout_hours)}h"
+        return limits.DEFAULT_COMPLETION_WINDOW if self.completion_window is None else self.completion_window
+
+    def _job_in(self, input_files: Sequence[str], model: str | None) -> BatchJobIn:
+        return BatchJobIn(
+            input_files=input_files,
+            endpoint=self.endpoint,
+            completion_window=self._window,
+            metadata=self.metadata,
+            model=model,
+            agent_id=self.agent_id,
+        )
+
+    def _cancel(self, batch_id: str) -> None:
+        try:
+            self.hook.cancel(batch_id)
+        except MistralCallError as error:
+            self.log.warning("%s Batch job %s may go on running.", error, batch_id)
+
+
+class Workplace(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    What a worker has at hand while it is at work on a batch.
+
+    :param directory: Local directory, removed when the worker is done or the task is deferred.
+    :param destination: Where the results go.
+    :param files: The request files.
+    :param results: The results of each round.
+    """
+
+    directory: Path
+    destination: Destination
+    files: RequestFiles
+    results: LandedRounds
+
+
+def _check_positive(field: str, value: float | None) -> None:
+    if value is not None and (
+        isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf")
+    ):
+        raise InvalidInputError(f"{field}={value!r} is not a number above 0")
+
+
+def _named(jobs: Sequence[BatchJobOut]) -> str:
+    ids = ", ".join(job.id for job in jobs)
+    return f"batch job {ids} was" if len(jobs) == 1 else f"batch jobs {ids} were"

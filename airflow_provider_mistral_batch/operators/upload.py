@@ -1,0 +1,97 @@
+"""``MistralUploadBatchFileOperator``: from requests to uploaded, checked request files."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+
+from airflow_provider_mistral_batch.api import limits
+from airflow_provider_mistral_batch.api.errors import InvalidInputError
+from airflow_provider_mistral_batch.operators.base import MistralBatchOperator, check_requests
+from airflow_provider_mistral_batch.paths import storage_path
+from airflow_provider_mistral_batch.uploads import upload_once
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context, ObjectStoragePath
+
+    from airflow_provider_mistral_batch.jsonl.rows import RowFormat
+
+
+class MistralUploadBatchFileOperator(MistralBatchOperator):
+    """
+    Check requests, row by row, and upload them as request files; nothing is sent unless all are valid.
+
+    More than fits into one file of the API becomes several. Rows without a ``custom_id`` are numbered. A file of the
+    same content that was uploaded before is used again.
+
+    Returns the ids of the uploaded files: pass them to ``MistralCreateBatchJobOperator(input_files=…)``. XComs:
+    ``file_ids``, ``request_count``.
+
+    :param requests: Rows, each ``{"custom_id", "body"}``. Either these or ``path``.
+    :param path: JSONL file, plain or ``.gz`` or ``.zst``, local or on any object storage
+        (``s3://conn@bucket/key``); also a list of them or a glob.
+    :param endpoint: The endpoint that the requests are for; a row's ``url``, if it has one, must be the same.
+    :param mistral_conn_id: The connection's id.
+    """
+
+    template_fields: Sequence[str] = ("requests", "path", "endpoint", "mistral_conn_id")
+    template_fields_renderers: ClassVar[dict[str, str]] = {"requests": "json"}
+
+    def __init__(
+        self,
+        *,
+        requests: Iterable[Mapping[str, Any]] | None = None,
+        path: str | ObjectStoragePath | Sequence[str | ObjectStoragePath] | None = None,
+        endpoint: str = limits.DEFAULT_ENDPOINT,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.requests = requests
+        self.path = path
+        self.endpoint = endpoint
+
+    def run_batch_task(self, context: Context) -> list[str]:
+        """Check and upload."""
+        # Imported late: parsing a Dag needs none of it.
+        from airflow_provider_mistral_batch.jsonl.requests import prepare_requests
+
+        if (self.requests is None) == (self.path is None):
+            given = "both given" if self.path is not None else "both missing"
+            raise InvalidInputError(f"requests and path are {given}: pass exactly one of them")
+        if self.path is None:
+            check_requests(self.requests)
+        source = self.requests if self.path is None else self._paths()
+        with tempfile.TemporaryDirectory(prefix="mistral-batch-") as directory:
+            prepared = prepare_requests(
+                source,
+                endpoint=self.endpoint,
+                directory=directory,
+                row_format=cast("RowFormat", self.hook.get_conn().dialect.name),
+            )
+            if prepared.numbered:
+                self.log.info(
+                    "%d of %d rows had no custom_id and were numbered.",
+                    prepared.numbered,
+                    prepared.request_count,
+                )
+            file_ids = []
+            for number, shard in enumerate(prepared.shards, start=1):
+                file = upload_once(self.hook, shard)
+                self.log.info(
+                    "Request file %d of %d is %s: %d requests, %d bytes.",
+                    number,
+                    len(prepared.shards),
+                    file.id,
+                    shard.request_count,
+                    shard.size,
+                )
+                file_ids.append(file.id)
+        context["ti"].xcom_push(key="file_ids", value=file_ids)
+        context["ti"].xcom_push(key="request_count", value=prepared.request_count)
+        return file_ids
+
+    def _paths(self) -> Any:
+        if isinstance(self.path, (list, tuple)):
+            return [storage_path(path, field="path") for path in self.path]
+        return storage_path(self.path, field="path")

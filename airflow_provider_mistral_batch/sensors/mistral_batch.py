@@ -1,0 +1,177 @@
+"""``MistralBatchJobSensor``: gates what comes next on a batch job's end."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Sequence
+from datetime import timedelta
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from airflow.providers.common.compat.sdk import (
+    AirflowFailException,
+    AirflowSensorTimeout,
+    AirflowSkipException,
+    BaseSensorOperator,
+    PokeReturnValue,
+    conf,
+)
+from airflow.triggers.base import StartTriggerArgs
+
+from airflow_provider_mistral_batch.exceptions import failing_for_good
+from airflow_provider_mistral_batch.hooks.mistral_batch import MistralBatchHook
+from airflow_provider_mistral_batch.links.mistral_batch import MistralBatchJobLink
+from airflow_provider_mistral_batch.policies.cadence import DEFAULT_POLL_INTERVAL_MIN
+from airflow_provider_mistral_batch.policies.verdict import check_max_failed_ratio
+from airflow_provider_mistral_batch.triggers.finishing import may_finish_in_triggerer
+from airflow_provider_mistral_batch.triggers.mistral_batch import MistralBatchJobTrigger
+from airflow_provider_mistral_batch.triggers.starting import obstacle_to_start, reference
+from airflow_provider_mistral_batch.waiting import BACKSTOP_SECONDS, JobWatch, conclude, job_after_deferral
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import AirflowException, Context
+
+    from airflow_provider_mistral_batch.api.models import BatchJobOut
+
+
+class MistralBatchJobSensor(BaseSensorOperator):
+    """
+    Wait until a batch job is over, and fail when it did not end well.
+
+    Returns ``output_file_id``. XComs, whichever way the job ended: ``batch_id``, ``status``, ``output_file_id``,
+    ``error_file_id``, ``request_counts``.
+
+    A job that ended badly fails the task for good, whatever ``retries`` says: looking at it again cannot help. With
+    ``soft_fail`` the task is skipped instead. While the API does not answer, the wait goes on until ``timeout``.
+
+    :param batch_id: The job's id.
+    :param max_failed_ratio: Share of requests that may fail, 0 to 1; a job in which none succeeded fails in any case.
+    :param deferrable: Wait in the triggerer instead of on a worker.
+    :param start_from_trigger: Begin the wait in the triggerer, too, so that a job that ends well needs no worker at all
+        (Airflow 3.3 or newer). ``batch_id`` must be a plain string or another task's output; where that or the Airflow
+        version does not allow it, there is a warning when the Dag is parsed, and the task is deferred from a worker.
+    :param mistral_conn_id: The connection's id.
+    """
+
+    template_fields: Sequence[str] = ("batch_id", "mistral_conn_id")
+    operator_extra_links = (MistralBatchJobLink(),)
+    ui_color = "#ffe8d6"
+
+    def __init__(
+        self,
+        *,
+        batch_id: str,
+        max_failed_ratio: float = 1.0,
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        start_from_trigger: bool = False,
+        mistral_conn_id: str = MistralBatchHook.default_conn_name,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.batch_id = batch_id
+        self.max_failed_ratio = max_failed_ratio
+        self.deferrable = deferrable or start_from_trigger
+        self.mistral_conn_id = mistral_conn_id
+        if start_from_trigger:
+            self._start_from_trigger()
+
+    @cached_property
+    def hook(self) -> MistralBatchHook:
+        """The hook of the connection."""
+        return MistralBatchHook(self.mistral_conn_id)
+
+    @cached_property
+    def _watch(self) -> JobWatch:
+        return JobWatch(self.hook, self.batch_id)
+
+    def execute(self, context: Context) -> Any:
+        """Wait as ``mode`` and ``deferrable`` say."""
+        with failing_for_good():
+            check_max_failed_ratio(self.max_failed_ratio)
+        if not self.deferrable:
+            try:
+                return super().execute(context)
+            except AirflowSensorTimeout:
+                self._time_out()
+        # The worker runs anyway: a job that is over needs no triggerer.
+        over = self.poke(context)
+        if not over:
+            self._defer()
+        return over.xcom_value
+
+    def poke(self, context: Context) -> PokeReturnValue:
+        """Look at the job once."""
+        try:
+            with failing_for_good():
+                job = self._watch.look()
+        except AirflowFailException as error:
+            self._fail(str(error))
+        if job is None or not job.is_terminal:
+            return PokeReturnValue(is_done=False)
+        return PokeReturnValue(is_done=True, xcom_value=self._conclude(context, job))
+
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> str | None:
+        """Go on where the trigger ended."""
+        try:
+            with failing_for_good():
+                job = job_after_deferral(event, self.hook)
+        except AirflowFailException as error:
+            self._fail(str(error))
+        return self._conclude(context, job) if job is not None else self._time_out()
+
+    def _defer(self) -> None:
+        self.defer(
+            trigger=MistralBatchJobTrigger(
+                **self._trigger_options(), batch_id=self.batch_id, deadline=time.time() + self.timeout
+            ),
+            method_name="execute_complete",
+            timeout=timedelta(seconds=self.timeout + BACKSTOP_SECONDS),
+        )
+
+    def _start_from_trigger(self) -> None:
+        """Let the scheduler begin the wait in the triggerer, if that can work."""
+        obstacle = obstacle_to_start(self.batch_id, self.mistral_conn_id)
+        if obstacle:
+            warnings.warn(
+                f"Task {self.task_id!r} cannot start in the triggerer, so it is deferred from a worker: {obstacle}",
+                UserWarning,
+                stacklevel=4,
+            )
+            return
+        self.start_from_trigger = True
+        self.start_trigger_args = StartTriggerArgs(
+            trigger_cls=f"{MistralBatchJobTrigger.__module__}.{MistralBatchJobTrigger.__qualname__}",
+            trigger_kwargs={**self._trigger_options(), "batch_id": reference(self.batch_id)},
+            next_method="execute_complete",
+            # Here the deadline is Airflow's: there is no moment before the start when ours could be worked out.
+            timeout=timedelta(seconds=self.timeout),
+        )
+
+    def _trigger_options(self) -> dict[str, Any]:
+        return {
+            "mistral_conn_id": self.mistral_conn_id,
+            # A sensor may look without a pause; a loop that all triggers share may not.
+            "poll_interval": self.poke_interval or DEFAULT_POLL_INTERVAL_MIN,
+            "finish_with": "output_file_id" if may_finish_in_triggerer(self) else None,
+            "max_failed_ratio": self.max_failed_ratio,
+        }
+
+    def _conclude(self, context: Context, job: BatchJobOut) -> str | None:
+        verdict = conclude(job, hook=self.hook, ti=context["ti"], max_failed_ratio=self.max_failed_ratio)
+        if not verdict.acceptable:
+            self._fail(verdict.message)
+        return job.output_file_id
+
+    def _time_out(self) -> NoReturn:
+        self._fail(
+            f"batch job {self.batch_id} was not over within timeout={self.timeout:g} s", AirflowSensorTimeout
+        )
+
+    def _fail(self, message: str, error: type[AirflowException] = AirflowFailException) -> NoReturn:
+        """Fail for good, or skip if told to; in both cases with the reason, which the base class would drop."""
+        if self.soft_fail or self.never_fail:
+            # Also logged, since the base class puts words of its own into a skip after a deferral.
+            self.log.warning("%s", message)
+            raise AirflowSkipException(message)
+        raise error(message)

@@ -1,0 +1,73 @@
+"""Begins a wait where it will be spent: in the triggerer, without starting a worker first."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.metadata import version
+from typing import Any
+
+from airflow.providers.common.compat.sdk import XComArg
+from airflow.sdk.definitions.xcom_arg import PlainXComArg
+from packaging.version import Version
+
+from airflow_provider_mistral_batch.triggers.threads import in_thread
+
+#: The first Airflow whose triggerer gives such a trigger a context of its own.
+_FIRST_AIRFLOW = Version("3.3")
+
+
+def obstacle_to_start(batch_id: Any, mistral_conn_id: Any) -> str:
+    """
+    Find out while a Dag is parsed why a wait cannot begin in the triggerer.
+
+    :param batch_id: As the task was given it.
+    :param mistral_conn_id: As the task was given it.
+    :return: The reason; empty when there is none.
+    """
+    if _airflow() < _FIRST_AIRFLOW:
+        return f"that takes Airflow {_FIRST_AIRFLOW} or newer, and this is {_airflow()}"
+    if isinstance(batch_id, XComArg) and not isinstance(batch_id, PlainXComArg):
+        return "batch_id is made from another task's output by a function, which takes a worker"
+    for name, value in (("batch_id", batch_id), ("mistral_conn_id", mistral_conn_id)):
+        # The triggerer renders templates, but for `ti.xcom_pull` without `map_indexes` it waits for ever (3.3.2).
+        if isinstance(value, str) and ("{{" in value or "{%" in value):
+            return f"{name}={value!r} is a template, which takes a worker; pass the task's output instead"
+    return ""
+
+
+def reference(batch_id: Any) -> Any:
+    """
+    Write down a job's id so that a trigger can be made from it.
+
+    :param batch_id: The id, or the output of the task that knows it.
+    :return: The id, or where to find it. (Airflow's own way of writing an output down reaches a trigger unresolved.)
+    """
+    if isinstance(batch_id, PlainXComArg):
+        return {"task_id": batch_id.operator.task_id, "key": batch_id.key}
+    return batch_id
+
+
+async def resolve(batch_id: Any, task_instance: Any) -> Any:
+    """
+    Read in the triggerer what :func:`reference` wrote down.
+
+    :param batch_id: The id, or where to find it.
+    :param task_instance: The trigger's task instance, in whose Dag run the other task is.
+    :return: The id; whatever the other task left there.
+    """
+    if not isinstance(batch_id, dict):
+        return batch_id
+    from airflow.providers.common.compat.sdk import XCom
+
+    return await in_thread(
+        XCom.get_one,
+        key=batch_id["key"],
+        task_id=batch_id["task_id"],
+        dag_id=task_instance.dag_id,
+        run_id=task_instance.run_id,
+    )
+
+
+@cache
+def _airflow() -> Version:
+    return Version(Version(version("apache-airflow-core")).base_version)

@@ -1,0 +1,96 @@
+"""Uploads a request file once: a file of the same content that is there already is used again."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_mistral_batch.api.errors import MistralCallError
+
+if TYPE_CHECKING:
+    from airflow_provider_mistral_batch.api.models import FileOut
+    from airflow_provider_mistral_batch.hooks.mistral_batch import MistralBatchHook
+    from airflow_provider_mistral_batch.jsonl.shards import Shard
+
+log = logging.getLogger(__name__)
+
+#: Files that a look-up goes through at most.
+_FILES_SEARCHED = 1000
+
+#: Pauses, in seconds, between looks for a file whose upload's answer was lost: listings have been seen to lag behind.
+_RECHECKS = (1.0, 2.0, 4.0)
+
+#: A file that the API deletes sooner than this is of no use to a job that may wait and run for days.
+_SECONDS_NEEDED = 8 * 24 * 3600
+
+#: Seconds between two lines about an upload's progress.
+_QUIET_SECONDS = 15.0
+
+
+def upload_once(hook: MistralBatchHook, shard: Shard, *, owner: str = "") -> FileOut:
+    """
+    Upload a request file, or find it among those uploaded before.
+
+    The file's name in the workspace carries the hash of its content, so any try finds what an earlier one uploaded,
+    and an upload whose answer was lost is found instead of repeated.
+
+    :param hook: How to talk to the API.
+    :param shard: The file.
+    :param owner: Part of the file's name, for files that are not to be shared with other tasks.
+    :raises MistralCallError: When it can neither be found nor uploaded.
+    """
+    name = f"airflow-{owner}{'-' if owner else ''}{shard.sha256}.jsonl"
+    if (known := _find(hook, name, shard.size)) is not None:
+        log.info("%s is uploaded already, as file %s: using that.", shard.path.name, known.id)
+        return known
+    try:
+        return _upload(hook, shard, name)
+    except MistralCallError as error:
+        if not error.may_have_acted:
+            raise
+        log.warning("%s The file may be there all the same: looking for it.", error)
+    for pause in _RECHECKS:
+        if (found := _find(hook, name, shard.size)) is not None:
+            log.info("It is: file %s.", found.id)
+            return found
+        time.sleep(pause)
+    log.info("It is not: uploading it again.")
+    return _upload(hook, shard, name)
+
+
+def _upload(hook: MistralBatchHook, shard: Shard, name: str) -> FileOut:
+    file = hook.upload_file(shard.path, filename=name, on_progress=_Progress(shard.path.name))
+    log.info(
+        "Uploaded %s as file %s: %d requests, %d bytes.",
+        shard.path.name,
+        file.id,
+        shard.request_count,
+        shard.size,
+    )
+    return file
+
+
+def _find(hook: MistralBatchHook, name: str, size: int) -> FileOut | None:
+    # The OpenAI-compatible API cannot search: there the newest files have to do.
+    by_name = {} if hook.get_conn().dialect.name == "openai" else {"search": name}
+    files = hook.list_files(_FILES_SEARCHED, purpose="batch", **by_name).data
+    return next((file for file in files if _is_same(file, name, size)), None)
+
+
+def _is_same(file: FileOut, name: str, size: int) -> bool:
+    lasts = file.expires_at is None or file.expires_at - time.time() > _SECONDS_NEEDED
+    return file.filename == name and file.bytes == size and not file.deleted and lasts
+
+
+class _Progress:
+    """Says now and then how far an upload is; says nothing of short ones."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._said_at = time.monotonic()
+
+    def __call__(self, sent: int, size: int) -> Any:
+        if time.monotonic() - self._said_at >= _QUIET_SECONDS:
+            self._said_at = time.monotonic()
+            log.info("Uploading %s: %d of %d MB.", self._name, sent // 1_000_000, size // 1_000_000)

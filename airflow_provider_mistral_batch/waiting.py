@@ -1,0 +1,140 @@
+"""What a worker does about a wait: looks at the job itself, and draws the conclusion when it is over.
+
+The triggerer's side is in ``triggers/``; what is decided, for both, in ``policies/``.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
+
+from airflow_provider_mistral_batch.api.errors import MistralBatchError, MistralCallError
+from airflow_provider_mistral_batch.exceptions import is_permanent
+from airflow_provider_mistral_batch.policies.progress import Progress
+from airflow_provider_mistral_batch.policies.verdict import Verdict, judge
+from airflow_provider_mistral_batch.triggers.mistral_batch import JobEvent
+from airflow_provider_mistral_batch.xcoms import job_xcoms, push_xcoms
+
+if TYPE_CHECKING:
+    from airflow_provider_mistral_batch.api.models import BatchJobOut
+    from airflow_provider_mistral_batch.hooks.mistral_batch import MistralBatchHook
+    from airflow_provider_mistral_batch.policies.cadence import Cadence
+
+log = logging.getLogger(__name__)
+
+#: Bytes of an error file that are read, about, to name the most frequent errors.
+_DIGEST_BYTES = 1 << 20
+
+#: Seconds after a trigger's own deadline when Airflow ends the deferral, should the triggerer not have done so.
+BACKSTOP_SECONDS = 600.0
+
+
+class JobWatch:
+    """
+    Looks at one job from a worker, again and again.
+
+    :param hook: How to read the job.
+    :param batch_id: The job's id.
+    """
+
+    def __init__(self, hook: MistralBatchHook, batch_id: str) -> None:
+        self.hook = hook
+        self.batch_id = batch_id
+        self._progress = Progress()
+
+    def look(self) -> BatchJobOut | None:
+        """
+        Look at the job once.
+
+        :return: The job, or ``None`` while the API does not answer: that is no reason to give up a wait.
+        :raises Exception: When only a person can change what is wrong.
+        """
+        try:
+            job = self.hook.get(self.batch_id)
+        except MistralCallError as error:
+            if is_permanent(error):
+                raise
+            log.warning("%s Batch job %s is looked at again later.", error, self.batch_id)
+            return None
+        line = self._progress.line(job, now=time.monotonic(), server_now=time.time() + self.hook.clock_offset)
+        if line:
+            log.info("Batch job %s: %s", self.batch_id, line)
+        return job
+
+    def wait(self, *, deadline: float, cadence: Cadence) -> BatchJobOut | None:
+        """
+        Wait until the job is over.
+
+        :param deadline: When to give up (epoch seconds).
+        :param cadence: How often to look.
+        :return: The job that is over, or ``None`` when the deadline passed before.
+        """
+        age = 0.0
+        while True:
+            job = self.look()
+            if job is not None:
+                if job.is_terminal:
+                    return job
+                age = time.time() + self.hook.clock_offset - job.created_at
+            left = deadline - time.time()
+            if left <= 0:
+                return None
+            time.sleep(min(cadence.interval(age), left))
+
+
+def job_after_deferral(event: Any, hook: MistralBatchHook) -> BatchJobOut | None:
+    """
+    Find out from a trigger's event how the wait ended.
+
+    :param event: What ``execute_complete`` got.
+    :param hook: How to read the job.
+    :return: The job that is over, or ``None`` when the deadline passed before.
+    :raises AirflowFailException: When the job cannot be watched until somebody changes something.
+    :raises AirflowException: When it cannot be watched for another reason.
+    """
+    told = JobEvent.from_payload(event)
+    if told.timed_out:
+        # What the trigger saw last may be a poll interval old, and the triggerer may have been down for long.
+        job = JobWatch(hook, told.batch_id).look()
+        return job if job is not None and job.is_terminal else None
+    if told.job is None or told.error is not None:
+        raise (AirflowFailException if told.error_is_permanent else AirflowException)(told.error)
+    return told.job
+
+
+def conclude(job: BatchJobOut, *, hook: MistralBatchHook, ti: Any, max_failed_ratio: float) -> Verdict:
+    """
+    Draw the conclusion from a job that is over: push its XComs, judge it, and say what went wrong.
+
+    The XComs come first, so that those who clean up after a failure find what there is.
+
+    :param job: The job.
+    :param hook: How to read the job's error file.
+    :param ti: The running task instance.
+    :param max_failed_ratio: Share of rows that may fail.
+    :return: The verdict; its message ends with the most frequent row errors.
+    """
+    push_xcoms(ti, job_xcoms(job))
+    verdict = judge(job, max_failed_ratio=max_failed_ratio)
+    if verdict.rows_failed:
+        verdict = verdict.with_digest(_digest_of_error_file(hook, job))
+    if verdict.acceptable:
+        log.log(logging.WARNING if verdict.rows_failed else logging.INFO, "%s", verdict.message)
+    return verdict
+
+
+def _digest_of_error_file(hook: MistralBatchHook, job: BatchJobOut) -> str:
+    """Name the most frequent errors of a job's error file; never a reason to fail by itself."""
+    if job.error_file_id is None:
+        return ""
+    # Imported late: parsing a Dag needs none of it.
+    from airflow_provider_mistral_batch.jsonl.digest import describe_error_rows
+
+    try:
+        return describe_error_rows(hook.stream_file(job.error_file_id), max_bytes=_DIGEST_BYTES)
+    except MistralBatchError as error:
+        log.info("No digest of the failed rows: %s", error)
+        return ""
