@@ -1,0 +1,65 @@
+"""
+A batch as a decorated function: it yields the requests, the task returns the manifest of their answers.
+
+Shows ``@task.mistral_batch``. The function is a generator, so a million rows of a warehouse become requests one by one;
+it runs on the worker, once, before the task is deferred. What it yields should depend on its arguments alone: a retry
+calls it again, and finds the job of the last try by what it asked.
+
+``task`` is imported from the provider: it is Airflow's own, and editors complete ``mistral_batch`` with its options.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from airflow.sdk import Param, dag
+
+from airflow_provider_mistral_batch.decorators import task
+
+HOME = Path(os.environ.get("AIRFLOW_HOME", "~/airflow")).expanduser()
+FOLDER = os.environ.get("MISTRAL_BATCH_EXAMPLES_FOLDER", f"file://{HOME}/mistral_batch")
+
+
+@dag(
+    dag_id="mistral_batch_decorator",
+    schedule=None,
+    params={"folder": Param(FOLDER, type="string", description="Folder for results")},
+    default_args={"retries": 2, "retry_delay": timedelta(minutes=1)},
+    tags=["example", "mistral"],
+    doc_md=__doc__,
+)
+def decorator() -> None:
+    @task
+    def choose_topics(letter: str) -> list[str]:
+        """Choose some topics of the Python help."""
+        from pydoc_data.topics import topics
+
+        return [topic for topic in topics if topic.startswith(letter)]
+
+    @task.mistral_batch(
+        model="mistral-small-latest",
+        system="Answer in one sentence.",
+        max_tokens=80,
+        destination="{{ params.folder }}/{{ dag.dag_id }}/{{ run_id }}",
+        deferrable=True,
+    )
+    def explain(topics: list[str]) -> Iterator[dict[str, Any]]:
+        for topic in topics:
+            question = f"What is {topic!r} in Python?"
+            yield {"custom_id": topic, "body": {"messages": [{"role": "user", "content": question}]}}
+
+    @task
+    def count_words(manifest: dict[str, Any]) -> dict[str, int]:
+        """Count the words of each answer."""
+        from airflow_provider_mistral_batch.results import read_results
+
+        return {row.custom_id or "": len((row.content or "").split()) for row in read_results(manifest)}
+
+    count_words(explain(choose_topics("s")))
+
+
+decorator()

@@ -1,0 +1,88 @@
+"""
+A gate: one Dag submits a batch, another one starts its work when that batch is done.
+
+Shows how to hand a batch over. ``mistral_batch_submit`` is over within seconds and triggers ``mistral_batch_gate`` with
+the batch's id as a parameter. There the sensor waits in the triggerer and lets the tasks behind it through only when
+the job ended well: with more than one failed request in ten, the gate stays shut.
+
+The id is an explicit parameter, so each run of the gate belongs to one batch, a run can be started by hand for any
+batch, and clearing it waits for the same one again. (The sensor cannot guess which batch is meant, and an XCom of
+another Dag's "last" run is the wrong one as soon as two runs overlap.)
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
+from airflow.sdk import Param, dag, task
+
+from airflow_provider_mistral_batch.operators import (
+    MistralCreateBatchJobOperator,
+    MistralUploadBatchFileOperator,
+)
+from airflow_provider_mistral_batch.sensors import MistralBatchJobSensor
+
+CITIES = ("Paris", "Lagos", "Quito", "Hanoi", "Oslo", "Perth")
+
+
+@dag(
+    dag_id="mistral_batch_submit",
+    schedule=None,
+    default_args={"retries": 2, "retry_delay": timedelta(minutes=1)},
+    tags=["example", "mistral"],
+    doc_md=__doc__,
+)
+def submit_batch() -> None:
+    upload = MistralUploadBatchFileOperator(
+        task_id="upload",
+        requests=[
+            {
+                "custom_id": city.lower(),
+                "body": {
+                    "messages": [
+                        {"role": "user", "content": f"What should nobody miss in {city}? One sentence."}
+                    ],
+                    "max_tokens": 60,
+                },
+            }
+            for city in CITIES
+        ],
+    )
+    submit = MistralCreateBatchJobOperator(
+        task_id="submit", input_files=upload.output, model="mistral-small-latest"
+    )
+    TriggerDagRunOperator(
+        task_id="open_gate",
+        trigger_dag_id="mistral_batch_gate",
+        conf={"batch_id": submit.output},
+    )
+
+
+@dag(
+    dag_id="mistral_batch_gate",
+    schedule=None,
+    params={"batch_id": Param(type="string", minLength=1, description="Id of the batch job to wait for")},
+    tags=["example", "mistral"],
+    doc_md=__doc__,
+)
+def gate() -> None:
+    wait = MistralBatchJobSensor(
+        task_id="wait",
+        batch_id="{{ params.batch_id }}",
+        timeout=timedelta(hours=25).total_seconds(),
+        max_failed_ratio=0.1,
+        deferrable=True,
+    )
+
+    @task
+    def publish(output_file_id: str, request_counts: dict[str, int]) -> dict[str, Any]:
+        """Stand for whatever may only begin when the answers are there."""
+        return {"output_file_id": output_file_id, "answers": request_counts["completed"]}
+
+    publish(wait.output, wait.output["request_counts"])
+
+
+submit_batch()
+gate()

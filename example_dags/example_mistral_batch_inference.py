@@ -1,0 +1,90 @@
+"""
+A whole batch in one task: requests in, checked answers in a folder, failed requests asked again.
+
+Shows what ``MistralBatchInferenceOperator`` does by itself: it checks the requests, uploads them, creates the job,
+waits deferred, and lands the results. Each answer must have the form of ``Review``: the API is told so, and an answer
+that does not have it is asked for again, with what is wrong. So are requests that fail for a cause that can pass, such
+as a busy server. What still fails after that is in ``errors.jsonl``; more than one in ten fails the task.
+
+A retry of the task goes on where the last try ended, and pays for nothing twice.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+from airflow.sdk import Param, dag, task
+from pydantic import BaseModel
+
+from airflow_provider_mistral_batch.operators import MistralBatchInferenceOperator
+
+HOME = Path(os.environ.get("AIRFLOW_HOME", "~/airflow")).expanduser()
+FOLDER = os.environ.get("MISTRAL_BATCH_EXAMPLES_FOLDER", f"file://{HOME}/mistral_batch")
+
+REVIEWS = {
+    "review-1": "Arrived two days early, and the fabric is even softer than I had hoped.",
+    "review-2": "The zip broke on the first evening. I want my money back.",
+    "review-3": "It is a bag. It holds things.",
+    "review-4": "Great colour, but the strap is far too short for me.",
+    "review-5": "Third one I have bought, the first two were stolen. I take it as a compliment.",
+}
+
+
+class Review(BaseModel):
+    """What is worth knowing about a review."""
+
+    mood: Literal["happy", "neutral", "angry"]
+    subject: str
+    wants_answer: bool
+
+
+@dag(
+    dag_id="mistral_batch_inference",
+    schedule=None,
+    params={"folder": Param(FOLDER, type="string", description="Folder for results")},
+    default_args={"retries": 2, "retry_delay": timedelta(minutes=1)},
+    tags=["example", "mistral"],
+    doc_md=__doc__,
+)
+def inference() -> None:
+    read_reviews = MistralBatchInferenceOperator(
+        task_id="read_reviews",
+        requests=[
+            {
+                "custom_id": name,
+                "body": {
+                    "messages": [
+                        {"role": "system", "content": "Say what this review is about."},
+                        {"role": "user", "content": text},
+                    ]
+                },
+            }
+            for name, text in REVIEWS.items()
+        ],
+        model="mistral-small-latest",
+        max_tokens=200,
+        response_model=Review,
+        reask_invalid=True,
+        max_failed_ratio=0.1,
+        destination="{{ params.folder }}/{{ dag.dag_id }}/{{ run_id }}",
+        deferrable=True,
+    )
+
+    @task
+    def report(manifest: dict[str, Any]) -> dict[str, Any]:
+        """Read the answers, one by one, as what they are."""
+        from airflow_provider_mistral_batch.results import read_results
+
+        moods = {
+            row.custom_id: Review.model_validate_json(row.content or "").mood
+            for row in read_results(manifest)
+        }
+        return {"moods": moods, "total_tokens": manifest["usage"]["total_tokens"]}
+
+    report(read_reviews.output)
+
+
+inference()

@@ -1,0 +1,110 @@
+"""
+A nightly batch: requests out of a data set, answers into a folder, without holding a worker while Mistral works.
+
+Shows the whole way through the Batch API, one task for each step:
+
+- ``write_requests`` makes one request of each topic of the Python help and writes them as JSONL,
+- ``upload`` sends the file, ``submit`` creates the batch job and returns at once,
+- ``wait`` is deferred: the triggerer watches the job, no worker slot is taken,
+- ``download`` lands the answers, and the failed rows if there are any, in two files,
+- ``process`` reads the answers row by row.
+
+Results travel through files, never through XCom: what the tasks hand to each other are ids, paths and counts. The
+folder is a parameter of the run and may be any object storage path, such as ``s3://aws_default@bucket/batches``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from airflow.sdk import ObjectStoragePath, Param, dag, task
+
+from airflow_provider_mistral_batch.operators import (
+    MistralCreateBatchJobOperator,
+    MistralDownloadBatchResultsOperator,
+    MistralUploadBatchFileOperator,
+)
+from airflow_provider_mistral_batch.sensors import MistralBatchJobSensor
+
+HOME = Path(os.environ.get("AIRFLOW_HOME", "~/airflow")).expanduser()
+FOLDER = os.environ.get("MISTRAL_BATCH_EXAMPLES_FOLDER", f"file://{HOME}/mistral_batch")
+
+
+@dag(
+    dag_id="mistral_batch_nightly",
+    schedule="@daily",
+    catchup=False,
+    params={"folder": Param(FOLDER, type="string", description="Folder for requests and results")},
+    default_args={"retries": 2, "retry_delay": timedelta(minutes=1)},
+    tags=["example", "mistral"],
+    doc_md=__doc__,
+)
+def nightly() -> None:
+    # One folder a run: clearing a task writes the same files again instead of new ones beside them.
+    folder = "{{ params.folder }}/{{ dag.dag_id }}/{{ run_id }}"
+
+    @task
+    def write_requests(path: str) -> str:
+        """Write one request for each topic; return the file's path."""
+        # Imported here: a Dag file is parsed again and again, and should do no work of its tasks.
+        from pydoc_data.topics import topics
+
+        target = ObjectStoragePath(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with target.open("w", encoding="utf-8") as file:
+            for topic, text in topics.items():
+                question = f"Summarise this chapter of the Python reference in two sentences:\n\n{text}"
+                body = {"messages": [{"role": "user", "content": question}], "max_tokens": 120}
+                file.write(json.dumps({"custom_id": topic, "body": body}) + "\n")
+        return path
+
+    @task
+    def process(manifest: dict[str, Any], output_file_id: str) -> dict[str, Any]:
+        """Read the answers one by one; return what is worth knowing about all of them."""
+        words, longest = 0, ("", 0)
+        with ObjectStoragePath(manifest["results_path"]).open("r", encoding="utf-8") as file:
+            for line in file:
+                row = json.loads(line)
+                answer = row["response"]["body"]["choices"][0]["message"]["content"]
+                length = len(answer.split())
+                words += length
+                longest = max(longest, (row["custom_id"], length), key=lambda item: item[1])
+        return {
+            "answers": manifest["counts"]["succeeded"],
+            "words": words,
+            "longest": longest[0],
+            "total_tokens": manifest["usage"]["total_tokens"],
+            "output_file_id": output_file_id,
+        }
+
+    upload = MistralUploadBatchFileOperator(
+        task_id="upload",
+        path=write_requests(f"{folder}/requests.jsonl"),
+    )
+    submit = MistralCreateBatchJobOperator(
+        task_id="submit",
+        input_files=upload.output,
+        model="mistral-small-latest",
+        completion_window="24h",
+        metadata={"description": "Summaries of the Python help"},
+        wait_for_completion=False,
+    )
+    wait = MistralBatchJobSensor(
+        task_id="wait",
+        batch_id=submit.output,
+        timeout=timedelta(hours=25).total_seconds(),
+        deferrable=True,
+    )
+    download = MistralDownloadBatchResultsOperator(
+        task_id="download",
+        batch_id=wait.output["batch_id"],
+        destination=folder,
+    )
+    process(download.output, wait.output)
+
+
+nightly()

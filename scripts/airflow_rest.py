@@ -1,0 +1,186 @@
+"""Airflow's public REST API, as far as the scripts and tests here use it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import quote
+
+import requests
+
+FINISHED = frozenset({"success", "failed"})
+
+
+class AirflowRest:
+    """
+    A client of one Airflow whose users are all admins.
+
+    :param url: Base URL of its API server.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._session = requests.Session()
+        # A proxy of the environment has no business between two processes of this machine.
+        self._session.trust_env = False
+
+    def call(self, method: str, *path: str, **kwargs: Any) -> Any:
+        """
+        Call ``/api/v2/<path>`` and return the decoded answer.
+
+        :param path: The path's segments.
+        :raises requests.HTTPError: With the answer's body in its message.
+        """
+        if "Authorization" not in self._session.headers:
+            token = self._session.get(f"{self.url}/auth/token", timeout=30)
+            _raise_for_status(token)
+            self._session.headers["Authorization"] = f"Bearer {token.json()['access_token']}"
+        url = "/".join([self.url, "api", "v2", *(quote(segment, safe="") for segment in path)])
+        answer = self._session.request(method, url, timeout=30, **kwargs)
+        _raise_for_status(answer)
+        return answer.json() if answer.content else None
+
+    def health(self) -> dict[str, str | None]:
+        """Status of each component, such as ``{"scheduler": "healthy", …}``; empty while nothing answers."""
+        try:
+            answer = self._session.get(f"{self.url}/api/v2/monitor/health", timeout=10)
+        except requests.ConnectionError:
+            return {}
+        return {name: part.get("status") for name, part in answer.json().items() if part} if answer.ok else {}
+
+    def dag_ids(self) -> set[str]:
+        """Ids of the Dags that the Dag processor has parsed."""
+        return {dag["dag_id"] for dag in self.call("GET", "dags", params={"limit": 100})["dags"]}
+
+    def import_errors(self) -> dict[str, str]:
+        """Stack trace by file, for each file that the Dag processor could not import."""
+        errors = self.call("GET", "importErrors", params={"limit": 100})["import_errors"]
+        return {error["filename"]: error["stack_trace"] for error in errors}
+
+    def trigger(self, dag_id: str, conf: dict[str, Any] | None = None) -> str:
+        """Start a Dag run and return its run id."""
+        body = {"logical_date": None, "conf": conf or {}}
+        return str(self.call("POST", "dags", dag_id, "dagRuns", json=body)["dag_run_id"])
+
+    def dag_runs(self, dag_id: str) -> list[dict[str, Any]]:
+        """The runs of a Dag, oldest first."""
+        answer = self.call("GET", "dags", dag_id, "dagRuns", params={"limit": 100, "order_by": "id"})
+        return list(answer["dag_runs"])
+
+    def run_state(self, dag_id: str, run_id: str) -> str:
+        """State of a Dag run."""
+        return str(self.call("GET", "dags", dag_id, "dagRuns", run_id)["state"])
+
+    def task_instances(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
+        """Every task instance of a run, mapped ones included, as the API gives them."""
+        path = ("dags", dag_id, "dagRuns", run_id, "taskInstances")
+        found: list[dict[str, Any]] = []
+        while True:
+            page = self.call("GET", *path, params={"limit": 100, "offset": len(found)})
+            found += page["task_instances"]
+            if len(found) >= page["total_entries"] or not page["task_instances"]:
+                return found
+
+    def task_states(self, dag_id: str, run_id: str) -> dict[str, str | None]:
+        """State by task id; a mapped task's instances are ``task_id[map_index]``."""
+        return {_label(ti): ti["state"] for ti in self.task_instances(dag_id, run_id)}
+
+    def wait_for_run(
+        self,
+        dag_id: str,
+        run_id: str,
+        *,
+        timeout: float = 300,
+        watch: Callable[[], object] | None = None,
+        interval: float = 0.5,
+    ) -> str:
+        """
+        Wait until a Dag run is over and return its state.
+
+        :param timeout: Seconds to wait at most.
+        :param watch: Called between two looks; what it raises ends the wait.
+        :param interval: Seconds between two looks.
+        :raises TimeoutError: When the run is not over by then; names each task's state.
+        """
+        deadline = time.monotonic() + timeout
+        while (state := self.run_state(dag_id, run_id)) not in FINISHED:
+            if time.monotonic() > deadline:
+                states = self.task_states(dag_id, run_id)
+                raise TimeoutError(f"{dag_id} {run_id} is still {state} after {timeout:.0f} s: {states}")
+            if watch is not None:
+                watch()
+            time.sleep(interval)
+        return state
+
+    def xcom(
+        self, dag_id: str, run_id: str, task_id: str, key: str = "return_value", map_index: int = -1
+    ) -> Any:
+        """Value of an XCom; ``None`` when there is none."""
+        try:
+            entry = self.call(
+                "GET",
+                *("dags", dag_id, "dagRuns", run_id, "taskInstances", task_id, "xcomEntries", key),
+                params={"map_index": map_index, "stringify": "false"},
+            )
+        except requests.HTTPError as error:
+            if error.response is not None and error.response.status_code == 404:
+                return None
+            raise
+        return entry["value"]
+
+    def log(self, dag_id: str, run_id: str, task_id: str, try_number: int = 1, map_index: int = -1) -> str:
+        """The log of one try of a task, one line an event."""
+        answer = self.call(
+            "GET",
+            *("dags", dag_id, "dagRuns", run_id, "taskInstances", task_id, "logs", str(try_number)),
+            params={"map_index": map_index, "full_content": "true"},
+            headers={"Accept": "application/json"},
+        )
+        content: str | list[object] = answer["content"]
+        return "\n".join(map(_log_line, [content] if isinstance(content, str) else content))
+
+    def worker_starts(self, dag_id: str, run_id: str, task_id: str, map_index: int = -1) -> int:
+        """
+        How often a worker began with a task, resumptions after a deferral included.
+
+        Airflow writes an audit event at each of them (not in 3.0).
+        """
+        events = self.call(
+            "GET",
+            "eventLogs",
+            params={
+                "dag_id": dag_id,
+                "run_id": run_id,
+                "task_id": task_id,
+                "map_index": map_index,
+                "event": "running",
+                "limit": 1,
+            },
+        )
+        return int(events["total_entries"])
+
+
+def _label(task_instance: dict[str, Any]) -> str:
+    task_id, index = task_instance["task_id"], task_instance["map_index"]
+    return f"{task_id}[{index}]" if index >= 0 else str(task_id)
+
+
+def _log_line(event: Any) -> str:
+    if not isinstance(event, dict):
+        return str(event)
+    details = {
+        key: value
+        for key, value in event.items()
+        if key not in {"timestamp", "level", "event", "logger", "filename", "lineno", "loc"}
+    }
+    line = f"{event.get('timestamp') or ''} {event.get('level') or ''} {event.get('event')}".strip()
+    return line + "".join(f" {key}={value}" for key, value in details.items())
+
+
+def _raise_for_status(answer: requests.Response) -> None:
+    if not answer.ok:
+        raise requests.HTTPError(
+            f"{answer.request.method} {answer.url} was answered with {answer.status_code}: {answer.text[:500]}",
+            response=answer,
+        )

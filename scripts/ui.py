@@ -1,0 +1,75 @@
+"""``make ui``: ``airflow standalone`` with the example Dags and a connection to the emulator, until Ctrl-C."""
+
+from __future__ import annotations
+
+import socket
+import time
+from pathlib import Path
+
+import requests
+
+from airflow_provider_mistral_batch.emulator import Emulator
+from local_airflow import LocalAirflow
+from processes import exit_on_sigterm
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+HOME = CHECKOUT / ".airflow" / "ui"
+#: Airflow's own port, where people look for it; when it is taken, another one.
+PORT = 8080
+#: Seconds that the emulator works on a job: time to look at it while it waits.
+JOB_SECONDS = 30.0
+
+
+def main() -> None:
+    """Start everything, say where to click, and wait for Ctrl-C."""
+    exit_on_sigterm()
+    print("Starting Airflow and the emulator …", flush=True)
+    airflow = LocalAirflow(
+        HOME,
+        CHECKOUT / "example_dags",
+        components={"standalone": ["standalone"]},
+        port=PORT if is_free(PORT) else None,
+    )
+    with Emulator(job_seconds=JOB_SECONDS) as emulator, airflow:
+        save_connection(airflow, emulator.url, emulator.api_key)
+        print(
+            f"\nAirflow      {airflow.url} (no login: whoever opens it is admin)"
+            f"\nA first run  {airflow.url}/dags/mistral_batch_nightly: click Trigger there, and in the dialog"
+            f"\nConnection   {airflow.url}/connections: mistral_default points to the emulator at {emulator.url}"
+            f"\nFiles        {HOME.relative_to(CHECKOUT)}: results in mistral_batch/, logs in logs/"
+            "\n\nCtrl-C ends everything.",
+            flush=True,
+        )
+        while True:
+            airflow.check()
+            time.sleep(1)
+
+
+def save_connection(airflow: LocalAirflow, url: str, api_key: str) -> None:
+    """Save the connection in Airflow's database: one of the environment would not show up in the UI."""
+    connection = {
+        "connection_id": "mistral_default",
+        "conn_type": "mistral",
+        "host": url,
+        "password": api_key,
+    }
+    try:
+        airflow.rest.call("POST", "connections", json=connection)
+    except requests.HTTPError as error:
+        # It is there from an earlier start; the emulator has another port by now.
+        if error.response is None or error.response.status_code != 409:
+            raise
+        airflow.rest.call("PATCH", "connections", "mistral_default", json=connection)
+
+
+def is_free(port: int) -> bool:
+    """Whether nobody listens on a port of the loopback interface."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KeyboardInterrupt:
+        print("\nEverything is ended.")
