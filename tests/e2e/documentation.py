@@ -1,0 +1,52 @@
+"""The Python blocks of the documentation, and the Dags among them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+CHECKOUT = Path(__file__).parents[2]
+
+#: The bucket that stands in the examples for the reader's own; here it is a folder.
+BUCKET = "s3://aws_default@bucket"
+
+#: What readers have in it.
+REQUEST = '{"custom_id": "1", "body": {"messages": [{"role": "user", "content": "What is a batch?"}]}}\n'
+
+
+@dataclass(frozen=True)
+class Block:
+    """One block of code in a page."""
+
+    page: str
+    line: int
+    code: str
+
+    def __str__(self) -> str:
+        return f"{self.page}:{self.line}"
+
+    @property
+    def dag_ids(self) -> list[str]:
+        """Ids of the Dags that the block makes."""
+        return re.findall(r"^@dag\b.*\ndef (\w+)\(", self.code, re.MULTILINE)
+
+
+def blocks() -> Iterator[Block]:
+    """Give every Python block of the README and the guides."""
+    for page in [CHECKOUT / "README.md", *sorted((CHECKOUT / "docs").rglob("*.md"))]:
+        text = page.read_text("utf-8")
+        for match in re.finditer(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+            line = text.count("\n", 0, match.start()) + 1
+            yield Block(str(page.relative_to(CHECKOUT)), line, match[1])
+
+
+def write_dags(folder: Path, bucket: Path) -> None:
+    """Write the documentation's Dags as Dag files, with a folder in place of the reader's bucket."""
+    bucket.mkdir()
+    (bucket / "requests.jsonl").write_text(REQUEST, "utf-8")
+    for block in blocks():
+        if block.dag_ids:
+            name = re.sub(r"\W+", "_", str(block))
+            (folder / f"{name}.py").write_text(block.code.replace(BUCKET, f"file://{bucket}"), "utf-8")

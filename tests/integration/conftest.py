@@ -1,0 +1,296 @@
+"""One emulator for all integration tests, a workspace for each, and a stand-in for Airflow's side of a task."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import hashlib
+import importlib
+import json
+import re
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from airflow.models.trigger import Trigger
+from airflow.providers.common.compat.sdk import (
+    AirflowFailException,
+    AirflowSensorTimeout,
+    AirflowSkipException,
+    TaskDeferred,
+)
+from airflow.sdk.exceptions import AirflowRescheduleException
+from airflow.sdk.execution_time import task_runner
+from airflow.triggers.base import BaseTrigger, TaskSuccessEvent, TriggerEvent
+
+from airflow_provider_mistral_batch.emulator import Emulator
+from airflow_provider_mistral_batch.emulator.client import Control
+from airflow_provider_mistral_batch.hooks.mistral_batch import MistralBatchHook
+from airflow_provider_mistral_batch.triggers import poller
+
+
+@pytest.fixture(scope="session")
+def emulator() -> Iterator[Emulator]:
+    with Emulator() as emulator:
+        yield emulator
+
+
+@pytest.fixture(scope="session")
+def _first_settings(emulator: Emulator) -> dict[str, Any]:
+    return emulator.control.settings()
+
+
+@pytest.fixture
+def control(emulator: Emulator, _first_settings: dict[str, Any]) -> Iterator[Control]:
+    """The emulator as it was started, seen by a key that nobody used before, so in a workspace of its own."""
+    control = Control(emulator.url, f"key-{uuid.uuid4().hex}")
+    control.clear_faults()
+    control.settings(**_first_settings)
+    control.reset()
+    yield control
+    control.clear_faults()
+    control.close()
+
+
+@pytest.fixture
+def connect(control: Control, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Makes an Airflow connection to the emulator, or changes it."""
+
+    def connect(conn_id: str = "mistral_default", *, key: str | None = None, **extra: Any) -> None:
+        connection = {
+            "conn_type": "mistral",
+            "host": control.url,
+            "password": control.api_key if key is None else key,
+            # Hurried: what is tried again here is tried again at once.
+            "extra": {"retries": 2, **extra},
+        }
+        monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", json.dumps(connection))
+
+    return connect
+
+
+@pytest.fixture
+def hook(connect: Callable[..., None]) -> Iterator[MistralBatchHook]:
+    """The hook of the default connection, which all operators use."""
+    connect()
+    hook = MistralBatchHook()
+    yield hook
+    hook.close()
+
+
+class TaskInstance:
+    """Stands for Airflow's task instance, in a worker and in the triggerer: remembers its XComs."""
+
+    dag_id = "dag"
+
+    def __init__(self, *, task_id: str = "task", map_index: int | None = -1, try_number: int = 1) -> None:
+        self.task_id = task_id
+        self.run_id = "run"
+        self.map_index = map_index
+        self.try_number = try_number
+        self.xcoms: dict[str, Any] = {}
+        self.first_reschedule: datetime | None = None
+        self.run_after = datetime.now(timezone.utc)
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        # As it is stored: what is not JSON fails here, too.
+        self.xcoms[key] = json.loads(json.dumps(value))
+
+    def get_first_reschedule_date(self, context: Any) -> datetime | None:
+        return self.first_reschedule
+
+    @property
+    def context(self) -> dict[str, Any]:
+        run = SimpleNamespace(run_after=self.run_after, start_date=datetime.now(timezone.utc))
+        return {"ti": self, "dag_run": run}
+
+    def next_try(self) -> TaskInstance:
+        """The same task instance, tried again: Airflow removes its XComs first."""
+        again = copy.copy(self)
+        again.try_number += 1
+        again.xcoms = {}
+        return again
+
+
+@dataclass
+class Outcome:
+    """How a task ended: ``success``, ``failed`` (no retry), ``skipped``, ``timeout``, or ``retry``."""
+
+    state: str
+    value: Any = None
+    message: str = ""
+    xcoms: dict[str, Any] = field(default_factory=dict)
+    worker_starts: int = 0
+    triggers: list[BaseTrigger] = field(default_factory=list)
+
+
+class Airflow:
+    """Stands for Airflow's processes: starts tasks, carries deferrals to a real event loop and back, as JSON."""
+
+    def __init__(self) -> None:
+        self.on_deferral: Callable[[], None] = lambda: None
+
+    def run(self, make: Callable[[], Any], ti: TaskInstance | None = None) -> Outcome:
+        """
+        Run a task to its end.
+
+        :param make: Makes the task; called for every start of a worker.
+        """
+        ti = ti or TaskInstance()
+        outcome = Outcome("success")
+        call: Callable[[Any], Any] = lambda task: task.execute(ti.context)  # noqa: E731
+        while True:
+            outcome.worker_starts += 1
+            task = make()
+            try:
+                outcome.value = call(task)
+            except TaskDeferred as deferral:
+                outcome.triggers.append(deferral.trigger)
+                self.on_deferral()
+                event = run_trigger(deferral.trigger, ti)
+                if isinstance(event, TaskSuccessEvent):
+                    outcome.value = ti.xcoms.get("return_value")
+                    break
+                method, kwargs = deferral.method_name, {**(deferral.kwargs or {}), "event": event.payload}
+                call = lambda task, m=method, k=kwargs: task.resume_execution(m, k, ti.context)  # noqa: E731
+                continue
+            except AirflowRescheduleException as wish:
+                ti.first_reschedule = ti.first_reschedule or datetime.now(timezone.utc)
+                time.sleep(max(0.0, (wish.reschedule_date - datetime.now(timezone.utc)).total_seconds()))
+                continue
+            except Exception as error:
+                outcome.state, outcome.message = _state(error), str(error)
+            else:
+                if task.do_xcom_push and outcome.value is not None:
+                    ti.xcom_push("return_value", outcome.value)
+            break
+        outcome.xcoms = ti.xcoms
+        return outcome
+
+
+def _state(error: Exception) -> str:
+    if isinstance(error, AirflowSkipException):
+        return "skipped"
+    if isinstance(error, AirflowSensorTimeout):
+        return "timeout"
+    return "failed" if isinstance(error, AirflowFailException) else "retry"
+
+
+def through_database(trigger: BaseTrigger) -> BaseTrigger:
+    """The trigger as a triggerer makes it from the database, by Airflow's own serialization."""
+    row = Trigger.from_object(trigger)
+    module, _, name = row.classpath.rpartition(".")
+    made: BaseTrigger = getattr(importlib.import_module(module), name)(**row.kwargs)
+    return made
+
+
+def run_trigger(trigger: BaseTrigger, ti: TaskInstance | None = None) -> TriggerEvent:
+    """Run a trigger on an event loop of its own until its event, which comes back as Airflow stores it."""
+
+    async def first_event() -> TriggerEvent:
+        made = through_database(trigger)
+        made.task_instance = ti  # type: ignore[assignment]
+        events = made.run()
+        try:
+            return await events.__anext__()
+        finally:
+            await events.aclose()  # type: ignore[attr-defined]
+
+    event = asyncio.run(first_event())
+    event.payload = json.loads(json.dumps(event.payload))
+    return event
+
+
+class Supervisor:
+    """Stands for the process that a triggerer asks to store XComs."""
+
+    def __init__(self) -> None:
+        self.ti: TaskInstance | None = None
+        self.broken = False
+
+    def send(self, message: Any) -> None:
+        if self.broken:
+            raise RuntimeError("the API server does not answer")
+        assert type(message).__name__ == "SetXCom"
+        assert self.ti is not None
+        key = (message.dag_id, message.task_id, message.run_id, message.map_index)
+        assert key == (self.ti.dag_id, self.ti.task_id, self.ti.run_id, self.ti.map_index)
+        self.ti.xcom_push(message.key, message.value)
+
+
+@pytest.fixture
+def supervisor(monkeypatch: pytest.MonkeyPatch) -> Supervisor:
+    supervisor = Supervisor()
+    monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", supervisor, raising=False)
+    return supervisor
+
+
+@pytest.fixture
+def airflow(hook: MistralBatchHook, supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch) -> Airflow:
+    # Here nobody comes that a newcomer would have to wait for.
+    monkeypatch.setattr(poller, "_GATHER_SECONDS", 0.01)
+
+    class AirflowWithSupervisor(Airflow):
+        def run(self, make: Callable[[], Any], ti: TaskInstance | None = None) -> Outcome:
+            supervisor.ti = ti = ti or TaskInstance()
+            return super().run(make, ti)
+
+    return AirflowWithSupervisor()
+
+
+@pytest.fixture
+def new_ti() -> type[TaskInstance]:
+    return TaskInstance
+
+
+@pytest.fixture
+def trigger_tools() -> SimpleNamespace:
+    return SimpleNamespace(run=run_trigger, through_database=through_database)
+
+
+@pytest.fixture
+def jobs(control: Control) -> Callable[[], list[dict[str, Any]]]:
+    """The emulator's record of this test's jobs, as the server knows them, oldest first."""
+    workspace = hashlib.sha256(control.api_key.encode()).hexdigest()
+    return lambda: [job for job in control.record(phantoms=True)["jobs"] if job["workspace"] == workspace]
+
+
+@pytest.fixture
+def logged(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
+    """What was logged since the last call: by tasks and triggers through structlog, by modules through logging."""
+    caplog.set_level("INFO")
+
+    def logged() -> list[str]:
+        entries = re.finditer(r"^\S+ \[(\w+) *\] (.*?) +\[[\w.]+\]", capsys.readouterr().out, re.M | re.S)
+        lines = [f"{entry[1]}: {entry[2].strip()}" for entry in entries]
+        lines += [f"{record.levelname.lower()}: {record.getMessage()}" for record in caplog.records]
+        caplog.clear()
+        return lines
+
+    return logged
+
+
+@pytest.fixture
+def make_job(hook: MistralBatchHook, control: Control) -> Callable[..., str]:
+    """Makes a batch job and waits until it is over."""
+
+    def make_job(rows: int = 4, *, wait: bool = True, inline: bool = True, **plan: Any) -> str:
+        if plan:
+            control.plan_jobs(**plan)
+        requests = [
+            {"custom_id": f"row-{n}", "body": {"messages": [{"role": "user", "content": f"Say {n}"}]}}
+            for n in range(rows)
+        ]
+        job = hook.create(requests=requests, model="mistral-small-latest")
+        deadline = time.monotonic() + 30
+        while wait and not hook.get(job.id).is_terminal:
+            assert time.monotonic() < deadline, "the job does not end"
+            time.sleep(0.01)
+        return job.id
+
+    return make_job

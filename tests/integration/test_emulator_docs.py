@@ -1,0 +1,33 @@
+"""The emulator's guide: its code runs, and nothing that can be set is left out."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from airflow_provider_mistral_batch.emulator.control import JobsIn, router
+from airflow_provider_mistral_batch.emulator.faults import Fault
+from airflow_provider_mistral_batch.emulator.options import Settings
+from airflow_provider_mistral_batch.emulator.plans import JobPlan
+
+GUIDE = (Path(__file__).parents[2] / "docs" / "emulator.md").read_text()
+
+
+@pytest.mark.parametrize("code", re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL))
+def test_the_code_runs(code: str) -> None:
+    exec(compile(code, "docs/emulator.md", "exec"), {"__name__": "guide"})
+
+
+@pytest.mark.parametrize("model", [Settings, Fault, JobPlan, JobsIn])
+def test_every_field_is_named(model: type[BaseModel]) -> None:
+    missing = {name for name in model.model_fields if not re.search(rf"[`(, ]{name}[`=, )]", GUIDE)}
+    assert missing <= {"kind", "count"}
+
+
+def test_every_control_route_is_named() -> None:
+    for route in router.routes:
+        path = re.sub(r"\{\w+\}", "{id}", route.path)  # type: ignore[attr-defined]
+        assert path in GUIDE

@@ -1,0 +1,243 @@
+"""``MistralDownloadBatchResultsOperator``: what lands, what does not, and that nobody sees half of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.sdk import ObjectStoragePath
+from airflow.sdk.io import attach
+from fsspec.implementations.memory import MemoryFileSystem
+
+from airflow_provider_mistral_batch.emulator.client import Control
+from airflow_provider_mistral_batch.operators.mistral_batch import (
+    MistralCreateBatchJobOperator,
+    MistralDownloadBatchResultsOperator,
+    MistralUploadBatchFileOperator,
+)
+
+CONTENT = "GET /v1/files/{id}/content"
+ROWS = [
+    {"custom_id": f"row-{n}", "body": {"messages": [{"role": "user", "content": f"Say {n}"}]}}
+    for n in range(6)
+]
+
+
+@pytest.fixture
+def download(airflow: Any, tmp_path: Path) -> Callable[..., Any]:
+    def download(batch_id: Any, destination: Any = tmp_path / "out", ti: Any = None) -> Any:
+        return airflow.run(
+            lambda: MistralDownloadBatchResultsOperator(
+                task_id="download", batch_id=batch_id, destination=destination
+            ),
+            ti,
+        )
+
+    return download
+
+
+@pytest.fixture
+def ended(airflow: Any, new_ti: Any, control: Control, jobs: Any, hook: Any) -> Callable[..., str]:
+    """Makes a job from an uploaded file, or inline, that is over."""
+
+    def ended(*, inline: bool = False, **plan: Any) -> str:
+        control.plan_jobs(**plan)
+        source = {"requests": ROWS}
+        if not inline:
+            upload = airflow.run(lambda: MistralUploadBatchFileOperator(task_id="upload", requests=ROWS))
+            source = {"input_files": upload.value}
+        create = airflow.run(
+            lambda: MistralCreateBatchJobOperator(
+                task_id="create", model="m", wait_for_completion=True, poll_interval=0.02, **source
+            ),
+            new_ti(task_id="create"),
+        )
+        return create.xcoms["batch_id"]
+
+    return ended
+
+
+def ids(path: Any) -> list[str]:
+    return [json.loads(line)["custom_id"] for line in Path(path).read_text().splitlines()]
+
+
+@pytest.mark.parametrize("inline", [False, True])
+@pytest.mark.parametrize(
+    ("plan", "succeeded", "failed"),
+    [
+        ({}, 6, 0),
+        ({"failed_rows": 2}, 4, 2),
+        ({"failed_rows": 2, "error_style": "error"}, 4, 2),
+        ({"zero_rows": 1}, 5, 1),
+        ({"failed_rows": "all"}, 0, 6),
+        ({"end": "CANCELLED", "end_after": 0.5}, 3, 0),
+        ({"end": "TIMEOUT_EXCEEDED", "end_after": 0.5, "failed_rows": 1}, 2, 1),
+        ({"end": "FAILED", "end_after": 0.5}, 3, 0),
+    ],
+    ids=["completed", "partly", "by error", "status 0", "all failed", "cancelled", "expired", "failed"],
+)
+def test_each_row_is_in_exactly_one_file(
+    plan: dict[str, Any],
+    succeeded: int,
+    failed: int,
+    inline: bool,
+    download: Any,
+    ended: Any,
+    jobs: Any,
+    tmp_path: Path,
+) -> None:
+    batch_id = ended(inline=inline, **plan)
+    outcome = download(batch_id)
+    assert outcome.state == "success", outcome.message
+    results, errors = tmp_path / "out" / "results.jsonl", tmp_path / "out" / "errors.jsonl"
+    assert (len(ids(results)), len(ids(errors))) == (succeeded, failed)
+    assert not set(ids(results)) & set(ids(errors))
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["errors.jsonl", "results.jsonl"]
+    (job,) = jobs()
+    manifest = outcome.value
+    assert manifest["batch_ids"] == [batch_id]
+    assert (manifest["results_path"], manifest["errors_path"]) == (str(results), str(errors))
+    assert (manifest["counts"]["succeeded"], manifest["counts"]["failed"]) == (succeeded, failed)
+    assert (manifest["started_at"], manifest["completed_at"]) == (job["started_at"], job["completed_at"])
+    assert (manifest["usage"]["total_tokens"] > 0) == (succeeded > 0)
+    assert sum(error["count"] for error in manifest["errors"]) == failed
+    assert outcome.xcoms["output_file_id"] == job["output_file"]
+    assert outcome.xcoms["error_file_id"] == job["error_file"]
+    assert outcome.xcoms["return_value"] == manifest
+
+
+def test_what_fails_is_summed_up(download: Any, ended: Any, logged: Any) -> None:
+    download(ended(failed_rows=2, failed_statuses=[429]))
+    (warning,) = [line for line in logged() if line.startswith("warning: Most frequent row errors")]
+    assert "2 x 429" in warning
+
+
+def test_fewer_rows_than_requests_are_pointed_out(download: Any, ended: Any, logged: Any) -> None:
+    batch_id = ended(missing_rows=2)
+    assert download(batch_id).state == "success"
+    assert f"warning: Batch job {batch_id} has 6 requests, but only 4 rows came back." in logged()
+
+
+@pytest.mark.parametrize("inline", [False, True])
+@pytest.mark.parametrize("end", ["FAILED", "CANCELLED", "TIMEOUT_EXCEEDED"])
+def test_nothing_to_land(end: str, inline: bool, download: Any, ended: Any, tmp_path: Path) -> None:
+    outcome = download(ended(inline=inline, end=end, end_after=0.0, errors=["No GPU"]))
+    assert outcome.state == "failed"
+    assert "left no results" in outcome.message
+    assert ("No GPU" in outcome.message) == (end == "FAILED")
+    assert outcome.xcoms["status"]
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_job_that_still_runs(download: Any, make_job: Any, control: Control, tmp_path: Path) -> None:
+    outcome = download(make_job(wait=False, job_seconds=1000))
+    assert outcome.state == "retry"
+    assert "MistralBatchJobSensor" in outcome.message
+    assert CONTENT not in control.requests()
+
+
+def test_an_unknown_job(download: Any) -> None:
+    outcome = download("00000000-0000-4000-8000-000000000000")
+    assert outcome.state == "failed"
+    assert "404" in outcome.message
+
+
+@pytest.mark.parametrize("where", ["text", "a path", "a file URL", "an object store", "an ObjectStoragePath"])
+def test_destinations(where: str, download: Any, ended: Any, tmp_path: Path) -> None:
+    attach("memory", fs=MemoryFileSystem())
+    destination = {
+        "text": str(tmp_path / "new" / "folder"),
+        "a path": tmp_path / "new" / "folder",
+        "a file URL": f"file://{tmp_path}/new/folder",
+        "an object store": f"memory://download/{tmp_path.name}",
+        "an ObjectStoragePath": ObjectStoragePath(f"memory://download/{tmp_path.name}/again"),
+    }[where]
+    outcome = download(ended(), destination)
+    assert outcome.state == "success", outcome.message
+    with ObjectStoragePath(outcome.value["results_path"]).open("rb") as file:
+        assert len(file.read().splitlines()) == 6
+
+
+def a_file_in_the_way(folder: Path) -> Path:
+    (folder / "out").write_text("")
+    return folder / "out"
+
+
+UNUSABLE: dict[str, tuple[Callable[[Path], Any], list[str]]] = {
+    "a file": (a_file_in_the_way, ["cannot be written"]),
+    "below a file": (lambda folder: a_file_in_the_way(folder) / "deep", ["cannot be written"]),
+    "no store": (lambda folder: "weird://x/y", ["destination='weird://x/y'", "Install"]),
+    "empty": (lambda folder: "", ["destination=''", "local path or a URL"]),
+    "no path": (lambda folder: 7, ["destination=7", "local path or a URL"]),
+    "a folder named like the file": (
+        lambda folder: (folder / "d" / "results.jsonl").mkdir(parents=True) or folder / "d",
+        ["is a directory"],
+    ),
+    "the other folder named like the file": (
+        lambda folder: (folder / "d" / "errors.jsonl").mkdir(parents=True) or folder / "d",
+        ["is a directory"],
+    ),
+    "nobody's": (lambda folder: "/proc/nobody/out", ["cannot be written"]),
+}
+
+
+@pytest.mark.parametrize("case", UNUSABLE)
+def test_an_unusable_destination_is_found_before_the_download(
+    case: str, download: Any, ended: Any, control: Control, tmp_path: Path
+) -> None:
+    make, words = UNUSABLE[case]
+    batch_id = ended()
+    control.reset()
+    outcome = download(batch_id, make(tmp_path))
+    assert outcome.state == "failed", outcome
+    assert [word for word in words if word not in outcome.message] == [], outcome.message
+    assert control.requests() == {}
+
+
+@pytest.mark.parametrize("cuts", [1, 3])
+def test_a_download_that_is_cut_goes_on(
+    cuts: int, download: Any, ended: Any, connect: Any, control: Control, tmp_path: Path
+) -> None:
+    connect(retries=5)
+    batch_id = ended()
+    control.fault("cut", "GET", "*/content", bytes=300, times=cuts)
+    outcome = download(batch_id)
+    assert outcome.state == "success"
+    assert ids(tmp_path / "out" / "results.jsonl") == [row["custom_id"] for row in ROWS]
+    assert control.requests()[CONTENT] == cuts + 1
+
+
+def test_a_download_that_never_ends_well_leaves_nothing(
+    download: Any, ended: Any, connect: Any, control: Control, tmp_path: Path
+) -> None:
+    connect(retries=2)
+    batch_id = ended()
+    control.fault("cut", "GET", "*/content", bytes=0, times=None)
+    outcome = download(batch_id)
+    assert outcome.state == "retry"
+    assert list((tmp_path / "out").iterdir()) == []
+    # The next try leaves one copy.
+    control.clear_faults()
+    assert download(batch_id).state == "success"
+    assert download(batch_id).state == "success"
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["errors.jsonl", "results.jsonl"]
+    assert len(ids(tmp_path / "out" / "results.jsonl")) == 6
+
+
+def test_a_file_that_the_server_wrote_in_part_is_not_landed(
+    download: Any, ended: Any, tmp_path: Path
+) -> None:
+    outcome = download(ended(cut_last_line=True))
+    assert outcome.state == "retry"
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_result_file_that_was_deleted(download: Any, ended: Any, hook: Any, jobs: Any) -> None:
+    batch_id = ended()
+    hook.delete_file(jobs()[0]["output_file"])
+    outcome = download(batch_id)
+    assert outcome.state == "failed"
+    assert jobs()[0]["output_file"] in outcome.message

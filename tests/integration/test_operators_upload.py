@@ -1,0 +1,252 @@
+"""``MistralUploadBatchFileOperator``: what arrives, from which sources, and what is refused before anything is sent."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.sdk import ObjectStoragePath
+from airflow.sdk.io import attach
+from fsspec.implementations.memory import MemoryFileSystem
+
+from airflow_provider_mistral_batch import uploads
+from airflow_provider_mistral_batch.emulator.client import Control
+from airflow_provider_mistral_batch.hooks.mistral_batch import MistralBatchHook
+from airflow_provider_mistral_batch.jsonl import requests as jsonl_requests
+from airflow_provider_mistral_batch.operators.mistral_batch import MistralUploadBatchFileOperator
+
+
+def row(custom_id: str | None = "a", content: str = "Hi", **more: Any) -> dict[str, Any]:
+    named = {} if custom_id is None else {"custom_id": custom_id}
+    return {**named, "body": {"messages": [{"role": "user", "content": content}]}, **more}
+
+
+def lines(*rows: dict[str, Any]) -> bytes:
+    return b"".join(json.dumps(one).encode() + b"\n" for one in rows)
+
+
+ROWS = [row("a"), row("b"), row("c")]
+
+
+@pytest.fixture
+def upload(airflow: Any) -> Callable[..., Any]:
+    return lambda **arguments: airflow.run(
+        lambda: MistralUploadBatchFileOperator(task_id="upload", **arguments)
+    )
+
+
+@pytest.fixture
+def memory() -> str:
+    """A folder in an object store."""
+    attach("memory", fs=MemoryFileSystem())
+    return "memory://upload"
+
+
+def content(hook: MistralBatchHook, file_ids: list[str]) -> list[dict[str, Any]]:
+    return [json.loads(line) for one in file_ids for line in hook.download_file(one).splitlines()]
+
+
+SOURCES: dict[str, Callable[[Path, str], dict[str, Any]]] = {
+    "a list": lambda folder, memory: {"requests": ROWS},
+    "a generator": lambda folder, memory: {"requests": (one for one in ROWS)},
+    "a path as text": lambda folder, memory: {"path": str(written(folder / "a.jsonl"))},
+    "a path": lambda folder, memory: {"path": written(folder / "a.jsonl")},
+    "gzip": lambda folder, memory: {"path": written(folder / "a.jsonl.gz")},
+    "a file URL": lambda folder, memory: {"path": f"file://{written(folder / 'a.jsonl')}"},
+    "an object store's URL": lambda folder, memory: {
+        "path": str(written(ObjectStoragePath(f"{memory}/a.jsonl")))
+    },
+    "an ObjectStoragePath": lambda folder, memory: {"path": written(ObjectStoragePath(f"{memory}/b.jsonl"))},
+    "gzip in an object store": lambda folder, memory: {
+        "path": written(ObjectStoragePath(f"{memory}/c.jsonl.gz"))
+    },
+    "several paths": lambda folder, memory: {
+        "path": [str(written(folder / "1.jsonl", ROWS[:2])), written(folder / "2.jsonl", ROWS[2:])]
+    },
+    "a glob": lambda folder, memory: {
+        "path": str(written(folder / "g1.jsonl", ROWS[:1]).parent / "g*.jsonl")
+        if written(folder / "g2.jsonl", ROWS[1:])
+        else None
+    },
+}
+
+
+def written(path: Any, rows: list[dict[str, Any]] = ROWS) -> Any:
+    data = lines(*rows)
+    with path.open("wb") as file:
+        file.write(gzip.compress(data) if str(path).endswith(".gz") else data)
+    return path
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_every_source_gives_the_same_file(
+    source: str, upload: Any, hook: Any, control: Control, tmp_path: Path, memory: str
+) -> None:
+    outcome = upload(**SOURCES[source](tmp_path, memory))
+    assert outcome.state == "success", outcome.message
+    assert content(hook, outcome.value) == ROWS
+    (file_id,) = outcome.value
+    assert outcome.xcoms == {"return_value": [file_id], "file_ids": [file_id], "request_count": 3}
+    file = hook.get_file(file_id)
+    assert (file.purpose, file.num_lines) == ("batch", 3)
+
+
+def test_rows_without_an_id_are_numbered_and_it_is_said(upload: Any, hook: Any, logged: Any) -> None:
+    outcome = upload(requests=[row(None), row("mine"), row(None)])
+    assert [one["custom_id"] for one in content(hook, outcome.value)] == ["row-1", "mine", "row-3"]
+    assert "info: 2 of 3 rows had no custom_id and were numbered." in logged()
+
+
+def test_url_and_method_of_the_published_examples(upload: Any, hook: Any) -> None:
+    outcome = upload(requests=[row("a", method="POST", url="/v1/chat/completions")])
+    assert content(hook, outcome.value) == [row("a")]
+
+
+def test_what_is_too_much_for_one_file_becomes_several(
+    upload: Any, hook: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A limit of the API, made small.
+    defaults = {**jsonl_requests.prepare_requests.__kwdefaults__, "max_shard_bytes": 600}
+    monkeypatch.setattr(jsonl_requests.prepare_requests, "__kwdefaults__", defaults)
+    rows = [row(f"row-{number}", "x" * 150) for number in range(10)]
+    outcome = upload(requests=rows)
+    assert len(outcome.value) > 2
+    assert content(hook, outcome.value) == rows
+    assert all(hook.get_file(one).bytes <= 600 for one in outcome.value)
+    assert outcome.xcoms["request_count"] == 10
+
+
+#: Input, and words that its error must have: the field or place, and the remedy.
+BAD: dict[str, tuple[Callable[[Path], dict[str, Any]], list[str]]] = {
+    "neither": (lambda folder: {}, ["requests and path are both missing", "exactly one"]),
+    "both": (lambda folder: {"requests": ROWS, "path": "x"}, ["requests and path are both given"]),
+    "no rows": (lambda folder: {"requests": []}, ["requests", "empty"]),
+    "one row": (lambda folder: {"requests": ROWS[0]}, ["requests=", "not a list", "pass a list"]),
+    "the text of a template": (
+        lambda folder: {"requests": str(ROWS)},
+        ["requests=", "not a list", "native_obj"],
+    ),
+    "a number": (lambda folder: {"requests": 3}, ["requests=3", "not a list"]),
+    "a row that is none": (lambda folder: {"requests": [*ROWS, 4]}, ["row 4", "dict"]),
+    "no body": (lambda folder: {"requests": [{"custom_id": "a"}]}, ["row 1", "body"]),
+    "body no object": (lambda folder: {"requests": [{"custom_id": "a", "body": "x"}]}, ["row 1", "body"]),
+    "an id twice": (lambda folder: {"requests": [*ROWS, row("b")]}, ["row 4", "row 2", "custom_id", '"b"']),
+    "another url": (
+        lambda folder: {"requests": [row(url="/v1/embeddings")]},
+        ["row 1", "url", "/v1/embeddings", "/v1/chat/completions"],
+    ),
+    "an unknown endpoint": (
+        lambda folder: {"requests": ROWS, "endpoint": "/v1/chat"},
+        ["endpoint", "/v1/chat", "/v1/chat/completions"],
+    ),
+    "not JSON": (
+        lambda folder: {"path": text(folder / "a.jsonl", lines(*ROWS) + b"{oops\n")},
+        ["a.jsonl", "line 4", "JSON"],
+    ),
+    "an id twice in files": (
+        lambda folder: {"path": text(folder / "a.jsonl", lines(*ROWS, row("a")))},
+        ["a.jsonl", "line 4", "line 1", "custom_id"],
+    ),
+    "no such file": (lambda folder: {"path": folder / "none.jsonl"}, ["none.jsonl", "no such file"]),
+    "nothing for a glob": (lambda folder: {"path": f"{folder}/*.jsonl"}, ["*.jsonl", "no file"]),
+    "an empty file": (lambda folder: {"path": text(folder / "a.jsonl", b"")}, ["a.jsonl", "no requests"]),
+    "an empty path": (lambda folder: {"path": " "}, ["path=' '", "local path or a URL"]),
+    "no path": (lambda folder: {"path": 7}, ["path=7", "local path or a URL"]),
+    "an unknown store": (lambda folder: {"path": "weird://x/y"}, ["path='weird://x/y'", "Install"]),
+    "a cut gzip": (
+        lambda folder: {"path": text(folder / "a.jsonl.gz", gzip.compress(lines(*ROWS * 50))[:-30])},
+        ["a.jsonl.gz", "again"],
+    ),
+}
+
+
+def text(path: Path, data: bytes) -> Path:
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_names_itself_and_sends_nothing(
+    case: str, upload: Any, control: Control, tmp_path: Path
+) -> None:
+    arguments, words = BAD[case]
+    outcome = upload(**arguments(tmp_path))
+    assert outcome.state == "failed", outcome
+    assert [word for word in words if word not in outcome.message] == [], outcome.message
+    assert control.requests() == {}
+    assert outcome.xcoms == {}
+
+
+@pytest.mark.parametrize(
+    ("status", "state", "words"),
+    [
+        (401, "failed", ["the password of connection 'mistral_default'"]),
+        (402, "failed", ["set up billing"]),
+        (403, "failed", ["Use the API key"]),
+        (413, "failed", ["Split the request file"]),
+        (422, "failed", ["422"]),
+        (500, "retry", ["500"]),
+        (429, "retry", ["429"]),
+    ],
+)
+def test_refusals_are_final_and_trouble_is_not(
+    status: int,
+    state: str,
+    words: list[str],
+    upload: Any,
+    control: Control,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(uploads, "_RECHECKS", (0.01, 0.01))
+    control.fault(
+        "status", "POST", "/v1/files", status=status, retry_after=0 if status == 429 else None, times=None
+    )
+    outcome = upload(requests=ROWS)
+    assert outcome.state == state
+    assert [word for word in words if word not in outcome.message] == [], outcome.message
+    assert control.api_key not in outcome.message
+    # Sent again when the server said that it did not act, or when a look showed it.
+    assert control.requests()["POST /v1/files"] == (2 if state == "retry" else 1)
+
+
+def test_a_retry_uses_the_file_of_the_try_before(
+    upload: Any, hook: Any, control: Control, logged: Any
+) -> None:
+    first = upload(requests=ROWS)
+    assert upload(requests=ROWS).value == first.value
+    assert [line for line in logged() if f"as file {first.value[0]}: using that" in line]
+    assert control.requests()["POST /v1/files"] == 1
+    # Other content is another file, and one that somebody deleted is sent again.
+    assert upload(requests=ROWS[:2]).value != first.value
+    hook.delete_file(first.value[0])
+    assert upload(requests=ROWS).value != first.value
+
+
+def test_the_openai_dialect_too(upload: Any, hook: Any, connect: Any, control: Control) -> None:
+    connect(dialect="openai")
+    first = upload(requests=ROWS)
+    assert first.state == "success", first.message
+    assert [(one["method"], one["url"]) for one in content(hook, first.value)] == [
+        ("POST", "/v1/chat/completions")
+    ] * 3
+    assert upload(requests=ROWS).value == first.value
+
+
+@pytest.mark.parametrize(
+    "fault", [{"kind": "drop", "when": "after"}, {"kind": "html"}, {"kind": "status", "status": 500}]
+)
+def test_a_lost_answer_leaves_one_file_in_use(
+    fault: dict[str, Any], upload: Any, hook: Any, control: Control, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uploads, "_RECHECKS", (0.01, 0.01))
+    control.fault(method="POST", path="/v1/files", **fault)
+    outcome = upload(requests=ROWS)
+    assert outcome.state == "success"
+    assert content(hook, outcome.value) == ROWS
+    assert [file.id for file in hook.list_files().data] == outcome.value
+    acted = fault.get("when") == "after"
+    assert control.requests()["POST /v1/files"] == (1 if acted else 2)

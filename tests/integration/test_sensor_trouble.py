@@ -1,0 +1,203 @@
+"""What goes wrong while a sensor waits: trouble that passes, trouble that stays, and its settings."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException
+
+from airflow_provider_mistral_batch.emulator.client import Control
+from airflow_provider_mistral_batch.policies import rounds
+from airflow_provider_mistral_batch.sensors.mistral_batch import MistralBatchJobSensor
+
+WAYS = {
+    "poke": {"mode": "poke"},
+    "reschedule": {"mode": "reschedule"},
+    "deferred": {"deferrable": True},
+}
+
+#: Trouble that passes, as faults of the emulator.
+PASSING: dict[str, dict[str, Any]] = {
+    "429": {"kind": "status", "status": 429, "retry_after": 0},
+    "500": {"kind": "status", "status": 500},
+    "503 with Retry-After": {"kind": "status", "status": 503, "retry_after": 0},
+    "a dropped connection": {"kind": "drop"},
+    "a proxy's page": {"kind": "html"},
+    "half an answer": {"kind": "truncate"},
+}
+
+
+@pytest.fixture(autouse=True)
+def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rounds.Backoff, "FIRST", 0.05)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("trouble", PASSING)
+def test_a_wait_outlives_trouble_that_passes(
+    way: str, trouble: str, airflow: Any, connect: Callable[..., None], control: Control, make_job: Any
+) -> None:
+    batch_id = make_job()
+    connect(retries=1)
+    path = f"/v1/batch/jobs/{batch_id}"
+    control.fault("alter", "GET", path, fields={"status": "RUNNING"})
+    control.fault(method="GET", path=path, times=2, **PASSING[trouble])
+    outcome = airflow.run(
+        lambda: MistralBatchJobSensor(
+            task_id="wait", batch_id=batch_id, poke_interval=0.02, timeout=30, **WAYS[way]
+        )
+    )
+    assert outcome.state == "success"
+    assert outcome.xcoms["status"] == "completed"
+    assert control.requests()["GET /v1/batch/jobs/{id}"] >= 4
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_deferred_first_look_in_trouble_waits_all_the_same(
+    way: str, airflow: Any, connect: Callable[..., None], control: Control, make_job: Any
+) -> None:
+    batch_id = make_job()
+    connect(retries=1)
+    control.fault("status", "GET", f"/v1/batch/jobs/{batch_id}", status=502)
+    outcome = airflow.run(
+        lambda: MistralBatchJobSensor(task_id="wait", batch_id=batch_id, poke_interval=0.02, **WAYS[way])
+    )
+    assert outcome.state == "success"
+
+
+def deleted_by_someone_else(batch_id: str, control: Control, connect: Any) -> None:
+    control.fault("status", "GET", f"*/{batch_id}", status=404, message="Batch job not found", times=None)
+
+
+def key_revoked(batch_id: str, control: Control, connect: Any) -> None:
+    control.fault("status", "GET", status=401, message="Invalid API key", times=None)
+
+
+def key_may_not(batch_id: str, control: Control, connect: Any) -> None:
+    control.fault("status", "GET", status=403, message="Forbidden", times=None)
+
+
+STAYING: dict[str, tuple[Callable[..., None], list[str]]] = {
+    "404": (deleted_by_someone_else, ["404", "deleted", "another workspace"]),
+    "401 twice": (key_revoked, ["401", "the password of connection 'mistral_default'"]),
+    "403": (key_may_not, ["403", "Use the API key of a workspace"]),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("soft_fail", [False, True])
+@pytest.mark.parametrize("trouble", STAYING)
+@pytest.mark.parametrize("from_the_start", [True, False])
+def test_trouble_that_stays_ends_the_wait_for_good(
+    way: str,
+    soft_fail: bool,
+    trouble: str,
+    from_the_start: bool,
+    airflow: Any,
+    connect: Callable[..., None],
+    control: Control,
+    make_job: Any,
+) -> None:
+    switch_on, words = STAYING[trouble]
+    batch_id = make_job()
+    if not from_the_start:
+        control.fault("alter", "GET", f"/v1/batch/jobs/{batch_id}", fields={"status": "RUNNING"})
+    switch_on(batch_id, control, connect)
+    outcome = airflow.run(
+        lambda: MistralBatchJobSensor(
+            task_id="wait", batch_id=batch_id, poke_interval=0.02, soft_fail=soft_fail, **WAYS[way]
+        )
+    )
+    assert outcome.state == ("skipped" if soft_fail else "failed")
+    assert control.api_key not in outcome.message
+    if not soft_fail:
+        assert [word for word in words if word not in outcome.message] == []
+        assert batch_id in outcome.message or trouble != "404"
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    ("extra", "words"),
+    [
+        ({"key": ""}, ["'mistral_default'", "password"]),
+        ({"timeout": -1}, ["'mistral_default'", "extra.timeout=-1"]),
+    ],
+    ids=["no key", "bad timeout"],
+)
+def test_a_connection_that_cannot_work(
+    way: str, extra: dict[str, Any], words: list[str], airflow: Any, connect: Callable[..., None]
+) -> None:
+    connect(**extra)
+    outcome = airflow.run(lambda: MistralBatchJobSensor(task_id="wait", batch_id="b", **WAYS[way]))
+    assert outcome.state == "failed"
+    assert [word for word in words if word not in outcome.message] == []
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_connection_that_is_not_there(way: str, airflow: Any, control: Control) -> None:
+    outcome = airflow.run(
+        lambda: MistralBatchJobSensor(task_id="w", batch_id="b", mistral_conn_id="nobodys", **WAYS[way])
+    )
+    assert outcome.state == "failed"
+    assert "nobodys" in outcome.message
+    assert control.requests() == {}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("batch_id", ["", " ", "..", None, "a\nb", ["a"]])
+def test_an_id_that_is_none(way: str, batch_id: Any, airflow: Any, control: Control) -> None:
+    outcome = airflow.run(lambda: MistralBatchJobSensor(task_id="wait", batch_id=batch_id, **WAYS[way]))
+    assert outcome.state == "failed"
+    assert f"batch_id={batch_id!r}" in outcome.message
+    assert control.requests() == {}
+
+
+@pytest.mark.parametrize("ratio", [-0.1, 1.1, "0.5", True, float("nan"), None])
+def test_a_ratio_that_is_none(ratio: Any, airflow: Any, control: Control) -> None:
+    for way in WAYS.values():
+        sensor = MistralBatchJobSensor(task_id="wait", batch_id="b", max_failed_ratio=ratio, **way)
+        with pytest.raises(AirflowFailException, match=r"max_failed_ratio=.* is not a number from 0"):
+            sensor.execute({})
+    assert control.requests() == {}
+
+
+def test_a_rotated_key_is_read_anew(
+    airflow: Any, connect: Callable[..., None], control: Control, make_job: Any
+) -> None:
+    batch_id = make_job()
+    control.fault("alter", "GET", f"/v1/batch/jobs/{batch_id}", fields={"status": "RUNNING"}, times=3)
+
+    def rotate() -> None:
+        control.add_key(control.api_key + "-new", same_workspace_as=control.api_key)
+        control.revoke_key(control.api_key)
+        connect(key=control.api_key + "-new")
+
+    for way in WAYS.values():
+        airflow.on_deferral = rotate
+        outcome = airflow.run(
+            lambda way=way: MistralBatchJobSensor(
+                task_id="wait", batch_id=batch_id, poke_interval=0.02, **way
+            )
+        )
+        assert outcome.state == "success"
+
+
+@pytest.mark.parametrize(("setting", "deferred"), [("True", True), ("False", False), (None, False)])
+def test_default_deferrable(setting: str | None, deferred: bool) -> None:
+    code = (
+        "from airflow_provider_mistral_batch.sensors.mistral_batch import MistralBatchJobSensor as S\n"
+        "from airflow_provider_mistral_batch.operators.mistral_batch import MistralCreateBatchJobOperator as C\n"
+        "print(S(task_id='a', batch_id='b').deferrable, C(task_id='b', requests=[]).deferrable)"
+    )
+    environment = {**os.environ}
+    if setting is not None:
+        environment["AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE"] = setting
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, check=True, stdout=subprocess.PIPE, text=True
+    )
+    assert done.stdout.split()[-2:] == [str(deferred)] * 2

@@ -1,0 +1,359 @@
+"""One job per task instance, whatever is lost on the way: look-up, re-attachment, twins, lost answers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from airflow_provider_mistral_batch import submission
+from airflow_provider_mistral_batch.emulator.client import Control
+from airflow_provider_mistral_batch.operators.mistral_batch import MistralCreateBatchJobOperator
+
+CREATE, LIST, CANCEL = "POST /v1/batch/jobs", "GET /v1/batch/jobs", "POST /v1/batch/jobs/{id}/cancel"
+
+#: Keeps a job in the status in which it is meant to be found.
+LONG = {"job_seconds": 1000}
+
+
+@pytest.fixture(autouse=True)
+def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(submission, "_RECHECKS", (0.02, 0.05, 0.1, 0.3))
+
+
+def requests(content: str = "Hi") -> list[dict[str, Any]]:
+    return [{"custom_id": "a", "body": {"messages": [{"role": "user", "content": content}]}}]
+
+
+@pytest.fixture
+def submit(airflow: Any) -> Callable[..., Any]:
+    def submit(ti: Any, *, content: str = "Hi", **arguments: Any) -> Any:
+        arguments = {"requests": requests(content), "model": "mistral-small-latest", **arguments}
+        return airflow.run(lambda: MistralCreateBatchJobOperator(task_id="task", **arguments), ti)
+
+    return submit
+
+
+@pytest.fixture
+def settled(jobs: Any) -> Callable[..., None]:
+    """Waits until jobs, oldest first, have these statuses."""
+
+    def settled(*statuses: str) -> None:
+        deadline = time.monotonic() + 30
+        while (now := [job["status"] for job in jobs()]) != list(statuses):
+            assert time.monotonic() < deadline, f"{now} instead of {statuses}"
+            time.sleep(0.01)
+
+    return settled
+
+
+def test_a_first_try_looks_once(submit: Any, new_ti: Any, control: Control, jobs: Any, logged: Any) -> None:
+    control.make_jobs(250)
+    outcome = submit(new_ti())
+    assert control.requests() == {LIST: 1, CREATE: 1}
+    assert f"info: Created batch job {outcome.value}, since this task instance has none yet." in logged()
+
+
+@pytest.mark.parametrize(
+    ("plan", "status"),
+    [(LONG, "in_progress"), ({}, "completed"), ({"validation_seconds": 1000}, "validating")],
+)
+@pytest.mark.parametrize("first_try_again", [False, True])
+def test_a_job_that_runs_or_is_done_is_ours(
+    plan: dict[str, Any],
+    status: str,
+    first_try_again: bool,
+    submit: Any,
+    new_ti: Any,
+    control: Control,
+    settled: Any,
+    logged: Any,
+) -> None:
+    control.plan_jobs(**plan)
+    first = submit(new_ti())
+    settled({"in_progress": "RUNNING", "completed": "SUCCESS", "validating": "QUEUED"}[status])
+    # A task instance whose first try is made again: after a worker's crash before Airflow counted the try.
+    again = submit(new_ti() if first_try_again else new_ti().next_try())
+    assert (again.state, again.value) == ("success", first.value)
+    assert again.xcoms["batch_id"] == first.value
+    assert control.requests()[CREATE] == 1
+    assert (
+        f"info: Attached to batch job {first.value}: it does the same work for this task instance and is {status}."
+        in logged()
+    )
+
+
+def test_results_of_a_cleared_task_cost_nothing(
+    submit: Any, new_ti: Any, control: Control, settled: Any
+) -> None:
+    ti = new_ti()
+    first = submit(ti, wait_for_completion=True, poll_interval=0.05)
+    control.reset()
+    again = submit(ti.next_try(), wait_for_completion=True)
+    assert (again.value, again.xcoms) == (first.value, first.xcoms)
+    assert control.requests() == {LIST: 1}
+
+
+@pytest.mark.parametrize(
+    ("end", "status"),
+    [("FAILED", "failed"), ("TIMEOUT_EXCEEDED", "expired"), ("CANCELLED", "cancelled")],
+)
+def test_a_job_that_ended_badly_is_followed_by_a_new_one(
+    end: str, status: str, submit: Any, new_ti: Any, control: Control, settled: Any, logged: Any
+) -> None:
+    control.plan_jobs(end=end)
+    first = submit(new_ti())
+    settled(end)
+    again = submit(new_ti().next_try())
+    assert again.value != first.value
+    settled(end, "SUCCESS")
+    assert (
+        f"info: Created batch job {again.value}, since the job before it, {first.value}, is {status}."
+        in logged()
+    )
+
+
+def test_a_job_that_is_being_cancelled_is_followed_by_a_new_one(
+    submit: Any, new_ti: Any, hook: Any, control: Control, settled: Any
+) -> None:
+    control.settings(cancel_seconds=1000)
+    control.plan_jobs(**LONG)
+    first = submit(new_ti())
+    settled("RUNNING")
+    hook.cancel(first.value)
+    assert submit(new_ti().next_try()).value != first.value
+
+
+CHANGES: dict[str, dict[str, Any]] = {
+    "requests": {"content": "Ho"},
+    "model": {"model": "mistral-large-latest"},
+    "window": {"completion_window": "48h"},
+    "metadata": {"metadata": {"team": "search"}},
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_changed_input_is_a_new_job_and_the_old_one_is_cancelled(
+    change: str, submit: Any, new_ti: Any, control: Control, settled: Any, logged: Any
+) -> None:
+    control.plan_jobs(**LONG)
+    first = submit(new_ti())
+    settled("RUNNING")
+    again = submit(new_ti().next_try(), **CHANGES[change])
+    assert again.value != first.value
+    settled("CANCELLED", "SUCCESS")
+    lines = logged()
+    assert f"info: Cancelling batch job {first.value}: this task instance does not want it any more." in lines
+    assert (
+        f"info: Created batch job {again.value}, since what is asked has changed since {first.value}."
+        in lines
+    )
+
+
+def test_the_same_input_said_otherwise_is_no_change(submit: Any, new_ti: Any, control: Control) -> None:
+    first = submit(new_ti())
+    row = requests()[0]
+    said_otherwise = {
+        "requests": [
+            {"body": row["body"], "custom_id": "a", "method": "POST", "url": "/v1/chat/completions"}
+        ],
+        "timeout_hours": 24,
+    }
+    assert submit(new_ti().next_try(), **said_otherwise).value == first.value
+
+
+def test_force_new(submit: Any, new_ti: Any, control: Control, settled: Any, logged: Any) -> None:
+    control.plan_jobs(**LONG)
+    first = submit(new_ti())
+    settled("RUNNING")
+    again = submit(new_ti().next_try(), force_new=True)
+    assert again.value != first.value
+    settled("CANCELLED", "SUCCESS")
+    assert f"info: Created batch job {again.value}, since force_new is set." in logged()
+
+
+@pytest.mark.parametrize(
+    "other", [{"map_index": 1}, {"task_id": "other"}, {"run_id": "other"}, {"dag_id": "other"}]
+)
+def test_jobs_of_other_task_instances_are_none_of_ours(
+    other: dict[str, Any], submit: Any, new_ti: Any, control: Control, settled: Any
+) -> None:
+    control.plan_jobs(times=None, **LONG)
+    theirs = new_ti(**{name: value for name, value in other.items() if name in ("map_index", "task_id")})
+    for name, value in other.items():
+        setattr(theirs, name, value)
+    first = submit(theirs)
+    settled("RUNNING")
+    mine = submit(new_ti())
+    # Not taken for ours, and not cancelled as ours either: not even by a retry that asks for something else.
+    changed = submit(new_ti().next_try(), content="Ho")
+    assert len({first.value, mine.value, changed.value}) == 3
+    settled("RUNNING", "CANCELLED", "RUNNING")
+
+
+def twins(submit: Any, new_ti: Any, control: Control, *plans: dict[str, Any]) -> list[str]:
+    """Two jobs with the same key, as two workers at once or a server behind its listing would leave them."""
+    ids = []
+    for age, plan in zip((60, 0), plans, strict=True):
+        control.plan_jobs(**plan)
+        control.settings(listing_lag=1000, clock_skew=-age)
+        ids.append(submit(new_ti()).value)
+    control.settings(listing_lag=0)
+    assert len(set(ids)) == len(ids)
+    return ids
+
+
+@pytest.mark.parametrize(
+    ("plans", "before", "after", "taken"),
+    [
+        ((LONG, LONG), ("RUNNING", "RUNNING"), ("RUNNING", "CANCELLED"), 0),
+        (({}, LONG), ("SUCCESS", "RUNNING"), ("SUCCESS", "CANCELLED"), 0),
+        (({}, {}), ("SUCCESS", "SUCCESS"), ("SUCCESS", "SUCCESS"), 0),
+        (({"end": "FAILED"}, LONG), ("FAILED", "RUNNING"), ("FAILED", "RUNNING"), 1),
+    ],
+    ids=["both run", "one is done", "both are done", "one failed"],
+)
+def test_twins(
+    plans: Any,
+    before: Any,
+    after: Any,
+    taken: int,
+    submit: Any,
+    new_ti: Any,
+    control: Control,
+    settled: Any,
+    logged: Any,
+) -> None:
+    ids = twins(submit, new_ti, control, *plans)
+    settled(*before)
+    assert submit(new_ti().next_try()).value == ids[taken]
+    settled(*after)
+    warnings = [line for line in logged() if line.startswith("warning: Several jobs")]
+    if "FAILED" in before:
+        assert warnings == []
+    else:
+        assert len(warnings) == 1
+        assert all(batch_id in warnings[0] for batch_id in ids)
+
+
+#: Answers of the create call that leave open whether there is a job, and whether there is one.
+LOST: dict[str, tuple[dict[str, Any], bool]] = {
+    "dropped after the work": ({"kind": "drop", "when": "after"}, True),
+    "dropped before the work": ({"kind": "drop", "when": "before"}, False),
+    "a 500 before the work": ({"kind": "status", "status": 500}, False),
+    "a 504 before the work": ({"kind": "status", "status": 504}, False),
+    "a proxy's page": ({"kind": "html"}, False),
+    "half an answer": ({"kind": "truncate"}, True),
+}
+
+
+@pytest.mark.parametrize("lost", LOST)
+@pytest.mark.parametrize("lag", [0.0, 0.2])
+def test_a_lost_answer_leaves_one_job(
+    lost: str, lag: float, submit: Any, new_ti: Any, control: Control, jobs: Any, logged: Any
+) -> None:
+    fault, exists = LOST[lost]
+    control.settings(listing_lag=lag)
+    control.fault(method="POST", path="/v1/batch/jobs", **fault)
+    outcome = submit(new_ti())
+    assert outcome.state == "success"
+    assert [job["id"] for job in jobs()] == [outcome.value]
+    assert control.requests()[CREATE] == (1 if exists else 2)
+    said = "Attached to" if exists else "It does not: submitting it again."
+    assert [line for line in logged() if said in line]
+
+
+@pytest.mark.parametrize("retry_after", [0, None])
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_refusal_for_now_is_repeated_at_once(
+    status: int, retry_after: int | None, submit: Any, new_ti: Any, control: Control, jobs: Any
+) -> None:
+    control.fault("status", "POST", "/v1/batch/jobs", status=status, retry_after=retry_after)
+    outcome = submit(new_ti())
+    assert [job["id"] for job in jobs()] == [outcome.value]
+    looked_between = status == 503 and retry_after is None
+    assert control.requests()[CREATE] == 2
+    assert (control.requests()[LIST] > 1) == looked_between
+
+
+def test_a_call_that_was_carried_out_late_leaves_one_running(
+    submit: Any, new_ti: Any, connect: Any, control: Control, jobs: Any
+) -> None:
+    # The first call is held beyond our patience and all looks, and carried out while the second is under way.
+    connect(timeout=2)
+    control.plan_jobs(times=None, **LONG)
+    first = control.fault("hold", "POST", "/v1/batch/jobs")
+    second = control.fault("hold", "POST", "/v1/batch/jobs")
+
+    def carry_out_both() -> None:
+        control.wait_for_fault(second)
+        control.release(first)
+        while not jobs():
+            time.sleep(0.01)
+        control.release(second)
+
+    with ThreadPoolExecutor(1) as beside:
+        late = beside.submit(carry_out_both)
+        outcome = submit(new_ti())
+        late.result()
+    statuses = {job["id"]: job["status"] for job in jobs()}
+    assert len(statuses) == 2
+    while "CANCELLATION_REQUESTED" in statuses.values():
+        time.sleep(0.01)
+        statuses = {job["id"]: job["status"] for job in jobs()}
+    assert statuses.pop(outcome.value) in ("QUEUED", "RUNNING")
+    assert list(statuses.values()) == ["CANCELLED"]
+    assert control.requests()[CREATE] == 2
+
+
+def test_a_try_that_died_in_its_call_is_found_by_the_next(
+    submit: Any, new_ti: Any, control: Control, jobs: Any
+) -> None:
+    # Nobody saw the answer, and the listing shows the job only a moment later.
+    control.plan_jobs(**LONG)
+    first = submit(new_ti())
+    control.settings(listing_lag=(time.time() - jobs()[0]["created"]) + 0.2)
+    again = submit(new_ti().next_try())
+    assert again.value == first.value
+    assert control.requests()[CREATE] == 1
+
+
+def test_a_listing_of_many_pages_is_read_to_the_runs_beginning(
+    submit: Any, new_ti: Any, control: Control
+) -> None:
+    first = submit(new_ti())
+    control.make_jobs(250)
+    again = submit(new_ti().next_try())
+    assert again.value == first.value
+    control.reset()
+    # Older than the run, so of no interest.
+    control.make_jobs(500, age_seconds=7200)
+    submit(new_ti().next_try())
+    assert control.requests()[LIST] == 3
+
+
+@pytest.mark.parametrize("skew", [-300, 300])
+def test_a_servers_clock_that_is_off(skew: int, submit: Any, new_ti: Any, control: Control) -> None:
+    control.settings(clock_skew=skew)
+    first = submit(new_ti())
+    assert submit(new_ti().next_try()).value == first.value
+
+
+def test_a_look_that_fails_sends_nothing(
+    submit: Any, new_ti: Any, connect: Any, control: Control, jobs: Any
+) -> None:
+    connect(retries=1)
+    control.fault("status", "GET", "/v1/batch/jobs", status=500)
+    assert submit(new_ti()).state == "retry"
+    assert jobs() == []
+
+
+def test_metadata_of_ours_cannot_be_given(submit: Any, new_ti: Any, control: Control) -> None:
+    outcome = submit(new_ti(), metadata={"airflow_run_id": "x", "team": "search"})
+    assert outcome.state == "failed"
+    assert "airflow_run_id" in outcome.message
+    assert "team" not in outcome.message
+    assert control.requests() == {}

@@ -1,0 +1,159 @@
+"""From an answer to an error: its class, its words, and what it says about the server."""
+
+from __future__ import annotations
+
+import json
+import pickle
+
+import pytest
+
+from airflow_provider_mistral_batch.api.errors import (
+    AuthenticationError,
+    BadRequestError,
+    MistralBatchError,
+    MistralCallError,
+    MistralConnectionError,
+    NotFoundError,
+    PaymentRequiredError,
+    PermissionDeniedError,
+    RateLimitError,
+    RequestTooLargeError,
+    ServerError,
+    error_from_answer,
+    excerpt,
+)
+
+
+def _error(status_code: int = 400, body: object = None, **details):
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return error_from_answer(status_code, content, operation="GET /v1/x", **details)
+
+
+@pytest.mark.parametrize(
+    ("body", "fields"),
+    [
+        (
+            {"object": "error", "message": "No", "type": "invalid", "param": "model", "code": "1500"},
+            {"message": "No", "type": "invalid", "param": "model", "code": "1500"},
+        ),
+        ({"message": "No", "code": 1500, "param": None, "type": ""}, {"message": "No", "code": "1500"}),
+        ({"message": "Unauthorized", "request_id": "r"}, {"message": "Unauthorized"}),
+        (
+            {
+                "detail": [
+                    {"loc": ["body", "timeout_hours", 0], "msg": "too big", "type": "x"},
+                    {"msg": "b"},
+                    "c",
+                ]
+            },
+            {"message": "body.timeout_hours.0: too big; b; c"},
+        ),
+        ({"detail": "Not Found"}, {"message": "Not Found"}),
+        (
+            {"object": "error", "message": {"detail": [{"loc": ["body"], "msg": "no"}]}, "type": "t"},
+            {"message": "body: no", "type": "t"},
+        ),
+        (
+            {"error": {"message": "No", "type": "t", "param": "p", "code": "c"}},
+            {"message": "No", "type": "t", "param": "p", "code": "c"},
+        ),
+        ({"error": "invalid_token"}, {"message": "invalid_token"}),
+        ({"detail": None, "message": "No"}, {"message": "No"}),
+        ({"something": "else"}, {"message": '{"something": "else"}'}),
+        (["a"], {"message": '["a"]'}),
+        (b"<html>\n <b>Bad</b>\n</html>", {"message": "<html> <b>Bad</b> </html>"}),
+        (b"", {"message": "no message"}),
+        (b"\xff\xfe", {"message": "\ufffd\ufffd"}),
+        (b"[" * 100_000, {"message": "[" * 500 + "…"}),
+        ({"message": "a\x1b[31m\nb\x00c\u2028d"}, {"message": "a [31m b c d"}),
+    ],
+)
+def test_forms_of_error_bodies(body, fields):
+    error = _error(body=body)
+    read = {name: getattr(error, name) for name in ("message", "type", "param", "code")}
+    assert read == {"type": None, "param": None, "code": None, **fields}
+
+
+@pytest.mark.parametrize(
+    ("status_code", "retry_after", "kind", "transient", "may_have_acted"),
+    [
+        (400, None, BadRequestError, False, False),
+        (401, None, AuthenticationError, False, False),
+        (402, None, PaymentRequiredError, False, False),
+        (403, None, PermissionDeniedError, False, False),
+        (404, None, NotFoundError, False, False),
+        (408, None, ServerError, True, True),
+        (409, None, BadRequestError, False, False),
+        (413, None, RequestTooLargeError, False, False),
+        (422, None, BadRequestError, False, False),
+        (429, None, RateLimitError, True, False),
+        (429, 3.0, RateLimitError, True, False),
+        (500, None, ServerError, True, True),
+        (502, 3.0, ServerError, True, True),
+        (503, None, ServerError, True, True),
+        (503, 0.0, ServerError, True, False),
+        (504, None, ServerError, True, True),
+        (522, None, ServerError, True, True),
+        (599, None, ServerError, True, True),
+    ],
+)
+def test_classes_of_errors(status_code, retry_after, kind, transient, may_have_acted):
+    error = _error(status_code, {"message": "m"}, retry_after=retry_after)
+    assert type(error) is kind
+    assert (error.transient, error.may_have_acted, error.retry_after) == (
+        transient,
+        may_have_acted,
+        retry_after,
+    )
+    assert isinstance(error, MistralCallError)
+    assert isinstance(error, MistralBatchError)
+
+
+@pytest.mark.parametrize(
+    ("status_code", "remedy"),
+    [
+        (401, "Check the API key"),
+        (402, "set up billing"),
+        (403, "Use the API key of a workspace"),
+        (404, "belongs to another workspace"),
+        (413, "Split the request file"),
+    ],
+)
+def test_remedies(status_code, remedy):
+    assert remedy in str(_error(status_code, {"message": "m"}))
+
+
+def test_words_of_an_error():
+    error = _error(
+        422, {"message": "No", "type": "t", "param": "p", "code": "c"}, request_id="r\r\n 1", retry_after=None
+    )
+    assert str(error) == "GET /v1/x was answered with 422: No (code=c, type=t, param=p, request_id=r 1)"
+    assert error.status_code == 422
+    assert error.operation == "GET /v1/x"
+
+
+@pytest.mark.parametrize(
+    "body", [{"message": "k" * 495 + "SECRET"}, {"message": "m", "code": "SECRET"}, b"x SECRET"]
+)
+def test_secrets_go_before_a_text_is_cut_short(body):
+    error = _error(400, body, request_id="SECRET", without_secrets=lambda text: text.replace("SECRET", "***"))
+    assert "SEC" not in f"{error!s}{error!r}{vars(error)}"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        _error(401, {"message": "No", "code": "c"}, request_id="r", retry_after=1.0),
+        MistralConnectionError("gone", operation="GET /", may_have_acted=True),
+    ],
+)
+def test_errors_survive_pickling(error):
+    error.remedy = "Do something"
+    copy = pickle.loads(pickle.dumps(error))
+    assert type(copy) is type(error)
+    assert (str(copy), vars(copy)) == (str(error), vars(error))
+
+
+def test_excerpt():
+    assert excerpt("a" * 10, 4) == "aaaa…"
+    assert excerpt(" a \n\t b ") == "a b"

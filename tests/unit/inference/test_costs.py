@@ -1,0 +1,97 @@
+"""Estimates: what is counted, what bounds them, and when there is none."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_provider_mistral_batch.api.errors import InvalidInputError
+from airflow_provider_mistral_batch.inference.costs import estimate, price_usd
+
+pytest.importorskip("genai_prices")
+pytest.importorskip("mistral_common")
+
+CHAT = "/v1/chat/completions"
+MODEL = "mistral-small-latest"
+
+
+def file_of(tmp_path: Path, *bodies: dict[str, Any]) -> Path:
+    path = tmp_path / "requests.jsonl"
+    path.write_text("".join(json.dumps({"custom_id": "a", "body": body}) + "\n" for body in bodies))
+    return path
+
+
+def chat(content: Any, **fields: Any) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": content}], "max_tokens": 10, **fields}
+
+
+#: Body, and bounds of its prompt's tokens by a tokenizer that makes one of each short English word.
+BODIES = [
+    (CHAT, chat("one two three four"), 4, 10),
+    (CHAT, chat([{"type": "text", "text": "one two three four"}]), 4, 16),
+    (CHAT, chat("one", tools=[{"type": "function", "function": {"name": "f"}}]), 12, 40),
+    (CHAT, chat([{"type": "image_url", "image_url": "https://example.com/a.png"}]), 1_000, 5_000),
+    ("/v1/fim/completions", {"prompt": "one two", "suffix": "three", "max_tokens": 10}, 3, 8),
+    ("/v1/embeddings", {"input": ["one two", "three four"]}, 4, 8),
+    ("/v1/conversations", {"inputs": "one two", "completion_args": {"max_tokens": 10}}, 2, 6),
+]
+
+
+@pytest.mark.parametrize(("endpoint", "body", "least", "most"), BODIES)
+def test_prompt_tokens(endpoint: str, body: dict[str, Any], least: int, most: int, tmp_path: Path) -> None:
+    path = file_of(tmp_path, body, body)
+    cost = estimate([path], endpoint=endpoint, model="mistral-embed" if "embed" in endpoint else MODEL)
+    assert 2 * least <= cost.prompt_tokens <= 2 * most
+    assert cost.completion_tokens == (0 if "embed" in endpoint else 20)
+    assert cost.usd > 0
+
+
+def test_several_answers_to_one_prompt_cost_as_many(tmp_path: Path) -> None:
+    cost = estimate([file_of(tmp_path, chat("x", n=3))], endpoint=CHAT, model=MODEL)
+    assert cost.completion_tokens == 30
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "model", "body", "named"),
+    [
+        ("/v1/ocr", "mistral-ocr-latest", {}, "/v1/ocr"),
+        (CHAT, None, chat("x"), "pass model"),
+        (CHAT, "my-own", chat("x"), "'my-own'"),
+        (CHAT, MODEL, {"messages": []}, "row 'a' has no max_tokens"),
+        (CHAT, MODEL, chat([{"type": "document_url", "document_url": "u"}]), "'document_url'"),
+    ],
+)
+def test_no_bound(endpoint: str, model: str | None, body: dict[str, Any], named: str, tmp_path: Path) -> None:
+    with pytest.raises(InvalidInputError, match="max_cost_usd") as raised:
+        estimate([file_of(tmp_path, body)], endpoint=endpoint, model=model)
+    assert named in str(raised.value)
+
+
+def test_batches_cost_half(tmp_path: Path) -> None:
+    import genai_prices
+
+    usage = genai_prices.Usage(input_tokens=1_000_000, output_tokens=1_000_000)
+    full = float(genai_prices.calc_price(usage, model_ref=MODEL, provider_id="mistral").total_price)
+    million = {"prompt_tokens": 1_000_000, "completion_tokens": 1_000_000, "total_tokens": 2_000_000}
+    assert price_usd(MODEL, million) == pytest.approx(full / 2)
+
+
+def test_pages_and_hours_have_prices() -> None:
+    assert (price_usd("mistral-ocr-latest", {"prompt_tokens": 0, "pages_processed": 1_000}) or 0) > 0.1
+    assert (price_usd("voxtral-mini-latest", {"prompt_audio_seconds": 3_600.0}) or 0) > 0.01
+
+
+@pytest.mark.parametrize(
+    ("model", "usage", "price"),
+    [
+        ("my-own", {"prompt_tokens": 5}, None),
+        # Sold by the page: tokens alone say nothing of its price.
+        ("mistral-ocr-latest", {"prompt_tokens": 5}, None),
+        (MODEL, {}, 0.0),
+    ],
+)
+def test_prices_that_are_not_known(model: str, usage: dict[str, float], price: float | None) -> None:
+    assert price_usd(model, usage) == price

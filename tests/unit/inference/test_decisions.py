@@ -1,0 +1,190 @@
+"""The decisions of a whole batch, by tables: verdict on rows, rounds, room, and which jobs are stale."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from airflow_provider_mistral_batch.api.errors import InvalidInputError
+from airflow_provider_mistral_batch.api.models import BatchError, BatchJobOut, BatchJobRequestCounts
+from airflow_provider_mistral_batch.policies.capacity import pending_requests
+from airflow_provider_mistral_batch.policies.ownership import (
+    TaskIdentity,
+    decide,
+    ownership_metadata,
+    stale_parts,
+)
+from airflow_provider_mistral_batch.policies.row_verdict import (
+    check_row_retries,
+    judge_rows,
+    may_ask_again,
+    rounds_allowed,
+)
+
+
+def job(status: str = "completed", **fields: Any) -> BatchJobOut:
+    return BatchJobOut(**{"id": "b", "status": status, "raw_status": status, "created_at": 0, **fields})
+
+
+#: succeeded, failed, missing, statuses of the last round's jobs, max_failed_ratio, may_pass -> acceptable, a new job
+#: may help, words of the message
+VERDICTS = [
+    (5, 0, 0, ["completed"], 1.0, 0, True, False, "5 of 5 requests succeeded"),
+    (5, 0, 0, ["completed"], 0.0, 0, True, False, ""),
+    (4, 1, 0, ["completed"], 1.0, 0, True, False, "1 failed"),
+    (4, 1, 0, ["completed"], 0.2, 0, True, False, ""),
+    (4, 1, 0, ["completed"], 0.19, 0, False, False, "20.00% of the requests failed"),
+    (4, 1, 0, ["completed"], 0.19, 1, False, True, "max_failed_ratio=0.19"),
+    (4, 0, 1, ["completed"], 0.19, 1, False, True, "1 have no result"),
+    (4, 0, 1, ["completed"], 1.0, 1, True, False, ""),
+    (0, 5, 0, ["completed"], 1.0, 0, False, False, "no request succeeded"),
+    (0, 5, 0, ["completed"], 1.0, 5, False, True, "no request succeeded"),
+    (0, 0, 5, ["completed"], 1.0, 5, False, True, "no request succeeded"),
+    (4, 0, 1, ["expired"], 1.0, 1, False, True, "ended as expired"),
+    (4, 0, 1, ["cancelled"], 1.0, 1, False, True, "ended as cancelled"),
+    (4, 0, 1, ["completed", "failed"], 1.0, 1, False, True, "ended as failed"),
+    # Rows are the truth: a job that was cancelled when all was done did all.
+    (5, 0, 0, ["cancelled"], 1.0, 0, True, False, ""),
+    (4, 1, 0, ["expired"], 1.0, 0, True, False, ""),
+]
+
+
+@pytest.mark.parametrize(
+    ("succeeded", "failed", "missing", "ends", "ratio", "may_pass", "acceptable", "retry", "words"), VERDICTS
+)
+def test_verdicts(
+    succeeded: int,
+    failed: int,
+    missing: int,
+    ends: list[str],
+    ratio: float,
+    may_pass: int,
+    acceptable: bool,
+    retry: bool,
+    words: str,
+) -> None:
+    counts = {
+        "total": succeeded + failed + missing,
+        "succeeded": succeeded,
+        "failed": failed,
+        "missing": missing,
+    }
+    verdict = judge_rows(counts, [job(end) for end in ends], max_failed_ratio=ratio, may_pass=may_pass)
+    assert (verdict.acceptable, verdict.new_job_may_help) == (acceptable, retry)
+    assert words in verdict.message
+
+
+def test_a_jobs_errors_are_in_the_message() -> None:
+    errors = [BatchError(message=f"error {number}") for number in range(5)]
+    counts = {"total": 1, "succeeded": 0, "failed": 0, "missing": 1}
+    verdict = judge_rows(counts, [job("failed", errors=errors)], max_failed_ratio=1.0, may_pass=1)
+    assert "batch job b ended as failed (error 0; error 1; error 2 and 2 more)" in verdict.message
+
+
+@pytest.mark.parametrize(
+    ("row_retries", "try_number", "rounds"),
+    [(0, 1, 1), (1, 1, 2), (3, 1, 4), (0, 2, 2), (1, 3, 4), (1, 0, 2)],
+)
+def test_rounds_allowed(row_retries: int, try_number: int, rounds: int) -> None:
+    assert rounds_allowed(row_retries, try_number) == rounds
+
+
+@pytest.mark.parametrize("value", [-1, 1.5, True, None, "1"])
+def test_row_retries_that_are_none(value: Any) -> None:
+    with pytest.raises(InvalidInputError, match="row_retries"):
+        check_row_retries(value)
+
+
+@pytest.mark.parametrize(
+    ("ends", "may"),
+    [
+        (["completed"], True),
+        (["completed", "expired"], True),
+        (["completed", "failed"], False),
+        (["cancelled"], False),
+        ([], True),
+    ],
+)
+def test_whether_another_round_may_follow(ends: list[str], may: bool) -> None:
+    assert may_ask_again([job(end) for end in ends]) is may
+
+
+def counts(total: int = 0, completed: int = 0, failed: int = 0) -> BatchJobRequestCounts:
+    return BatchJobRequestCounts(total=total, completed=completed, failed=failed)
+
+
+PENDING = [
+    ([], 0),
+    ([job("completed", request_counts=counts(9))], 0),
+    ([job("in_progress", request_counts=counts(9, 4, 1))], 4),
+    ([job("cancelling", request_counts=counts(9, 4, 1))], 4),
+    ([job("a status of 2031", request_counts=counts(9))], 9),
+    ([job("in_progress", request_counts=counts(3, 4, 1))], 0),
+    ([job("validating")], 0),
+    ([job("validating", metadata={"airflow_requests": "7"})], 7),
+    ([job("in_progress", request_counts=counts(9, 2), metadata={"airflow_requests": "7"})], 7),
+    (
+        [job("validating", metadata={"airflow_requests": value}) for value in ("-7", "x", "", "²", "9" * 40)],
+        0,
+    ),
+    (
+        [job("validating", metadata={"airflow_requests": "7"}), job("in_progress", request_counts=counts(9))],
+        16,
+    ),
+]
+
+
+@pytest.mark.parametrize(("jobs", "pending"), PENDING)
+def test_pending_requests(jobs: list[BatchJobOut], pending: int) -> None:
+    assert pending_requests(jobs) == pending
+
+
+IDENTITY = TaskIdentity(dag_id="d", task_id="t", run_id="r")
+
+
+def part_of(identity: TaskIdentity, part: str, status: str = "in_progress") -> BatchJobOut:
+    metadata = ownership_metadata(msgspec.structs.replace(identity, part=part), {})
+    return job(status, id=part, metadata=metadata)
+
+
+def test_stale_parts_are_those_of_another_batch_that_still_run() -> None:
+    other_task = msgspec.structs.replace(IDENTITY, map_index=1)
+    jobs = [
+        part_of(IDENTITY, "new/0/0"),
+        part_of(IDENTITY, "old/0/0"),
+        part_of(IDENTITY, "old/1/0", "validating"),
+        part_of(IDENTITY, "old/0/1", "completed"),
+        part_of(IDENTITY, "old/0/2", "cancelling"),
+        part_of(other_task, "old/0/3"),
+        job("in_progress", id="another's"),
+    ]
+    assert [one.id for one in stale_parts(jobs, IDENTITY, "new/")] == ["old/0/0", "old/1/0"]
+
+
+def test_parts_of_one_task_instance_are_no_rivals() -> None:
+    ours = ownership_metadata(msgspec.structs.replace(IDENTITY, part="new/0/1"), {})
+    decision = decide([part_of(IDENTITY, "new/0/0")], ours)
+    assert decision.attach_to is None
+    assert decision.cancel == []
+
+
+@pytest.mark.parametrize(
+    ("status", "output", "keep_partial", "attaches"),
+    [
+        ("expired", "f", True, True),
+        ("cancelled", "f", True, True),
+        ("failed", "f", True, True),
+        ("expired", None, True, False),
+        ("cancelling", "f", True, False),
+        ("expired", "f", False, False),
+        ("completed", None, False, True),
+    ],
+)
+def test_partial_results_are_kept(
+    status: str, output: str | None, keep_partial: bool, attaches: bool
+) -> None:
+    ours = ownership_metadata(IDENTITY, {})
+    found = job(status, output_file_id=output, metadata=ours)
+    assert (decide([found], ours, keep_partial=keep_partial).attach_to is found) is attaches

@@ -1,0 +1,53 @@
+"""Questions about custom ids have the answers that sets would give, with ids in several windows and runs."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_provider_mistral_batch.jsonl.custom_ids import CustomIds
+
+ids_in_batches = st.lists(st.lists(st.integers(0, 60).map("row-{}".format), max_size=9), max_size=12)
+windows = st.sampled_from([1, 3, 16, 1000])
+digests = st.sampled_from([hash, lambda id_: hash(id_) & 7, lambda id_: -1, lambda id_: 1 << 62 | len(id_)])
+
+
+def filled(batches, window, digest):
+    collection = CustomIds(window=window, digest=digest)
+    for batch in batches:
+        collection.extend(batch)
+    return collection
+
+
+@given(batches=ids_in_batches, window=windows, digest=digests)
+def test_repeated_flags_all_but_the_first(batches, window, digest):
+    with filled(batches, window, digest) as ids:
+        keys = [ids.key(id_) for batch in batches for id_ in batch]
+        assert list(ids.repeated()) == [key in keys[:row] for row, key in enumerate(keys)]
+        assert len(ids) == len(keys)
+
+
+@given(some=ids_in_batches, others=ids_in_batches, window=windows, other_window=windows, digest=digests)
+def test_unshared_flags_what_only_one_side_has(some, others, window, other_window, digest):
+    with filled(some, window, digest) as here, filled(others, other_window, digest) as there:
+        keys = [here.key(id_) for batch in some for id_ in batch]
+        other_keys = [there.key(id_) for batch in others for id_ in batch]
+        flags, other_flags = here.unshared(there)
+        assert list(flags) == [key not in other_keys for key in keys]
+        assert list(other_flags) == [key not in keys for key in other_keys]
+
+
+@given(batches=ids_in_batches, window=windows)
+def test_holds_finds_what_was_added_before_and_after_a_question(batches, window):
+    with filled(batches, window, hash) as ids:
+        for batch in batches:
+            assert all(map(ids.holds, batch))
+        assert not ids.holds("somebody else")
+        ids.extend(["somebody else"])
+        assert ids.holds("somebody else")
+
+
+def test_keys_at_stops_at_its_limit():
+    with filled([["a", "b", "a", "c", "b"]], 2, hash) as ids:
+        assert ids.keys_at(bytearray([0, 1, 0, 0, 1]), 9) == {ids.key("b")}
+        assert len(ids.keys_at(bytearray([1] * 5), 2)) == 2
