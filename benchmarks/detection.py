@@ -1,0 +1,151 @@
+"""Claim: a job's end is noticed within 5 % of its age or 2 s, whichever is more.
+
+Time is compressed by making jobs that are old already: the server says that they were created an hour ago. What is
+measured is not compressed: every second of delay is a second.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from reporting import check, report
+from servers import LATENCY
+
+from airflow_provider_mistral_batch.emulator import Emulator
+from airflow_provider_mistral_batch.emulator.client import Control
+
+#: Seconds of age at which jobs end, about.
+AGES = (10, 120, 3600)
+
+COLUMNS = {
+    "jobs": "jobs",
+    "median": "median s",
+    "p99": "p99 s",
+    "longest": "longest s",
+    "allowed": "allowed s",
+}
+
+_PROCESS = Path(__file__).with_name("detection_process.py")
+
+
+def main() -> None:
+    """Measure all ages side by side, each in a process and a workspace of its own."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--jobs", type=int, default=200, help="of each age (default: %(default)s)")
+    parser.add_argument(
+        "--ages", type=float, nargs="+", default=list(AGES), help="in seconds (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--compress",
+        type=float,
+        default=1.0,
+        help="end the jobs within this part of the usual time, for a quick try (default: %(default)s)",
+    )
+    options = parser.parse_args()
+    with Emulator(latency=LATENCY) as emulator, contextlib.ExitStack() as stack:
+        waits = [stack.enter_context(_Wait(emulator, age)) for age in options.ages]
+        for wait in waits:
+            wait.begin(options.jobs, options.compress)
+        rows = {_name(wait.age): wait.delays() for wait in waits}
+    claims = [
+        (f"{name}, {figure} delay in s", row[figure], "at most", row["allowed"])
+        for name, row in rows.items()
+        for figure in ("median", "p99")
+    ]
+    report("Seconds from a job's end to its trigger's event", COLUMNS, rows, targets=check(claims))
+
+
+class _Wait:
+    """
+    A process with triggers whose jobs end at about the same age.
+
+    :param age: Seconds of age at which they end.
+    """
+
+    def __init__(self, emulator: Emulator, age: float) -> None:
+        self.age = age
+        self.allowed = max(2.0, age * 0.05)
+        self._control = Control(emulator.url, f"key-{age:g}")
+        self._home = tempfile.TemporaryDirectory(prefix="mistral-batch-bench-")
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
+        connection = {"conn_type": "mistral", "host": emulator.url, "password": self._control.api_key}
+        self._process = subprocess.Popen(
+            [sys.executable, str(_PROCESS), *self._control.make_jobs(1, status="SUCCESS")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={
+                **environment,
+                "AIRFLOW_HOME": self._home.name,
+                "AIRFLOW_CONN_MEASURED": json.dumps(connection),
+            },
+        )
+
+    def __enter__(self) -> _Wait:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._process.kill()
+        with self._process:
+            # Waits, and closes the pipes.
+            pass
+        self._home.cleanup()
+        self._control.close()
+
+    def begin(self, jobs: int, compress: float) -> None:
+        """
+        Make the jobs, and have them waited for.
+
+        :param jobs: How many.
+        :param compress: Part of the usual time within which they end.
+        """
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        # Only now, so that the jobs do not age while the process starts.
+        assert self._process.stdout.readline() == "ready\n"
+        look = min(self.allowed, 60.0) * compress
+        # The ends are spread over more than two looks at a job, after the first of them.
+        chance = random.Random(1)
+        ends_after = [look + chance.uniform(0.0, 3 * look) for _ in range(jobs)]
+        age = max(0.0, self.age - statistics.mean(ends_after))
+        batch_ids = self._control.make_jobs(jobs, age_seconds=age, ends_after=ends_after)
+        json.dump(batch_ids, self._process.stdin)
+        self._process.stdin.close()
+
+    def delays(self) -> Mapping[str, Any]:
+        """Wait until all have ended, and compare when they did with when their triggers said so."""
+        assert self._process.stdout is not None
+        said: dict[str, float] = json.load(self._process.stdout)
+        record = self._control.record(phantoms=True)["jobs"]
+        ended = {job["id"]: job["ended"] for job in record if job["id"] in said}
+        # What had ended before the first look says nothing.
+        begun = said.pop("begun")
+        delays = sorted(said[batch_id] - at for batch_id, at in ended.items() if at > begun + 1.0)
+        return {
+            "jobs": len(delays),
+            "median": round(statistics.median(delays), 2),
+            "p99": round(delays[int(len(delays) * 0.99)], 2),
+            "longest": round(delays[-1], 2),
+            "allowed": self.allowed,
+        }
+
+
+def _name(age: float) -> str:
+    if age < 60:
+        return f"{age:g} s old"
+    return f"{age / 60:g} min old" if age < 3600 else f"{age / 3600:g} h old"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""Runs the data path's steps at 100,000 and 1,000,000 rows, in turns, and prints them beside what limits them."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+SMALL = 100_000
+LARGE = 1_000_000
+
+_STEPS = Path(__file__).with_name("jsonl_steps.py")
+
+
+def compare(title: str, steps: list[str], *, limit: str, sdk: str | None = None) -> dict[str, Any]:
+    """
+    Measure steps and print a table and a line of JSON.
+
+    Each step runs three times, in turns with the others, so that a busy moment of the machine meets all of them; the
+    best run counts.
+
+    :param title: What is measured.
+    :param steps: Names in ``jsonl_steps.STEPS``.
+    :param limit: The step whose rows per second are 100 %.
+    :param sdk: The official SDK's step, measured at the smaller size only.
+    """
+    arguments = _arguments(title)
+    found: dict[str, Any] = {}
+    sdk_rate: float | None = None
+    with tempfile.TemporaryDirectory(prefix="mistral-batch-bench-", dir=arguments.directory) as name:
+        for rows in sorted({min(SMALL, arguments.rows), arguments.rows}):
+            directory = Path(name) / str(rows)
+            _run("make files", directory, rows)
+            runs: dict[str, list[dict[str, Any]]] = {step: [] for step in steps}
+            for _ in range(arguments.turns):
+                for step in steps:
+                    runs[step].append(_run(step, directory, rows))
+            if sdk and sdk_rate is None:
+                runs[sdk] = [_run(sdk, directory, rows)]
+                sdk_rate = rows / runs[sdk][0]["seconds"]
+            found[str(rows)] = {step: _figures(took, runs[limit], sdk_rate) for step, took in runs.items()}
+            _print(title, rows, limit, found[str(rows)])
+    print(json.dumps({title: found}))
+    return found
+
+
+def _figures(
+    took: list[dict[str, Any]], limit: list[dict[str, Any]], sdk_rate: float | None
+) -> dict[str, Any]:
+    def best(runs: list[dict[str, Any]], clock: str) -> float:
+        return min(run[clock] for run in runs)
+
+    rate = took[0]["rows"] / best(took, "seconds")
+    figures: dict[str, Any] = {
+        "rows_per_second": round(rate),
+        "peak_mb": round(max(run["peak_mb"] for run in took)),
+        "of_limit": round(best(limit, "seconds") / best(took, "seconds"), 3),
+        "of_limit_cpu": round(best(limit, "cpu_seconds") / best(took, "cpu_seconds"), 3),
+    }
+    if sdk_rate is not None:
+        figures["times_sdk"] = round(rate / sdk_rate, 1)
+    return figures
+
+
+def _run(step: str, directory: Path, rows: int) -> dict[str, Any]:
+    done = subprocess.run(
+        [sys.executable, str(_STEPS), step, str(directory), str(rows)], check=True, stdout=subprocess.PIPE
+    )
+    return json.loads(done.stdout) if done.stdout else {}
+
+
+def _print(title: str, rows: int, limit: str, found: dict[str, Any]) -> None:
+    print(f"\n{title}, {rows:,} rows")
+    print(f"  100 % is: {limit}; CPU is the same by processor time, which a busy machine leaves alone")
+    print(f"  {'step':26}{'rows/s':>12}{'peak MB':>9}{'%':>8}{'CPU %':>8}{'times SDK':>11}")
+    for step, run in found.items():
+        times = f"{run['times_sdk']:.0f} x" if "times_sdk" in run else ""
+        print(
+            f"  {step:26}{run['rows_per_second']:12,}{run['peak_mb']:9,}{run['of_limit']:8.0%}"
+            f"{run['of_limit_cpu']:8.0%}{times:>11}"
+        )
+
+
+def _arguments(title: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=title)
+    parser.add_argument("--rows", type=int, default=LARGE, help="the larger size (default: %(default)s)")
+    parser.add_argument("--turns", type=int, default=3, help="runs of each step (default: %(default)s)")
+    parser.add_argument(
+        "--directory", help="where the files are made (default: the system's temporary directory)"
+    )
+    return parser.parse_args()

@@ -1,0 +1,243 @@
+"""The steps of the data path that are measured, and their limits; each runs in a process of its own."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import resource
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from random import Random
+from typing import Any
+
+ENDPOINT = "/v1/chat/completions"
+CHUNK_BYTES = 1 << 18
+
+WORDS = [
+    "the",
+    "of",
+    "answers",
+    "summary",
+    "topic",
+    "language",
+    "model",
+    "request",
+    "result",
+    "warehouse",
+    "bucket",
+]
+WORDS += [
+    "nightly",
+    "morning",
+    "engineer",
+    "pipeline",
+    "token",
+    "customer",
+    "order",
+    "invoice",
+    "ticket",
+    "café",
+]
+
+
+def make_files(directory: Path, rows: int) -> None:
+    """
+    Write request files of about 350 bytes a row, and their results in another order.
+
+    ``requests.jsonl`` is as Mistral documents rows, ``published.jsonl`` has ``method`` and ``url``, too.
+    """
+    random = Random(1)
+    order = list(range(rows))
+    random.shuffle(order)
+    directory.mkdir(parents=True, exist_ok=True)
+    with (
+        (directory / "requests.jsonl").open("w") as requests,
+        (directory / "published.jsonl").open("w") as published,
+    ):
+        for number in range(rows):
+            extra = {"method": "POST", "url": ENDPOINT}
+            for file, fields, words in ((requests, {}, 20), (published, extra, 14)):
+                row = {"custom_id": f"order-{number:07d}", **fields, "body": _body(random, words)}
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+    with (directory / "results.jsonl").open("w") as results:
+        for number in order:
+            results.write(
+                json.dumps(_result(random, number), ensure_ascii=False, separators=(",", ":")) + "\n"
+            )
+
+
+def _body(random: Random, words: int) -> dict[str, Any]:
+    text = " ".join(random.choices(WORDS, k=words))
+    return {
+        "model": "mistral-small-latest",
+        "messages": [
+            {"role": "system", "content": "Summarize the ticket in one sentence."},
+            {"role": "user", "content": text},
+        ],
+        "max_tokens": 100,
+    }
+
+
+def _result(random: Random, number: int) -> dict[str, Any]:
+    message = {"role": "assistant", "content": " ".join(random.choices(WORDS, k=20)), "tool_calls": None}
+    body = {
+        "id": f"{random.getrandbits(128):032x}",
+        "object": "chat.completion",
+        "model": "mistral-small-latest",
+        "usage": {"prompt_tokens": 61, "completion_tokens": 33, "total_tokens": 94},
+        "created": 1761577934,
+        "choices": [{"index": 0, "finish_reason": "stop", "message": message}],
+    }
+    return {
+        "id": f"batch-cd0da3ab-{number}-377e2e82-7cbb-4f72-bc67-533512f70955",
+        "custom_id": f"order-{number:07d}",
+        "response": {"status_code": 200, "body": body},
+        "error": None,
+    }
+
+
+def _copy(name: str) -> Callable[[Path, int], None]:
+    def copy(directory: Path, rows: int) -> None:
+        with (directory / name).open("rb") as source, (directory / "copy").open("wb") as target:
+            shutil.copyfileobj(source, target, CHUNK_BYTES)
+
+    return copy
+
+
+def _decode(name: str) -> Callable[[Path, int], None]:
+    def decode(directory: Path, rows: int) -> None:
+        import msgspec
+
+        with (directory / name).open("rb") as file:
+            for line in file:
+                msgspec.json.decode(line)
+
+    return decode
+
+
+def _prepare(name: str) -> Callable[[Path, int], None]:
+    def prepare(directory: Path, rows: int) -> None:
+        from airflow_provider_mistral_batch.jsonl.requests import prepare_requests
+
+        prepared = prepare_requests(directory / name, endpoint=ENDPOINT, directory=directory / "shards")
+        assert prepared.request_count == rows
+
+    return prepare
+
+
+def _split(output_format: str, fault: bool = False) -> Callable[[Path, int], None]:
+    def split(directory: Path, rows: int) -> None:
+        from airflow_provider_mistral_batch.jsonl.results import split_results
+
+        chunks = _download(directory / "results.jsonl")
+        if fault:
+            chunks = itertools.chain([next(chunks).partition(b"\n")[2]], chunks)
+        summary = split_results(
+            [chunks],
+            directory / "landed" / "results",
+            directory / "landed" / "errors",
+            requests=[directory / "requests.jsonl"],
+            output_format=output_format,  # type: ignore[arg-type]
+        )
+        assert summary.counts["missing"] == fault
+        assert summary.counts["succeeded"] + fault == rows
+
+    return split
+
+
+def _download(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            yield chunk
+
+
+def _read(directory: Path, rows: int) -> None:
+    from airflow_provider_mistral_batch.jsonl.reader import read_results
+
+    assert sum(1 for _ in read_results(directory / "results.jsonl")) == rows
+
+
+def _sdk_input(directory: Path, rows: int) -> None:
+    from mistralai.client.models import ChatCompletionRequest
+    from mistralai.extra.batch import BatchInput
+
+    with (directory / "requests.jsonl").open() as file:
+        payload = {
+            row["custom_id"]: ChatCompletionRequest.model_validate(row["body"])
+            for row in map(json.loads, file)
+        }
+    (directory / "copy").write_bytes(BatchInput.from_payload(payload).to_jsonl_bytes())
+    assert len(payload) == rows
+
+
+def _sdk_output(directory: Path, rows: int) -> None:
+    from mistralai.client.models import ChatCompletionResponse
+    from mistralai.extra.batch import BatchOutput
+
+    raw = (directory / "results.jsonl").read_bytes()
+    output = BatchOutput.from_jsonl_bytes(raw, ChatCompletionResponse)
+    assert len(output.responses) == rows
+
+
+STEPS: dict[str, Callable[[Path, int], None]] = {
+    "copy requests": _copy("requests.jsonl"),
+    "decode requests": _decode("requests.jsonl"),
+    "prepare": _prepare("requests.jsonl"),
+    "decode published": _decode("published.jsonl"),
+    "prepare published": _prepare("published.jsonl"),
+    "copy results": _copy("results.jsonl"),
+    "decode results": _decode("results.jsonl"),
+    "split": _split("jsonl"),
+    "split with missing rows": _split("jsonl", fault=True),
+    "split to parquet": _split("parquet"),
+    "read": _read,
+    "sdk input": _sdk_input,
+    "sdk output": _sdk_output,
+}
+
+
+def main() -> None:
+    """Run one step and print what it took: ``python benchmarks/jsonl_steps.py STEP DIRECTORY ROWS``."""
+    name, directory, rows = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
+    if name == "make files":
+        make_files(directory, rows)
+        return
+    step = STEPS[name]
+    for leftover in ("shards", "landed"):
+        shutil.rmtree(directory / leftover, ignore_errors=True)
+    # The imports are every process's own matter: a first run over nothing pays for them.
+    _import_everything(name)
+    started, busy = time.perf_counter(), time.process_time()
+    step(directory, rows)
+    seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - busy
+    print(json.dumps({"rows": rows, "seconds": seconds, "cpu_seconds": cpu_seconds, "peak_mb": _peak_mb()}))
+
+
+def _import_everything(name: str) -> None:
+    import msgspec  # noqa: F401
+
+    if name.startswith("sdk"):
+        import mistralai.client.models
+        import mistralai.extra.batch  # noqa: F401
+    elif name.startswith(("prepare", "split", "read")):
+        import airflow_provider_mistral_batch.jsonl.parquet
+        import airflow_provider_mistral_batch.jsonl.requests
+        import airflow_provider_mistral_batch.jsonl.results  # noqa: F401
+    if "parquet" in name:
+        import pyarrow.parquet  # noqa: F401
+
+
+def _peak_mb() -> float:
+    try:
+        # What getrusage says of a child starts at what its parent took when it was born.
+        status = Path("/proc/self/status").read_text()
+        return int(status.split("VmHWM:")[1].split()[0]) / 1024
+    except (OSError, IndexError):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+if __name__ == "__main__":
+    main()
