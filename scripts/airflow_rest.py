@@ -2,14 +2,39 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
+from datetime import datetime, timezone
 from typing import Any
 from urllib.parse import quote
 
 import requests
+import tenacity
 
 FINISHED = frozenset({"success", "failed"})
+
+#: Seconds to wait for an answer: more than a server waits for its database.
+_TIMEOUT = 60
+
+#: The API server writes its audit log on its event loop. A write that has to wait for another one of the same process
+#: keeps that from ending, until the database's patience does (seen in 3.3.2, on SQLite): then it is answered with 500.
+_one_write_at_a_time = threading.Lock()
+
+
+def _status_code(error: BaseException) -> int:
+    response = getattr(error, "response", None)
+    return 0 if response is None else int(response.status_code)
+
+
+_until_it_is_written = tenacity.Retrying(
+    retry=tenacity.retry_if_exception(
+        lambda error: isinstance(error, requests.Timeout) or _status_code(error) >= 500
+    ),
+    wait=tenacity.wait_random(0, 1),
+    stop=tenacity.stop_after_attempt(6),
+    reraise=True,
+)
 
 
 class AirflowRest:
@@ -33,19 +58,36 @@ class AirflowRest:
         :raises requests.HTTPError: With the answer's body in its message.
         """
         if "Authorization" not in self._session.headers:
-            token = self._session.get(f"{self.url}/auth/token", timeout=30)
+            token = self._session.get(f"{self.url}/auth/token", timeout=_TIMEOUT)
             _raise_for_status(token)
             self._session.headers["Authorization"] = f"Bearer {token.json()['access_token']}"
         url = "/".join([self.url, "api", "v2", *(quote(segment, safe="") for segment in path)])
-        answer = self._session.request(method, url, timeout=30, **kwargs)
+        answer = self._session.request(method, url, timeout=_TIMEOUT, **kwargs)
         _raise_for_status(answer)
         return answer.json() if answer.content else None
+
+    def write(self, method: str, *path: str, json: dict[str, Any]) -> None:
+        """
+        Make a call that changes something, again while a busy database keeps it from that.
+
+        What is there already is done: an earlier call may have made it whose answer did not come.
+
+        :param path: The path's segments.
+        :param json: The body, which names what is made.
+        :raises requests.HTTPError: With the answer's body in its message.
+        """
+        with _one_write_at_a_time:
+            try:
+                _until_it_is_written(self.call, method, *path, json=json)
+            except requests.HTTPError as error:
+                if _status_code(error) != requests.codes.conflict:
+                    raise
 
     def health(self) -> dict[str, str | None]:
         """Status of each component, such as ``{"scheduler": "healthy", …}``; empty while nothing answers."""
         try:
             answer = self._session.get(f"{self.url}/api/v2/monitor/health", timeout=10)
-        except requests.ConnectionError:
+        except (requests.ConnectionError, requests.Timeout):
             return {}
         return {name: part.get("status") for name, part in answer.json().items() if part} if answer.ok else {}
 
@@ -58,10 +100,17 @@ class AirflowRest:
         errors = self.call("GET", "importErrors", params={"limit": 100})["import_errors"]
         return {error["filename"]: error["stack_trace"] for error in errors}
 
-    def trigger(self, dag_id: str, conf: dict[str, Any] | None = None) -> str:
-        """Start a Dag run and return its run id."""
-        body = {"logical_date": None, "conf": conf or {}}
-        return str(self.call("POST", "dags", dag_id, "dagRuns", json=body)["dag_run_id"])
+    def trigger(self, dag_id: str, conf: dict[str, Any] | None = None, *, run_id: str | None = None) -> str:
+        """
+        Start a Dag run and return its run id.
+
+        :param conf: The run's ``conf``.
+        :param run_id: Its id; by default one as Airflow itself makes it.
+        """
+        run_id = run_id or f"manual__{datetime.now(timezone.utc).isoformat()}"
+        body = {"dag_run_id": run_id, "logical_date": None, "conf": conf or {}}
+        self.write("POST", "dags", dag_id, "dagRuns", json=body)
+        return run_id
 
     def dag_runs(self, dag_id: str) -> list[dict[str, Any]]:
         """The runs of a Dag, oldest first."""

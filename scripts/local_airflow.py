@@ -33,10 +33,13 @@ COMPONENTS: Mapping[str, Sequence[str]] = {
     "triggerer": ["triggerer", "--skip-serve-logs"],
 }
 
-#: On a busy machine SQLite's 5 seconds of patience with other writers are few.
+#: On a busy machine SQLite's 5 seconds of patience with other writers are few. But the API server waits on its event
+#: loop, so that nobody is answered meanwhile; it had better say soon that it cannot: who calls it calls again.
 SQLITE_PATIENCE = '''"""What Airflow's processes pass to SQLite."""
 
-CONNECT_ARGS = {"timeout": 30}
+import sys
+
+CONNECT_ARGS = {"timeout": 5 if "api-server" in sys.argv else 30}
 '''
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -12,8 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import requests
-import tenacity
 
 from airflow_provider_mistral_batch.emulator import Emulator
 from airflow_provider_mistral_batch.emulator.client import Control
@@ -29,21 +26,6 @@ ALL_WELL = {"upload": "success", "submit": "success", "download": "success"}
 PATIENCE = 240.0
 
 JOBS_PATH = "/v1/batch/jobs"
-
-#: Two writes to Airflow's REST API at a time lock each other out of SQLite until one gives up (seen in 3.3.2).
-_one_at_a_time = threading.Lock()
-
-
-def _status_code(error: BaseException) -> int:
-    response = getattr(error, "response", None)
-    return 0 if response is None else int(response.status_code)
-
-
-_until_it_can_write = tenacity.Retrying(
-    retry=tenacity.retry_if_exception(lambda error: _status_code(error) >= 500),
-    stop=tenacity.stop_after_attempt(6),
-    reraise=True,
-)
 
 
 class Trial:
@@ -102,10 +84,9 @@ class Trial:
             "requests": str(requests),
             "folder": str(self.results),
         }
-        self._write("POST", "connections", json=connection)
+        self.rest.write("POST", "connections", json=connection)
         self.run_id = self.name
-        run = {"dag_run_id": self.run_id, "logical_date": None, "conf": conf}
-        self._write("POST", "dags", self.dag_id, "dagRuns", json=run)
+        self.rest.trigger(self.dag_id, conf, run_id=self.run_id)
 
     def fault(self, kind: str, method: str | None = None, path: str = "*", **rule: Any) -> str:
         """Switch on a fault of the emulator that hits this trial alone, and return its id."""
@@ -171,7 +152,7 @@ class Trial:
         path = ["dags", self.dag_id, "dagRuns", self.run_id, "taskInstances", task_id]
         if map_index >= 0:
             path.append(str(map_index))
-        self._write("PATCH", *path, json={"new_state": "failed"})
+        self.rest.write("PATCH", *path, json={"new_state": "failed"})
 
     def jobs(self) -> list[dict[str, Any]]:
         """Every job of this trial's workspace, ever."""
@@ -212,15 +193,6 @@ class Trial:
     def close(self) -> None:
         """Close this trial's own connections."""
         self.control.close()
-
-    def _write(self, method: str, *path: str, json: Mapping[str, Any]) -> None:
-        """Call Airflow's REST API, again where a worker kept it from writing; what is there already is done."""
-        with _one_at_a_time:
-            try:
-                _until_it_can_write(self.rest.call, method, *path, json=json)
-            except requests.HTTPError as error:
-                if _status_code(error) != 409:
-                    raise
 
     @property
     def _workspace(self) -> str:
