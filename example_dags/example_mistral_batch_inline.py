@@ -56,13 +56,15 @@ def inline() -> None:
 
     @task
     def read_answers(batch_id: str) -> dict[str, str]:
-        """Return the class of each ticket."""
+        """Return the class of each ticket that got an answer."""
         job = MistralBatchHook().get(batch_id, inline=True)
-        return {
-            row["custom_id"]: row["response"]["body"]["choices"][0]["message"]["content"]
-            for row in job.outputs or []
-            if row["error"] is None
-        }
+        answers = {}
+        for row in job.outputs or []:
+            # A row that failed has the API's error there, and no answer.
+            if row["response"] and row["response"]["status_code"] == 200:
+                answer = row["response"]["body"]["choices"][0]["message"]
+                answers[row["custom_id"]] = answer["content"]
+        return answers
 
     read_answers(classify.output)
 

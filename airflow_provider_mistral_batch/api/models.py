@@ -185,7 +185,7 @@ class BatchJobIn(msgspec.Struct, frozen=True, kw_only=True):
         if self.input_files is not None:
             check_input_files(self.input_files)
         if self.requests is not None:
-            check_inline_requests(self.requests)
+            check_inline_requests(self.requests, endpoint=self.endpoint)
 
     @property
     def timeout_hours(self) -> int:
@@ -262,6 +262,25 @@ def completion_window_hours(completion_window: str) -> int:
     return check_timeout_hours(hours, field=f"completion_window={completion_window!r}, {hours} hours,")
 
 
+def chosen_window(completion_window: str | None, timeout_hours: int | None) -> str:
+    """
+    Read the two ways to say how long a job may take.
+
+    :param completion_window: ``"<n>h"`` or ``"<n>d"``.
+    :param timeout_hours: The same as a number of hours.
+    :return: The completion window; the default one when neither is given.
+    :raises InvalidInputError: When both are given, or the hours are out of range.
+    """
+    if completion_window is not None and timeout_hours is not None:
+        raise InvalidInputError(
+            f"completion_window={completion_window!r} and timeout_hours={timeout_hours!r} are both given: they say the "
+            "same, pass one of them"
+        )
+    if timeout_hours is not None:
+        return f"{check_timeout_hours(timeout_hours)}h"
+    return limits.DEFAULT_COMPLETION_WINDOW if completion_window is None else completion_window
+
+
 def check_timeout_hours(hours: int, *, field: str | None = None) -> int:
     """
     Check that a job's time-out is one that the API takes.
@@ -330,20 +349,60 @@ def check_input_files(input_files: Sequence[str]) -> None:
         check_id(file_id, field="input_files")
 
 
-def check_inline_requests(requests: Sequence[Mapping[str, Any]]) -> None:
+def check_inline_requests(requests: Sequence[Mapping[str, Any]], *, endpoint: str) -> None:
     """
-    Check that inline requests are rows with a body, and as many as the API takes.
+    Check that inline requests are rows that the API takes, and as many as it takes.
 
-    :raises InvalidInputError: When they are not; names the first row that is none.
+    :param endpoint: The job's endpoint; a row that names another one was meant for another job.
+    :raises InvalidInputError: When they are not; names the first row that is none, and its field.
     """
     if isinstance(requests, (str, bytes)) or not isinstance(requests, Sequence):
         raise InvalidInputError(f"requests={requests!r:.80} is not a list: pass a list of rows")
     check_inline_count(len(requests))
+    numbers: dict[str, int] = {}
     for number, row in enumerate(requests):
         if not isinstance(row, Mapping) or not isinstance(row.get("body"), Mapping):
             raise InvalidInputError(
                 f'requests[{number}]={row!r:.80} is no row: write {{"custom_id": "…", "body": {{…}}}}'
             )
+        for field, allowed in (("url", endpoint), ("method", "POST")):
+            if row.get(field) not in (None, allowed):
+                raise InvalidInputError(
+                    f"requests[{number}].{field}={row[field]!r:.80} is not {allowed!r}, which all requests of this job "
+                    "are for: change the row, or the job's endpoint"
+                )
+        custom_id = row.get("custom_id")
+        if custom_id is None:
+            continue
+        if not isinstance(custom_id, str) or not custom_id:
+            raise InvalidInputError(
+                f"requests[{number}].custom_id={custom_id!r:.80} is not a string, or empty: put it in quotes, or leave "
+                "it out"
+            )
+        if (first := numbers.setdefault(custom_id, number)) != number:
+            raise InvalidInputError(
+                f"requests[{number}].custom_id={custom_id!r:.80} is the same as that of requests[{first}]: give each "
+                "row an id of its own"
+            )
+
+
+def with_custom_ids(requests: Sequence[Mapping[str, Any]]) -> tuple[list[Mapping[str, Any]], int]:
+    """
+    Number the inline requests that have no ``custom_id``, so that each answer can be told from the others.
+
+    :param requests: Rows, checked already.
+    :return: The rows, and how many of them were numbered: ``row-1`` is the first row.
+    """
+    taken = {row.get("custom_id") for row in requests}
+    named: list[Mapping[str, Any]] = []
+    for number, row in enumerate(requests, start=1):
+        if row.get("custom_id") is None:
+            name = f"row-{number}"
+            while name in taken:
+                name = f"_{name}"
+            row = {**row, "custom_id": name}
+        named.append(row)
+    return named, sum(row.get("custom_id") is None for row in requests)
 
 
 def check_inline_count(count: int) -> None:

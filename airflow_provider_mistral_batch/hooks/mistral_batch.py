@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any
 
+import msgspec
 from airflow.providers.common.compat.sdk import BaseHook
 
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
@@ -16,7 +17,8 @@ from airflow_provider_mistral_batch.api.models import (
     DeletedOut,
     FileOut,
     FilesOut,
-    check_timeout_hours,
+    chosen_window,
+    with_custom_ids,
 )
 
 if TYPE_CHECKING:
@@ -136,7 +138,7 @@ class MistralBatchHook(BaseHook):
         self,
         input_files: Sequence[str] | None = None,
         endpoint: str = "/v1/chat/completions",
-        completion_window: str = "24h",
+        completion_window: str | None = None,
         metadata: Mapping[str, str] | None = None,
         *,
         requests: Sequence[Mapping[str, Any]] | None = None,
@@ -149,27 +151,32 @@ class MistralBatchHook(BaseHook):
 
         :param input_files: Ids of uploaded request files. Either these or ``requests``.
         :param endpoint: API endpoint that each request goes to.
-        :param completion_window: Time the job may take, ``"<n>h"`` or ``"<n>d"``, 1 hour to 7 days.
+        :param completion_window: Time the job may take, ``"<n>h"`` or ``"<n>d"``, 1 hour to 7 days; ``"24h"`` by
+            default.
         :param metadata: Keys of 1 to 32 characters, values of 1 to 512.
-        :param requests: Up to 10,000 requests instead of files, each ``{"custom_id", "body"}``.
+        :param requests: Up to 10,000 requests instead of files, each ``{"custom_id", "body"}``; those without
+            ``custom_id`` are numbered.
         :param model: The model of all requests; by default the connection's ``default_model``.
         :param agent_id: An agent instead of a model.
         :param timeout_hours: ``completion_window`` as a number of hours.
         :raises InvalidInputError: When a field cannot work; nothing was sent.
         """
-        if timeout_hours is not None:
-            completion_window = f"{check_timeout_hours(timeout_hours)}h"
         if model is None and agent_id is None:
             model = self.default_model
         job = BatchJobIn(
             input_files=input_files,
             requests=requests,
             endpoint=endpoint,
-            completion_window=completion_window,
+            completion_window=chosen_window(completion_window, timeout_hours),
             metadata=metadata,
             model=model,
             agent_id=agent_id,
         )
+        if job.requests is not None:
+            named, numbered = with_custom_ids(job.requests)
+            job = msgspec.structs.replace(job, requests=named)
+            if numbered:
+                self.log.info("%d of %d requests had no custom_id and were numbered.", numbered, len(named))
         return self.get_conn().create(job)
 
     def list(self, limit: int | None = None, after: str | None = None, **filters: Any) -> BatchJobsOut:

@@ -133,7 +133,7 @@ def validate_inline(
     endpoint: str,
     template: RowTemplate | None = None,
     row_format: RowFormat = "mistral",
-) -> list[dict[str, Any]]:
+) -> tuple[list[dict[str, Any]], int]:
     """
     Validate and number the requests of a job that carries them in its own body.
 
@@ -141,7 +141,7 @@ def validate_inline(
     :param endpoint: The endpoint that the job targets.
     :param template: What prompts and bodies have in common.
     :param row_format: As for :func:`prepare_requests`.
-    :return: The rows as dicts, each with ``custom_id`` and ``body``.
+    :return: The rows as dicts, each with ``custom_id`` and ``body``, and how many of them were numbered.
     :raises InvalidRequestsError: If any row cannot be sent.
     :raises InvalidInputError: If there are more than 10,000 (the API's ``requests``, ``maxItems``).
     """
@@ -164,7 +164,7 @@ def validate_inline(
     for index, id_ in enumerate(ids):
         if reading.is_numbered(index) and id_ in first:
             rows[index]["custom_id"] = _free_name(id_, lambda name: name in first)
-    return rows
+    return rows, reading.numbered
 
 
 class _Batch(NamedTuple):

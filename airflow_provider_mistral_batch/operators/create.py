@@ -12,8 +12,8 @@ from airflow.providers.common.compat.sdk import AirflowException, AirflowFailExc
 
 from airflow_provider_mistral_batch.abandonment import abandoned_on_worker
 from airflow_provider_mistral_batch.api import limits
-from airflow_provider_mistral_batch.api.errors import InvalidInputError, MistralCallError
-from airflow_provider_mistral_batch.api.models import BatchJobIn, check_inline_count, check_timeout_hours
+from airflow_provider_mistral_batch.api.errors import MistralCallError
+from airflow_provider_mistral_batch.api.models import BatchJobIn, check_inline_count, chosen_window
 from airflow_provider_mistral_batch.exceptions import failing_for_good
 from airflow_provider_mistral_batch.links.mistral_batch import MistralBatchJobLink
 from airflow_provider_mistral_batch.operators.base import MistralBatchOperator, check_requests, check_timeout
@@ -176,19 +176,11 @@ class MistralCreateBatchJobOperator(MistralBatchOperator):
 
     def _job(self) -> BatchJobIn:
         """Check what is asked; nothing has been sent yet."""
-        if self.completion_window is not None and self.timeout_hours is not None:
-            raise InvalidInputError(
-                f"completion_window={self.completion_window!r} and timeout_hours={self.timeout_hours!r} are both "
-                "given: they say the same, pass one of them"
-            )
-        window = self.completion_window
-        if self.timeout_hours is not None:
-            window = f"{check_timeout_hours(self.timeout_hours)}h"
         job = BatchJobIn(
             input_files=self.input_files,
             requests=self._inline_requests(),
             endpoint=self.endpoint,
-            completion_window=limits.DEFAULT_COMPLETION_WINDOW if window is None else window,
+            completion_window=chosen_window(self.completion_window, self.timeout_hours),
             metadata=self.metadata,
             model=self.model,
             agent_id=self.agent_id,
@@ -206,7 +198,10 @@ class MistralCreateBatchJobOperator(MistralBatchOperator):
         check_requests(self.requests)
         rows = list(self.requests)
         check_inline_count(len(rows))
-        return validate_inline(rows, endpoint=self.endpoint)
+        valid, numbered = validate_inline(rows, endpoint=self.endpoint)
+        if numbered:
+            self.log.info("%d of %d requests had no custom_id and were numbered.", numbered, len(valid))
+        return valid
 
     def _deadline(self, job: BatchJobOut, asked: BatchJobIn) -> float:
         """When to give up, measured from the job's creation, so that no retry and no re-attach moves it."""

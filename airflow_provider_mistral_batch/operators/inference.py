@@ -23,7 +23,7 @@ from airflow_provider_mistral_batch.api.errors import InvalidInputError, Mistral
 from airflow_provider_mistral_batch.api.models import (
     BatchJobIn,
     BatchStatus,
-    check_timeout_hours,
+    chosen_window,
     completion_window_hours,
 )
 from airflow_provider_mistral_batch.exceptions import failing_for_good
@@ -630,14 +630,7 @@ class MistralBatchInferenceOperator(MistralBatchOperator):
 
     @property
     def _window(self) -> str:
-        if self.completion_window is not None and self.timeout_hours is not None:
-            raise InvalidInputError(
-                f"completion_window={self.completion_window!r} and timeout_hours={self.timeout_hours!r} are both "
-                "given: they say the same, pass one of them"
-            )
-        if self.timeout_hours is not None:
-            return f"{check_timeout_hours(self.timeout_hours)}h"
-        return limits.DEFAULT_COMPLETION_WINDOW if self.completion_window is None else self.completion_window
+        return chosen_window(self.completion_window, self.timeout_hours)
 
     def _job_in(self, input_files: Sequence[str], model: str | None) -> BatchJobIn:
         return BatchJobIn(

@@ -160,7 +160,16 @@ def test_what_create_sends(monkeypatch, given, sent):
         ({}, "input_files and requests are both missing"),
         ({"input_files": ["f"], "timeout_hours": 0}, "timeout_hours=0 is outside what the API takes"),
         ({"input_files": ["f"], "completion_window": "1w"}, "completion_window='1w'"),
+        (
+            {"input_files": ["f"], "completion_window": "12h", "timeout_hours": 48},
+            "completion_window='12h' and timeout_hours=48 are both given",
+        ),
         ({"requests": [{"custom_id": "a"}]}, "requests[0]="),
+        ({"requests": [{"url": "/v1/ocr", "body": {}}]}, "requests[0].url='/v1/ocr'"),
+        ({"requests": [{"method": "GET", "body": {}}]}, "requests[0].method='GET'"),
+        ({"requests": [{"custom_id": 5, "body": {}}]}, "requests[0].custom_id=5"),
+        ({"requests": [{"custom_id": "", "body": {}}]}, "requests[0].custom_id=''"),
+        ({"requests": [{"custom_id": "a", "body": {}}] * 2}, "requests[1].custom_id='a' is the same as"),
     ],
 )
 def test_bad_input_sends_nothing(hook, control, given, words):
@@ -169,3 +178,14 @@ def test_bad_input_sends_nothing(hook, control, given, words):
         hook.create(**given)
     assert words in str(caught.value)
     assert control.requests() == {}
+
+
+def test_inline_requests_without_an_id_are_numbered(monkeypatch, logged):
+    with ScriptedServer(as_json({"id": "j", "status": "QUEUED"})) as server:
+        connection = {"conn_type": "mistral", "host": server.url, "password": "k3y"}
+        monkeypatch.setenv("AIRFLOW_CONN_MISTRAL_DEFAULT", json.dumps(connection))
+        rows = [{"body": {}}, {"custom_id": "row-3", "body": {}}, {"body": {}}]
+        MistralBatchHook().create(requests=rows)
+        sent = json.loads(server.requests[0].body)["requests"]
+    assert [row["custom_id"] for row in sent] == ["row-1", "row-3", "_row-3"]
+    assert "info: 2 of 3 requests had no custom_id and were numbered." in logged()

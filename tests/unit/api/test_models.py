@@ -88,7 +88,8 @@ def test_completion_window_in_hours(fields, hours):
     [
         {"metadata": {"k" * 32: "v" * 512}},
         {"metadata": {}},
-        {"requests": [ROW] * 10_000, "input_files": None},
+        {"requests": [{**ROW, "custom_id": str(n)} for n in range(10_000)], "input_files": None},
+        {"requests": [{"body": {}}] * 10_000, "input_files": None},
         *({"endpoint": endpoint} for endpoint in limits.ENDPOINTS),
     ],
 )

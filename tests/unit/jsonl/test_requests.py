@@ -574,14 +574,15 @@ def test_an_error_in_the_users_generator_leaves_nothing_behind(prepare, out):
 
 
 def test_inline_requests_are_validated_and_numbered():
-    found = validate_inline([row("a", {"n": 10**25}), "Hi", row(), row("row-3")], endpoint=CHAT)
+    found, numbered = validate_inline([row("a", {"n": 10**25}), "Hi", row(), row("row-3")], endpoint=CHAT)
+    assert numbered == 2
     assert [request["custom_id"] for request in found] == ["a", "row-2", "row_3", "row-3"]
     assert found[0]["body"] == {"n": 10**25}
     assert all(set(request) == {"custom_id", "body"} for request in found)
 
 
 def test_inline_requests_of_the_published_form():
-    assert validate_inline([row("a", method="POST", url=CHAT)], endpoint=CHAT) == [row("a")]
+    assert validate_inline([row("a", method="POST", url=CHAT)], endpoint=CHAT) == ([row("a")], 0)
 
 
 def test_inline_duplicates():
@@ -590,7 +591,8 @@ def test_inline_duplicates():
 
 
 def test_inline_limit():
-    assert len(validate_inline([row()] * MAX_INLINE_REQUESTS, endpoint=CHAT)) == MAX_INLINE_REQUESTS
+    rows, numbered = validate_inline([row()] * MAX_INLINE_REQUESTS, endpoint=CHAT)
+    assert len(rows) == numbered == MAX_INLINE_REQUESTS
     with pytest.raises(InvalidInputError, match=r"10,000.*input_files"):
         validate_inline([row()] * (MAX_INLINE_REQUESTS + 1), endpoint=CHAT)
 
