@@ -37,20 +37,20 @@ def abandoned(task_instance: Any, *, another_try: bool = True) -> bool:
 
     :param task_instance: The task instance, as a worker or a trigger has it.
     :param another_try: Whether another try follows if this one fails now.
-    :return: True also where there is no Airflow to ask. False where Airflow does not answer: it is in trouble, and that
-        is no reason to lose paid work.
+    :return: True also where there is no Airflow to ask. False where Airflow does not answer, or cannot be reached any
+        more: it is in trouble, and that is no reason to lose paid work.
     """
     # Imported late: parsing a Dag needs none of it.
-    from airflow.sdk.exceptions import AirflowRuntimeError
+    from airflow.sdk.execution_time import task_runner
 
+    if task_instance is None or getattr(task_runner, "SUPERVISOR_COMMS", None) is None:
+        log.debug("There is no Airflow to ask what became of this task.")
+        return True
     try:
         states = _states(task_instance)
-    except AirflowRuntimeError as error:
+    except Exception as error:
         log.warning("Airflow does not say what became of this task: %s", error)
         return False
-    except Exception as error:
-        log.debug("There is no Airflow to ask: %s", error)
-        return True
     return all(gives_up(state, another_try=another_try) for state in states)
 
 

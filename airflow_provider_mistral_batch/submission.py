@@ -11,17 +11,18 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from airflow.providers.common.compat.sdk import AirflowException
 
 from airflow_provider_mistral_batch.api.errors import MistralCallError
 from airflow_provider_mistral_batch.api.limits import PAGE_SIZE
 from airflow_provider_mistral_batch.api.models import BatchJobIn, BatchJobOut
 from airflow_provider_mistral_batch.policies.ownership import (
+    SUBMITTED_AT,
     Decision,
     TaskIdentity,
     decide,
     merged_metadata,
     ownership_metadata,
-    stale_parts,
 )
 
 if TYPE_CHECKING:
@@ -37,6 +38,9 @@ _CLOCK_MARGIN = timedelta(minutes=15)
 #: Pauses, in seconds, between looks for a job that may exist: listings have been seen to lag behind.
 _RECHECKS = (1.0, 2.0, 4.0, 8.0)
 
+#: Create calls whose answer is lost, before the try of the task is given up.
+_ATTEMPTS = 2
+
 
 class Submission:
     """
@@ -48,6 +52,8 @@ class Submission:
     :param is_first_try: Whether nothing can have been submitted before, as far as Airflow knows.
     :param force_new: Submit a new job even where one exists that did this work.
     :param keep_partial: Take a job that ended early, but with results, for one that did this work.
+    :param parts_prefix: How the parts begin of what is asked now, for a task instance with several jobs: what it has
+        running besides is cancelled.
     """
 
     def __init__(
@@ -59,6 +65,7 @@ class Submission:
         is_first_try: bool,
         force_new: bool = False,
         keep_partial: bool = False,
+        parts_prefix: str | None = None,
     ) -> None:
         self.hook = hook
         self.identity = identity
@@ -66,6 +73,12 @@ class Submission:
         self.is_first_try = is_first_try
         self.force_new = force_new
         self.keep_partial = keep_partial
+        self.parts_prefix = parts_prefix
+        #: The job, once there is one.
+        self.batch_id: str | None = None
+        #: By which to find the job whose call is under way.
+        self._posting: Mapping[str, str] | None = None
+        self._abandoned = False
 
     @classmethod
     def of_task(
@@ -76,6 +89,7 @@ class Submission:
         force_new: bool = False,
         part: str = "",
         keep_partial: bool = False,
+        parts_prefix: str | None = None,
     ) -> Submission:
         """
         Make the submission of the running task instance.
@@ -85,10 +99,9 @@ class Submission:
         :param force_new: Submit a new job in any case.
         :param part: Which of several jobs of this task instance.
         :param keep_partial: Take a job that ended early, but with results, for one that did this work.
+        :param parts_prefix: How the parts begin of what is asked now.
         """
-        ti, run = context["ti"], context["dag_run"]
-        # `run_after` stays when a run is cleared; `start_date` moves.
-        times = [time for time in (run.run_after, run.start_date) if time is not None]
+        ti = context["ti"]
         return cls(
             hook,
             TaskIdentity(
@@ -99,10 +112,11 @@ class Submission:
                 part=part,
                 deployment=hook.deployment,
             ),
-            since=min(times),
+            since=_begun_at(context["dag_run"]),
             is_first_try=ti.try_number <= 1,
             force_new=force_new,
             keep_partial=keep_partial,
+            parts_prefix=parts_prefix,
         )
 
     def submit(
@@ -121,42 +135,79 @@ class Submission:
         :param notes: Further metadata of the provider's own, which is no part of the key.
         :param before_create: Called when a new job is needed, before it is created; may raise to prevent that.
         :raises MistralCallError: When it can neither be found nor created.
+        :raises AirflowException: When the task was killed meanwhile, and nobody wants a job any more.
         """
         ours = ownership_metadata(self.identity, self._asked(job, content))
-        job = msgspec.structs.replace(job, metadata=merged_metadata({**ours, **(notes or {})}, job.metadata))
+        notes = {SUBMITTED_AT: str(int(time.time())), **(notes or {})}
+        job = msgspec.structs.replace(job, metadata=merged_metadata({**ours, **notes}, job.metadata))
         decision = self._look(ours)
         if decision.attach_to is not None:
             return self._attach(decision)
         self._cancel(decision)
         if before_create is not None:
             before_create()
-        try:
-            created = self.hook.get_conn().create(job)
-        except MistralCallError as error:
-            if not error.may_have_acted:
-                raise
-            log.warning("%s The job may exist all the same: looking for it.", error)
-            found = self._find(ours)
-            if found is not None:
-                return self._attach(found)
-            log.info("It does not: submitting it again.")
-            created = self.hook.get_conn().create(job)
-            # The server may have been at the first call all the time: of two jobs one is too many.
-            both = self._decide(self._jobs(), ours)
-            if both.twins:
-                return self._attach(both)
-        log.info("Created batch job %s, since %s.", created.id, decision.reason)
+        return self._create(job, ours, decision.reason)
+
+    def abandon(self) -> None:
+        """
+        Cancel the job: nobody wants it any more. Made for signal handlers, which may interrupt :meth:`submit` anywhere.
+
+        A job that is not there yet is not submitted any more, and one whose call is under way is cancelled as soon as
+        its answer comes, if it does: the process may be ended before, so it is looked for here, too.
+        """
+        self._abandoned = True
+        if self.batch_id is not None:
+            log.info("The task is killed: cancelling batch job %s.", self.batch_id)
+            self._cancel_job(self.batch_id)
+        elif self._posting is not None:
+            decision = self._decide(self._jobs(), self._posting)
+            mine = [decision.attach_to] if decision.attach_to is not None else []
+            for job in [*mine, *decision.cancel]:
+                log.info("The task is killed: cancelling batch job %s.", job.id)
+                self._cancel_job(job.id)
+
+    def _create(self, job: BatchJobIn, ours: Mapping[str, str], reason: str) -> BatchJobOut:
+        """Post until there is a job; of two that the server made in the end, the older one stays."""
+        # An earlier try may have died with its call under way, and the server be at it still.
+        alone = self.is_first_try
+        self._posting = ours
+        attempts = 0
+        while True:
+            self._stop_if_abandoned()
+            try:
+                created = self.hook.get_conn().create(job)
+                break
+            except MistralCallError as error:
+                if not error.may_have_acted:
+                    raise
+                log.warning("%s The job may exist all the same: looking for it.", error)
+                found = self._look_again(ours)
+                if found.attach_to is not None:
+                    return self._attach(found)
+                attempts += 1
+                if attempts == _ATTEMPTS:
+                    raise
+                log.info("It does not: submitting it again.")
+                alone = False
+        self.batch_id = created.id
+        self._stop_if_abandoned()
+        log.info("Created batch job %s, since %s.", created.id, reason)
+        if alone:
+            return created
+        jobs = {created.id: created, **{job.id: job for job in self._jobs()}}
+        decision = self._decide(jobs.values(), ours)
+        if decision.attach_to is not None and decision.attach_to.id != created.id:
+            return self._attach(decision)
+        self._cancel(decision)
         return created
 
-    def cancel_stale_parts(self, prefix: str) -> None:
-        """
-        Cancel what an earlier try still has running, if it was asked something else.
-
-        :param prefix: How the parts begin of what is asked now.
-        """
-        if not self.is_first_try:
-            stale = stale_parts(self._jobs(), self.identity, prefix)
-            self._cancel(Decision(attach_to=None, reason="what is asked has changed", cancel=stale))
+    def _stop_if_abandoned(self) -> None:
+        if not self._abandoned:
+            return
+        if self.batch_id is not None:
+            self._cancel_job(self.batch_id)
+            raise AirflowException(f"the task was killed, so batch job {self.batch_id} was cancelled")
+        raise AirflowException("the task was killed, so no batch job was submitted")
 
     def _asked(self, job: BatchJobIn, content: Any) -> Mapping[str, Any]:
         asked: dict[str, Any] = {
@@ -164,7 +215,6 @@ class Submission:
             "model": job.model,
             "agent_id": job.agent_id,
             "timeout_hours": job.timeout_hours,
-            "metadata": job.metadata,
             "content": content if content is not None else (job.input_files or job.requests),
         }
         if self.force_new:
@@ -177,26 +227,24 @@ class Submission:
         if self.is_first_try:
             # Nothing should be there, so it is worth one call and no more.
             return self._decide(itertools.islice(self._jobs(), PAGE_SIZE), ours, force_new=self.force_new)
-        decision = self._decide(self._jobs(), ours, force_new=self.force_new)
-        if decision.attach_to is None and not self.force_new:
-            # The try before may have died while its call was under way.
-            return self._find(ours) or decision
-        return decision
+        # The try before may have died while its call was under way.
+        return self._look_again(ours, force_new=self.force_new)
 
-    def _find(self, ours: Mapping[str, str]) -> Decision | None:
-        """Look for a job that may or may not exist, more than once."""
+    def _look_again(self, ours: Mapping[str, str], *, force_new: bool = False) -> Decision:
+        """Look for jobs that may or may not exist, more than once; what was seen last counts."""
         for pause in _RECHECKS:
-            decision = self._decide(self._jobs(), ours)
+            decision = self._decide(self._jobs(), ours, force_new=force_new)
             if decision.attach_to is not None:
                 return decision
             time.sleep(pause)
-        decision = self._decide(self._jobs(), ours)
-        return decision if decision.attach_to is not None else None
+        return self._decide(self._jobs(), ours, force_new=force_new)
 
     def _decide(
         self, jobs: Iterable[BatchJobOut], ours: Mapping[str, str], *, force_new: bool = False
     ) -> Decision:
-        return decide(jobs, ours, force_new=force_new, keep_partial=self.keep_partial)
+        return decide(
+            jobs, ours, force_new=force_new, keep_partial=self.keep_partial, parts_prefix=self.parts_prefix
+        )
 
     def _jobs(self) -> Iterator[BatchJobOut]:
         return self.hook.iter_jobs(created_after=self.since - _CLOCK_MARGIN)
@@ -211,13 +259,30 @@ class Submission:
                 ", ".join(twin.id for twin in decision.twins),
             )
         self._cancel(decision)
+        self.batch_id = job.id
+        self._stop_if_abandoned()
         log.info("Attached to batch job %s: %s.", job.id, decision.reason)
         return job
 
     def _cancel(self, decision: Decision) -> None:
         for job in decision.cancel:
             log.info("Cancelling batch job %s: this task instance does not want it any more.", job.id)
-            try:
-                self.hook.cancel(job.id)
-            except MistralCallError as error:
-                log.warning("%s Batch job %s may go on running.", error, job.id)
+            self._cancel_job(job.id)
+
+    def _cancel_job(self, batch_id: str) -> None:
+        try:
+            self.hook.cancel(batch_id)
+        except MistralCallError as error:
+            log.warning("%s Batch job %s may go on running.", error, batch_id)
+
+
+def _begun_at(run: Any) -> datetime:
+    """A time before which no job of a Dag run was submitted (our own clock)."""
+    # A backfill's `run_after` may be years ago, with all of the workspace's jobs since. But `start_date` moves when a
+    # run is cleared, and `run_after` does not.
+    was_cleared = getattr(run, "clear_number", None) != 0
+    started: datetime | None = run.start_date
+    if started is not None and not was_cleared:
+        return started
+    times: list[datetime] = [time for time in (run.run_after, started) if time is not None]
+    return min(times)

@@ -21,6 +21,9 @@ _FILES_SEARCHED = 1000
 #: Pauses, in seconds, between looks for a file whose upload's answer was lost: listings have been seen to lag behind.
 _RECHECKS = (1.0, 2.0, 4.0)
 
+#: Uploads whose answer is lost, before the try of the task is given up.
+_ATTEMPTS = 2
+
 #: A file that the API deletes sooner than this is of no use to a job that may wait and run for days.
 _SECONDS_NEEDED = 8 * 24 * 3600
 
@@ -44,19 +47,21 @@ def upload_once(hook: MistralBatchHook, shard: Shard, *, owner: str = "") -> Fil
     if (known := _find(hook, name, shard.size)) is not None:
         log.info("%s is uploaded already, as file %s: using that.", shard.path.name, known.id)
         return known
-    try:
-        return _upload(hook, shard, name)
-    except MistralCallError as error:
-        if not error.may_have_acted:
-            raise
-        log.warning("%s The file may be there all the same: looking for it.", error)
-    for pause in _RECHECKS:
-        if (found := _find(hook, name, shard.size)) is not None:
-            log.info("It is: file %s.", found.id)
-            return found
-        time.sleep(pause)
-    log.info("It is not: uploading it again.")
-    return _upload(hook, shard, name)
+    attempts = 0
+    while True:
+        attempts += 1
+        try:
+            return _upload(hook, shard, name)
+        except MistralCallError as error:
+            if not error.may_have_acted:
+                raise
+            log.warning("%s The file may be there all the same: looking for it.", error)
+            if (found := _look_again(hook, name, shard.size)) is not None:
+                log.info("It is: file %s.", found.id)
+                return found
+            if attempts == _ATTEMPTS:
+                raise
+            log.info("It is not: uploading it again.")
 
 
 def _upload(hook: MistralBatchHook, shard: Shard, name: str) -> FileOut:
@@ -69,6 +74,14 @@ def _upload(hook: MistralBatchHook, shard: Shard, name: str) -> FileOut:
         shard.size,
     )
     return file
+
+
+def _look_again(hook: MistralBatchHook, name: str, size: int) -> FileOut | None:
+    for pause in _RECHECKS:
+        if (found := _find(hook, name, size)) is not None:
+            return found
+        time.sleep(pause)
+    return _find(hook, name, size)
 
 
 def _find(hook: MistralBatchHook, name: str, size: int) -> FileOut | None:

@@ -533,8 +533,16 @@ def _read(content: bytes, wire: type[T]) -> T:
     return msgspec.json.decode(content, type=wire, strict=False)
 
 
+#: A time in seconds is below this until the year 5138; one in milliseconds has been above since 1973.
+_MILLISECONDS = 100_000_000_000
+
+
 def _seconds(value: float | None) -> int | None:
-    return None if value is None else int(value)
+    """Read a time; one in milliseconds is understood, and one that cannot be is no time at all."""
+    if value is None:
+        return None
+    seconds = value / 1000 if value >= _MILLISECONDS else value
+    return int(seconds) if 0 <= seconds < _MILLISECONDS else None
 
 
 def _text(value: Any) -> str | None:

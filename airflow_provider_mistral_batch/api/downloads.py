@@ -6,9 +6,9 @@ import re
 from collections.abc import Mapping
 
 from airflow_provider_mistral_batch.api.errors import MistralConnectionError, MistralResponseError
-from airflow_provider_mistral_batch.api.transport import is_encoded
+from airflow_provider_mistral_batch.api.transport import announced_length, is_encoded
 
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
+_CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-\d+/(\d{1,19}|\*)")
 
 
 class Download:
@@ -49,8 +49,7 @@ class Download:
         :raises MistralResponseError: When it is no answer to what was asked, or the file is another one by now.
         """
         encoded = is_encoded(headers)
-        length = headers.get("Content-Length", "")
-        whole: int | None = int(length) if length.isdecimal() and not encoded else None
+        whole = None if encoded else announced_length(headers)
         if status_code == 206:
             content_range = _CONTENT_RANGE.match(headers.get("Content-Range", ""))
             if content_range is None or int(content_range[1]) != self.given or encoded:

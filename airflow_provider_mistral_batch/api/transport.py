@@ -239,7 +239,7 @@ class Transport:
         :param response: Its answer.
         :raises MistralConnectionError: When the body is not complete.
         """
-        announced = response.headers.get("Content-Length", "")
+        announced = announced_length(response.headers)
         received = 0
         problem = None
         try:
@@ -249,7 +249,7 @@ class Transport:
         except (OSError, HTTPError) as error:
             problem = _reason(error)
         # Bytes as they came, before they were unpacked.
-        if problem is None and announced.isdecimal() and response.raw.tell() != int(announced):
+        if problem is None and announced is not None and response.raw.tell() != announced:
             problem = f"{announced} were announced"
         if problem is not None:
             raise MistralConnectionError(
@@ -330,6 +330,17 @@ def is_encoded(headers: Mapping[str, str]) -> bool:
     :param headers: The answer's headers.
     """
     return headers.get("Content-Encoding", "identity").lower() != "identity"
+
+
+def announced_length(headers: Mapping[str, str]) -> int | None:
+    """
+    Read how many bytes a body has on its way.
+
+    :param headers: The answer's headers.
+    :return: Bytes; ``None`` when they do not say, or with more digits than any length has.
+    """
+    length = headers.get("Content-Length", "")
+    return int(length) if length.isdecimal() and len(length) < 20 else None
 
 
 def _encoded(call: Call) -> bytes:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
+from airflow_provider_mistral_batch.policies.ownership import identity_hash
 
 if TYPE_CHECKING:
     from airflow_provider_mistral_batch.policies.ownership import TaskIdentity
@@ -18,7 +19,8 @@ IF_EXISTS = ("fail", "replace")
 
 MANIFEST = "manifest.json"
 
-#: Holds what is not final yet: the owner's name, and the results of each round while there are more rounds to come.
+#: Holds what is not final yet, in a folder for each task instance: its name, and the results of each round while there
+#: are more rounds to come.
 _WORK = ".rounds"
 _OWNER = "owner.json"
 
@@ -27,7 +29,9 @@ class Destination:
     """
     One task instance's way to its destination folder.
 
-    Two batches never mix in it: whoever finds another one's results there, or a claim on it, leaves it alone.
+    Two batches never mix in it: whoever finds another one's results there, or a claim on it, leaves it alone. A claim
+    is a file of its own that is written before anything is sent. Whoever then sees a claim of another gives up, so of
+    two that come at the same moment one goes on at most.
 
     :param folder: The folder: a local path or an ``ObjectStoragePath``.
     :param identity: The task instance.
@@ -38,6 +42,8 @@ class Destination:
         self.folder = folder
         self.output_format = output_format
         self._task = {name: getattr(identity, name) for name in ("dag_id", "task_id", "run_id", "map_index")}
+        self._name = identity_hash(identity)
+        self._made_claim = False
 
     @property
     def results_path(self) -> Any:
@@ -61,28 +67,53 @@ class Destination:
         :param number: The round, from 0.
         :param name: The file's name.
         """
-        return self.folder / _WORK / str(number) / name
+        return self._work / str(number) / name
 
-    def check(self, if_exists: str) -> None:
+    @property
+    def _work(self) -> Any:
+        """Where this task instance's work is that is not final."""
+        return self.folder / _WORK / self._name
+
+    def claim(self, if_exists: str) -> None:
         """
-        Find out before anything is sent whether results may and can be written.
+        Find out before anything is sent whether results may and can be written, and keep the folder for them.
 
-        :param if_exists: What to do about another batch's results: ``fail``, or ``replace`` them at the end.
+        :param if_exists: What to do about another batch's results: ``fail``, or ``replace`` them at the end. A batch
+            that is not finished is replaced at once: it finds out before it publishes anything.
         :raises InvalidInputError: When they may not or cannot.
         """
         from airflow_provider_mistral_batch.jsonl.landing import check_writable
 
         check_writable(self.results_path)
-        occupant = self._occupant()
-        if occupant is not None and if_exists == "fail":
-            raise InvalidInputError(
-                f"destination={str(self.folder)!r} has {occupant}: choose another one (each run and each mapped task "
-                "needs its own, such as s3://bucket/batch/{{ run_id }}/{{ ti.map_index }}), or pass if_exists='replace'"
-            )
+        if if_exists == "fail" and (occupant := self._occupant()) is not None:
+            raise self._occupied_by(occupant)
+        if not (self._work / _OWNER).exists():
+            _write_json(self._work / _OWNER, self._task)
+            self._made_claim = True
+        for other in self._other_claims():
+            if if_exists == "replace":
+                _remove_folder(other)
+                continue
+            described = f"unfinished results of {_describe(_read_json(other / _OWNER))}"
+            self.withdraw()
+            raise self._occupied_by(described)
 
-    def claim(self) -> None:
-        """Put the task instance's name on the folder, for others to see before there are results."""
-        _write_json(self.folder / _WORK / _OWNER, self._task)
+    def withdraw(self) -> None:
+        """Take back a claim that was made just now; one that an earlier try made, whose work goes on, stays."""
+        if self._made_claim:
+            self.release()
+
+    def check_claim(self) -> None:
+        """
+        Make sure that the folder is still this task instance's before something is published in it.
+
+        :raises InvalidInputError: When another task has taken it.
+        """
+        if not (self._work / _OWNER).exists():
+            raise InvalidInputError(
+                f"destination={str(self.folder)!r} was taken by another task with if_exists='replace' while this batch "
+                "was under way: give each run and each mapped task a destination of its own"
+            )
 
     def own_manifest(self) -> dict[str, Any] | None:
         """The manifest of an earlier try of this task instance; ``None`` if there is none."""
@@ -99,7 +130,12 @@ class Destination:
             _move(self.round_path(number, path.name), path)
 
     def clear_the_way(self) -> None:
-        """Remove what would be mistaken for a part of this batch's results. To be called when those are ready."""
+        """
+        Remove what would be mistaken for a part of this batch's results. To be called when those are ready.
+
+        :raises InvalidInputError: When another task has taken the folder.
+        """
+        self.check_claim()
         # A manifest says that the results beside it are complete.
         _remove(self.manifest_path)
         for output_format in OUTPUT_FORMATS:
@@ -122,29 +158,49 @@ class Destination:
         return complete
 
     def release(self) -> None:
-        """Remove the claim and what was not final."""
+        """Remove this task instance's claim and what was not final."""
         # Who may write need not be allowed to delete: what stays is hidden and does no harm to the same task's retry.
         with suppress(Exception):
-            _remove_folder(self.folder / _WORK)
+            _remove_folder(self._work)
+        with suppress(Exception):
+            # Fails while others have something there; in object stores there is nothing to remove.
+            (self.folder / _WORK).rmdir()
 
     def _occupant(self) -> str | None:
         """Describe whose results are here, if they are not this task instance's own."""
-        for path, what in (
-            (self.manifest_path, "results"),
-            (self.folder / _WORK / _OWNER, "unfinished results"),
-        ):
-            found = _read_json(path)
-            if found is None:
-                continue
-            task = found if path.name == _OWNER else found.get("task")
-            if task == self._task:
-                return None
-            return f"{what} of {_describe(task)}"
+        manifest = _read_json(self.manifest_path)
+        if manifest is not None:
+            task = manifest.get("task")
+            return None if task == self._task else f"results of {_describe(task)}"
+        for other in self._other_claims():
+            return f"unfinished results of {_describe(_read_json(other / _OWNER))}"
+        if (self._work / _OWNER).exists():
+            # Published by an earlier try that did not come to its manifest.
+            return None
         names = (
             f"{name}.{output_format}" for output_format in OUTPUT_FORMATS for name in ("results", "errors")
         )
         there = [name for name in names if (self.folder / name).exists()]
         return f"{' and '.join(there)} of an unknown batch" if there else None
+
+    def _occupied_by(self, occupant: str) -> InvalidInputError:
+        return InvalidInputError(
+            f"destination={str(self.folder)!r} has {occupant}: choose another one (each run and each mapped task "
+            "needs its own, such as s3://bucket/batch/{{ run_id }}/{{ ti.map_index }}), or pass if_exists='replace'"
+        )
+
+    def _other_claims(self) -> list[Any]:
+        """Folders of other task instances that have claimed this destination."""
+        work = self.folder / _WORK
+        filesystem = getattr(work, "fs", None)
+        if filesystem is not None:
+            # Listings of object stores are cached by the process that made them.
+            filesystem.invalidate_cache()
+        try:
+            found = [path for path in work.iterdir() if path.name != self._name]
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        return sorted((path for path in found if (path / _OWNER).exists()), key=str)
 
 
 def check_choice(field: str, value: str, choices: tuple[str, ...]) -> None:

@@ -54,6 +54,7 @@ class LandedRounds:
         :param plan: The batch.
         :param number: The round, from 0.
         :return: Fields of a manifest, and ``may_pass``: how many requests another try can bring.
+        :raises InvalidInputError: When another task has taken the destination.
         """
         from airflow_provider_mistral_batch.jsonl.manifest import read_manifest, write_manifest
         from airflow_provider_mistral_batch.jsonl.results import split_results
@@ -65,6 +66,7 @@ class LandedRounds:
             landed = read_manifest(manifest_path)
             if landed.get("round_key") == round_key and results_path.exists() and errors_path.exists():
                 return landed
+        self.destination.check_claim()
         jobs = [self.hook.get(job.batch_id) for job in plan.rounds[number] if job.batch_id]
         summary = split_results(
             self._streams(jobs),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import AirflowException
 
 from airflow_provider_mistral_batch.api.errors import BadRequestError
+from airflow_provider_mistral_batch.api.models import BatchStatus
 from airflow_provider_mistral_batch.links.mistral_batch import MistralBatchJobLink
 from airflow_provider_mistral_batch.operators.base import MistralBatchOperator, check_timeout
 from airflow_provider_mistral_batch.policies.cadence import DEFAULT_POLL_INTERVAL_MIN, Cadence
@@ -73,7 +74,9 @@ class MistralCancelBatchJobOperator(MistralBatchOperator):
     def _cancel(self) -> BatchJobOut:
         """Ask for the cancellation unless the job is over; it may end while we ask."""
         job = self.hook.get(self.batch_id)
-        if not job.is_terminal:
+        if job.status == BatchStatus.CANCELLING:
+            self.log.info("The cancellation of batch job %s was asked for already.", job.id)
+        elif not job.is_terminal:
             try:
                 job = self.hook.cancel(self.batch_id)
             except BadRequestError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, conf
@@ -13,7 +13,12 @@ from airflow.providers.common.compat.sdk import AirflowException, AirflowFailExc
 from airflow_provider_mistral_batch.abandonment import abandoned_on_worker
 from airflow_provider_mistral_batch.api import limits
 from airflow_provider_mistral_batch.api.errors import MistralCallError
-from airflow_provider_mistral_batch.api.models import BatchJobIn, check_inline_count, chosen_window
+from airflow_provider_mistral_batch.api.models import (
+    BatchJobIn,
+    BatchStatus,
+    check_inline_count,
+    chosen_window,
+)
 from airflow_provider_mistral_batch.exceptions import failing_for_good
 from airflow_provider_mistral_batch.links.mistral_batch import MistralBatchJobLink
 from airflow_provider_mistral_batch.operators.base import MistralBatchOperator, check_requests, check_timeout
@@ -22,6 +27,7 @@ from airflow_provider_mistral_batch.policies.cadence import (
     DEFAULT_POLL_INTERVAL_MIN,
     Cadence,
 )
+from airflow_provider_mistral_batch.policies.deadline import seconds_allowed, submitted_at
 from airflow_provider_mistral_batch.policies.verdict import check_max_failed_ratio
 from airflow_provider_mistral_batch.submission import Submission
 from airflow_provider_mistral_batch.triggers.finishing import may_finish_in_triggerer
@@ -32,9 +38,6 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_mistral_batch.api.models import BatchJobOut
-
-#: Seconds beyond its completion window before the wait for a job is given up: the API ends jobs by itself.
-_GRACE_SECONDS = 3600.0
 
 
 class MistralCreateBatchJobOperator(MistralBatchOperator):
@@ -122,8 +125,8 @@ class MistralCreateBatchJobOperator(MistralBatchOperator):
         self.force_new = force_new
         self.cancel_on_kill = cancel_on_kill
         self.cancel_on_timeout = cancel_on_timeout
-        #: The job, once there is one, and whose it is.
-        self._batch_id: str | None = None
+        #: The way to the job, once it is begun, and whose it is.
+        self._submission: Submission | None = None
         self._task_instance: Any = None
 
     def run_batch_task(self, context: Context) -> str:
@@ -132,8 +135,9 @@ class MistralCreateBatchJobOperator(MistralBatchOperator):
         check_max_failed_ratio(self.max_failed_ratio)
         check_timeout(self.timeout)
         asked = self._job()
-        job = Submission.of_task(context, self.hook, force_new=self.force_new).submit(asked)
-        self._task_instance, self._batch_id = context["ti"], job.id
+        submission = Submission.of_task(context, self.hook, force_new=self.force_new)
+        self._task_instance, self._submission = context["ti"], submission
+        job = submission.submit(asked)
         context["ti"].xcom_push(key="batch_id", value=job.id)
         if not self.wait_for_completion:
             return job.id
@@ -156,23 +160,24 @@ class MistralCreateBatchJobOperator(MistralBatchOperator):
                 timeout=timedelta(seconds=max(0.0, deadline - time.time()) + BACKSTOP_SECONDS),
             )
         ended = JobWatch(self.hook, job.id).wait(deadline=deadline, cadence=cadence)
-        return self._conclude(context, ended) if ended is not None else self._give_up(job.id)
+        return self._conclude(context, ended) if ended is not None else self._give_up(context, job.id)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> str:
         """Go on where the trigger ended."""
         with failing_for_good():
             job = job_after_deferral(event, self.hook)
-            return self._conclude(context, job) if job is not None else self._give_up(event["batch_id"])
+            return (
+                self._conclude(context, job) if job is not None else self._give_up(context, event["batch_id"])
+            )
 
     def on_kill(self) -> None:
-        """Cancel the job that nobody waits for any more."""
-        if not self.cancel_on_kill or self._batch_id is None:
+        """Cancel the job that nobody waits for any more; one whose submission is under way, too."""
+        if not self.cancel_on_kill or self._submission is None:
             return
-        if not abandoned_on_worker(self._task_instance):
-            self.log.info("The task is killed and will be tried again: batch job %s goes on.", self._batch_id)
-            return
-        self.log.info("The task is killed: cancelling batch job %s.", self._batch_id)
-        self._cancel(self._batch_id)
+        if abandoned_on_worker(self._task_instance):
+            self._submission.abandon()
+        else:
+            self.log.info("The task is killed and will be tried again: its batch job goes on.")
 
     def _job(self) -> BatchJobIn:
         """Check what is asked; nothing has been sent yet."""
@@ -204,11 +209,9 @@ class MistralCreateBatchJobOperator(MistralBatchOperator):
         return valid
 
     def _deadline(self, job: BatchJobOut, asked: BatchJobIn) -> float:
-        """When to give up, measured from the job's creation, so that no retry and no re-attach moves it."""
-        seconds = self.timeout if self.timeout is not None else asked.timeout_hours * 3600 + _GRACE_SECONDS
-        # Some gateways do not say when a job was created.
-        created_at = job.created_at - self.hook.clock_offset if job.created_at else time.time()
-        return created_at + seconds
+        """When to give up: counted from the job's submission, so that no retry and no re-attach moves it."""
+        begun = submitted_at(job, clock_offset=self.hook.clock_offset, now=time.time())
+        return begun + seconds_allowed(self.timeout, asked.timeout_hours)
 
     def _conclude(self, context: Context, job: BatchJobOut) -> str:
         verdict = conclude(job, hook=self.hook, ti=context["ti"], max_failed_ratio=self.max_failed_ratio)
@@ -217,17 +220,21 @@ class MistralCreateBatchJobOperator(MistralBatchOperator):
         # A job that completed is ours for good: a retry would find it and judge it the same.
         raise (AirflowException if verdict.new_job_may_help else AirflowFailException)(verdict.message)
 
-    def _give_up(self, batch_id: str) -> NoReturn:
+    def _give_up(self, context: Context, batch_id: str) -> str:
         message = f"batch job {batch_id} was not over within the time given to it"
-        if self.cancel_on_timeout and self._cancel(batch_id):
-            raise AirflowException(f"{message}; its cancellation was asked for (cancel_on_timeout)")
         # A retry would find the same job, past the same deadline.
-        raise AirflowFailException(f"{message}; it goes on running")
-
-    def _cancel(self, batch_id: str) -> bool:
+        left_running = AirflowFailException(f"{message}; it goes on running")
+        if not self.cancel_on_timeout:
+            raise left_running
         try:
-            self.hook.cancel(batch_id)
+            job = self.hook.cancel(batch_id)
         except MistralCallError as error:
-            self.log.warning("%s Batch job %s may go on running.", error, batch_id)
-            return False
-        return True
+            self.log.warning("%s", error)
+            # It may have ended just now: then there is nothing to cancel, and its results are paid.
+            seen = JobWatch(self.hook, batch_id).look()
+            if seen is None or not seen.is_terminal:
+                raise left_running from None
+            job = seen
+        if job.is_terminal and job.status != BatchStatus.CANCELLED:
+            return self._conclude(context, job)
+        raise AirflowException(f"{message}; its cancellation was asked for (cancel_on_timeout)")

@@ -47,6 +47,7 @@ from airflow_provider_mistral_batch.policies.cadence import (
     Cadence,
 )
 from airflow_provider_mistral_batch.policies.capacity import REQUESTS
+from airflow_provider_mistral_batch.policies.deadline import seconds_allowed, submitted_at
 from airflow_provider_mistral_batch.policies.ownership import identity_hash, merged_metadata
 from airflow_provider_mistral_batch.policies.row_verdict import (
     check_row_retries,
@@ -67,9 +68,6 @@ if TYPE_CHECKING:
     from airflow_provider_mistral_batch.api.models import BatchJobOut
     from airflow_provider_mistral_batch.jsonl.requests import PreparedRequests
     from airflow_provider_mistral_batch.jsonl.shards import Shard
-
-#: Seconds beyond its completion window before the wait for a job is given up: the API ends jobs by itself.
-_GRACE_SECONDS = 3600.0
 
 #: Seconds that cancelled jobs get to end, so that their partial results can be landed.
 _CANCELLATION_SECONDS = 600.0
@@ -120,7 +118,7 @@ class MistralBatchInferenceOperator(MistralBatchOperator):
     :param delete_files: ``on_success`` deletes the uploaded files and the results from the account when they are
         landed; ``never`` keeps them.
     :param deferrable: Wait in the triggerer instead of on a worker.
-    :param timeout: Seconds after its creation when the wait for a job is given up; by default the completion window
+    :param timeout: Seconds after its submission when the wait for a job is given up; by default the completion window
         and an hour.
     :param poll_interval: Seconds between two looks at a job, at most.
     :param poll_interval_min: Seconds between two looks at a job that has just been created.
@@ -212,30 +210,31 @@ class MistralBatchInferenceOperator(MistralBatchOperator):
         self.force_new = force_new
         self.cancel_on_kill = cancel_on_kill
         self.cancel_on_timeout = cancel_on_timeout
-        #: The batch, once there is one, and whose it is.
+        #: The batch, once there is one, the way to the job that is being submitted, and whose they are.
         self._plan: BatchPlan | None = None
+        self._submission: Submission | None = None
         self._task_instance: Any = None
+        self._abandoned = False
 
     def run_batch_task(self, context: Context) -> dict[str, Any]:
         """Begin: check, prepare, upload; then go on to the end."""
         structured = self._check()
         with self._workplace(context, structured) as work:
-            work.destination.check(self.if_exists)
-            prepared = self._prepare(context, work)
-            model = self._model_of(prepared)
-            plan = BatchPlan(key=self._key(prepared, model, structured), model=model, rounds=[])
-            if (manifest := self._finished_before(work, plan)) is not None:
-                return manifest
-            self._check_cost(prepared, model)
-            Submission.of_task(context, self.hook).cancel_stale_parts(plan.parts_prefix)
-            work.destination.claim()
+            work.destination.claim(self.if_exists)
             try:
+                prepared = self._prepare(context, work)
+                model = self._model_of(prepared)
+                plan = BatchPlan(key=self._key(prepared, model, structured), model=model, rounds=[])
+                if (manifest := self._finished_before(work, plan)) is not None:
+                    work.destination.withdraw()
+                    return manifest
+                self._check_cost(prepared, model)
                 plan.rounds.append(work.files.upload(prepared.shards))
                 return self._go_on(context, work, plan)
             except Exception:
                 # Nothing was asked, so nothing will come: others may have the place.
-                if not plan.batch_ids:
-                    work.destination.release()
+                if self._plan is None or not self._plan.batch_ids:
+                    work.destination.withdraw()
                 raise
 
     def execute_complete(
@@ -250,16 +249,19 @@ class MistralBatchInferenceOperator(MistralBatchOperator):
                 return self._go_on(context, work, BatchPlan.from_kwargs(plan))
 
     def on_kill(self) -> None:
-        """Cancel the jobs that nobody waits for any more."""
-        if not self.cancel_on_kill or self._plan is None or not self._plan.rounds:
+        """Cancel the jobs that nobody waits for any more; one whose submission is under way, too."""
+        if not self.cancel_on_kill or self._plan is None:
             return
         if not abandoned_on_worker(self._task_instance):
             self.log.info("The task is killed and will be tried again: its batch jobs go on.")
             return
+        self._abandoned = True
         for job in self._plan.rounds[-1]:
             if job.batch_id is not None:
                 self.log.info("The task is killed: cancelling batch job %s.", job.batch_id)
                 self._cancel(job.batch_id)
+        if self._submission is not None:
+            self._submission.abandon()
 
     def _go_on(self, context: Context, work: Workplace, plan: BatchPlan) -> dict[str, Any]:
         """Make round after round, from wherever the batch is."""
@@ -368,7 +370,6 @@ class MistralBatchInferenceOperator(MistralBatchOperator):
             "model": model,
             "agent_id": self.agent_id,
             "window": self._window,
-            "metadata": self.metadata,
             "form": structured.schema if structured else None,
             # So that no earlier job is found, but every later step of this very try finds its own.
             "force_new": uuid.uuid4().hex if self.force_new else None,
@@ -414,10 +415,18 @@ class MistralBatchInferenceOperator(MistralBatchOperator):
         """Submit the jobs of the round that are not yet submitted; wait where there is no room."""
         for number, job in enumerate(plan.rounds[-1]):
             while job.batch_id is None:
+                if self._abandoned:
+                    raise AirflowException("the task was killed, so it submits nothing any more")
                 room = Room(self.hook, job.request_count, self.max_pending_requests)
-                submission = Submission.of_task(context, self.hook, part=plan.part(number), keep_partial=True)
+                self._submission = Submission.of_task(
+                    context,
+                    self.hook,
+                    part=plan.part(number),
+                    parts_prefix=plan.parts_prefix,
+                    keep_partial=True,
+                )
                 try:
-                    found = submission.submit(
+                    found = self._submission.submit(
                         self._job_in(job.input_files, plan.model),
                         content=job.content,
                         notes={REQUESTS: str(job.request_count)},
@@ -428,6 +437,7 @@ class MistralBatchInferenceOperator(MistralBatchOperator):
                     self._wait_for_room(plan, room)
                 else:
                     job.batch_id, job.found_over = found.id, found.is_terminal
+                    self._submission = None
                     plan.room_deadline = None
                     context["ti"].xcom_push(key="batch_id", value=job.batch_id)
 
@@ -485,12 +495,12 @@ class MistralBatchInferenceOperator(MistralBatchOperator):
                     break
 
     def _deadline(self, plan: BatchPlan, running: Sequence[BatchJobOut]) -> float:
-        """When to give up, measured from the jobs' creation, so that no retry and no re-attach moves it."""
+        """When to give up: counted from the jobs' submission, so that no retry and no re-attach moves it."""
         if plan.given_up_at is not None:
             return plan.given_up_at + _CANCELLATION_SECONDS
-        window = completion_window_hours(self._window) * 3600 + _GRACE_SECONDS
-        seconds = window if self.timeout is None else self.timeout
-        return max(job.created_at for job in running) - self.hook.clock_offset + seconds
+        now, offset = time.time(), self.hook.clock_offset
+        begun = max(submitted_at(job, clock_offset=offset, now=now) for job in running)
+        return begun + seconds_allowed(self.timeout, completion_window_hours(self._window))
 
     def _give_up(self, plan: BatchPlan, running: Sequence[BatchJobOut]) -> None:
         """The time is over: cancel what runs, so that at least partial results can be landed."""

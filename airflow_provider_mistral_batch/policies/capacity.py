@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from airflow_provider_mistral_batch.api.models import BatchJobOut
-from airflow_provider_mistral_batch.policies.ownership import PREFIX
+from airflow_provider_mistral_batch.policies.ownership import PREFIX, noted_number
 
 #: Metadata key of our own jobs: how many requests they hold. The API says so only when it has validated them.
 REQUESTS = f"{PREFIX}requests"
@@ -25,10 +25,5 @@ def _pending(job: BatchJobOut) -> int:
         return 0
     counts = job.request_counts
     # A fresh job is not an empty one: its total is 0 until its validation ends.
-    total = counts.total or _submitted(job)
+    total = counts.total or noted_number(job, REQUESTS) or 0
     return max(0, total - counts.completed - counts.failed)
-
-
-def _submitted(job: BatchJobOut) -> int:
-    value = str((job.metadata or {}).get(REQUESTS, ""))
-    return int(value) if value.isascii() and value.isdigit() and len(value) < 10 else 0

@@ -16,6 +16,8 @@ PREFIX = "airflow_"
 KEY = "airflow_key"
 PART = "airflow_part"
 DEPLOYMENT = "airflow_deployment"
+#: When a job was submitted, in epoch seconds of our own clock: some gateways do not say when a job was created.
+SUBMITTED_AT = "airflow_submitted_at"
 
 #: A job in one of these did not do the work and will not; in any other, also one that nobody knows, it is paid for.
 _LOST = frozenset({BatchStatus.FAILED, BatchStatus.EXPIRED, BatchStatus.CANCELLING, BatchStatus.CANCELLED})
@@ -107,6 +109,7 @@ def decide(
     *,
     force_new: bool = False,
     keep_partial: bool = False,
+    parts_prefix: str | None = None,
 ) -> Decision:
     """
     Decide between a job of ours that exists and a new one.
@@ -118,19 +121,24 @@ def decide(
     :param jobs: Jobs of the workspace, any order.
     :param ours: What :func:`ownership_metadata` returned.
     :param force_new: Submit a new job in any case.
-    :param keep_partial: A job that ended early with results is done, too: its caller asks again for what is missing.
+    :param keep_partial: A job that ended early is done, too, if it has results or its time was over: its caller asks
+        again for what is missing.
+    :param parts_prefix: For a task instance with several jobs, how the parts begin of what it is asked now: whatever
+        else it still has running, it was asked before.
     """
     identity = {key: value for key, value in ours.items() if key != KEY}
-    same_task = sorted((job for job in jobs if _has(job, identity)), key=lambda job: (job.created_at, job.id))
+    anyones = sorted(jobs, key=lambda job: (job.created_at, job.id))
+    same_task = [job for job in anyones if _has(job, identity)]
     same_work = [job for job in same_task if _has(job, ours)]
     usable = [
-        job
-        for job in same_work
-        if job.status not in _LOST or (keep_partial and job.is_terminal and job.output_file_id is not None)
+        job for job in same_work if job.status not in _LOST or (keep_partial and _did_what_it_could(job))
     ]
     attach_to = usable[0] if usable and not force_new else None
+    stale = [] if parts_prefix is None else _stale_parts(anyones, identity, parts_prefix)
     cancel = [
-        job for job in same_task if job.status not in _LOST and not job.is_terminal and job is not attach_to
+        job
+        for job in [*same_task, *stale]
+        if job.status not in _LOST and not job.is_terminal and job is not attach_to
     ]
     if attach_to is not None:
         reason = f"it does the same work for this task instance and is {attach_to.status}"
@@ -145,24 +153,35 @@ def decide(
     return Decision(attach_to=attach_to, reason=reason, cancel=cancel, twins=usable[1:] if attach_to else [])
 
 
-def stale_parts(jobs: Iterable[BatchJobOut], identity: TaskIdentity, prefix: str) -> list[BatchJobOut]:
-    """
-    Find jobs that a task instance with several still has running for what it was asked before.
+def _did_what_it_could(job: BatchJobOut) -> bool:
+    """Whether a job that ended early leaves nothing but missing requests: paid rows, or all the time it was given."""
+    has_rows = job.output_file_id is not None or job.error_file_id is not None
+    return job.status == BatchStatus.EXPIRED or (job.is_terminal and has_rows)
 
-    :param jobs: Jobs of the workspace, any order.
-    :param identity: The task instance.
-    :param prefix: How the parts begin of what it is asked now.
+
+def noted_number(job: BatchJobOut, name: str) -> int | None:
     """
-    mine = msgspec.structs.replace(identity, part="").metadata()
+    Read a whole number that we put into a job's metadata; anybody may have changed it.
+
+    :param job: The job.
+    :param name: The metadata's key.
+    """
+    value = str((job.metadata or {}).get(name, ""))
+    return int(value) if value.isascii() and value.isdigit() and len(value) < 12 else None
+
+
+def _stale_parts(jobs: Iterable[BatchJobOut], identity: Mapping[str, str], prefix: str) -> list[BatchJobOut]:
+    mine = {key: value for key, value in identity.items() if key != PART}
     return [
         job
         for job in jobs
-        if _has(job, mine)
-        and job.status not in _LOST
-        and not job.is_terminal
-        and not str((job.metadata or {}).get(PART, "")).startswith(prefix)
+        if _has(job, mine) and not str((job.metadata or {}).get(PART, "")).startswith(prefix)
     ]
 
 
 def _has(job: BatchJobOut, metadata: Mapping[str, str]) -> bool:
-    return all((job.metadata or {}).get(key) == value for key, value in metadata.items())
+    has = job.metadata or {}
+    # An Airflow without a name is another one than those that have one.
+    return has.get(DEPLOYMENT) == metadata.get(DEPLOYMENT) and all(
+        has.get(key) == value for key, value in metadata.items()
+    )

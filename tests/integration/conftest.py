@@ -26,6 +26,7 @@ from airflow.providers.common.compat.sdk import (
 )
 from airflow.sdk.exceptions import AirflowRescheduleException
 from airflow.sdk.execution_time import task_runner
+from airflow.sdk.execution_time.comms import TaskStatesResult
 from airflow.triggers.base import BaseTrigger, TaskSuccessEvent, TriggerEvent
 
 from airflow_provider_mistral_batch.emulator import Emulator
@@ -96,6 +97,8 @@ class TaskInstance:
         self.xcoms: dict[str, Any] = {}
         self.first_reschedule: datetime | None = None
         self.run_after = datetime.now(timezone.utc)
+        self.run_started: datetime | None = datetime.now(timezone.utc)
+        self.clear_number = 0
 
     def xcom_push(self, key: str, value: Any) -> None:
         # As it is stored: what is not JSON fails here, too.
@@ -106,7 +109,8 @@ class TaskInstance:
 
     @property
     def context(self) -> dict[str, Any]:
-        run = SimpleNamespace(run_after=self.run_after, start_date=datetime.now(timezone.utc))
+        started = self.run_started or datetime.now(timezone.utc)
+        run = SimpleNamespace(run_after=self.run_after, start_date=started, clear_number=self.clear_number)
         return {"ti": self, "dag_run": run}
 
     def next_try(self) -> TaskInstance:
@@ -207,20 +211,26 @@ def run_trigger(trigger: BaseTrigger, ti: TaskInstance | None = None) -> Trigger
 
 
 class Supervisor:
-    """Stands for the process that a triggerer asks to store XComs."""
+    """Stands for the process that workers and triggerers ask: stores XComs, and knows what became of a task."""
 
     def __init__(self) -> None:
         self.ti: TaskInstance | None = None
         self.broken = False
+        #: State of the task that is asked about: as when a user has ended it.
+        self.state = "failed"
 
-    def send(self, message: Any) -> None:
+    def send(self, message: Any) -> Any:
         if self.broken:
             raise RuntimeError("the API server does not answer")
+        if type(message).__name__ == "GetTaskStates":
+            (run_id,), (task_id,) = message.run_ids, message.task_ids
+            return TaskStatesResult(task_states={run_id: {task_id: self.state}})
         assert type(message).__name__ == "SetXCom"
         assert self.ti is not None
         key = (message.dag_id, message.task_id, message.run_id, message.map_index)
         assert key == (self.ti.dag_id, self.ti.task_id, self.ti.run_id, self.ti.map_index)
         self.ti.xcom_push(message.key, message.value)
+        return None
 
 
 @pytest.fixture
@@ -294,3 +304,16 @@ def make_job(hook: MistralBatchHook, control: Control) -> Callable[..., str]:
         return job.id
 
     return make_job
+
+
+@pytest.fixture
+def settled(jobs: Any) -> Callable[..., None]:
+    """Waits until jobs, oldest first, have these statuses."""
+
+    def settled(*statuses: str) -> None:
+        deadline = time.monotonic() + 30
+        while (now := [job["status"] for job in jobs()]) != list(statuses):
+            assert time.monotonic() < deadline, f"{now} instead of {statuses}"
+            time.sleep(0.01)
+
+    return settled

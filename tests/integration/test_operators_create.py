@@ -57,6 +57,7 @@ def test_inline_requests(create: Any, hook: Any, jobs: Any) -> None:
         "airflow_run_id",
         "airflow_map_index",
         "airflow_key",
+        "airflow_submitted_at",
     }
 
 

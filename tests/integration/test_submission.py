@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -35,19 +36,6 @@ def submit(airflow: Any) -> Callable[..., Any]:
         return airflow.run(lambda: MistralCreateBatchJobOperator(task_id="task", **arguments), ti)
 
     return submit
-
-
-@pytest.fixture
-def settled(jobs: Any) -> Callable[..., None]:
-    """Waits until jobs, oldest first, have these statuses."""
-
-    def settled(*statuses: str) -> None:
-        deadline = time.monotonic() + 30
-        while (now := [job["status"] for job in jobs()]) != list(statuses):
-            assert time.monotonic() < deadline, f"{now} instead of {statuses}"
-            time.sleep(0.01)
-
-    return settled
 
 
 def test_a_first_try_looks_once(submit: Any, new_ti: Any, control: Control, jobs: Any, logged: Any) -> None:
@@ -131,7 +119,6 @@ CHANGES: dict[str, dict[str, Any]] = {
     "requests": {"content": "Ho"},
     "model": {"model": "mistral-large-latest"},
     "window": {"completion_window": "48h"},
-    "metadata": {"metadata": {"team": "search"}},
 }
 
 
@@ -161,8 +148,22 @@ def test_the_same_input_said_otherwise_is_no_change(submit: Any, new_ti: Any, co
             {"body": row["body"], "custom_id": "a", "method": "POST", "url": "/v1/chat/completions"}
         ],
         "timeout_hours": 24,
+        # What a job is labelled with is not what is asked: a label that changes must not cost a second job.
+        "metadata": {"try": "2"},
     }
     assert submit(new_ti().next_try(), **said_otherwise).value == first.value
+
+
+def test_an_old_job_that_is_listed_late_is_cancelled_all_the_same(
+    submit: Any, new_ti: Any, control: Control, jobs: Any, settled: Any
+) -> None:
+    control.plan_jobs(times=None, **LONG)
+    submit(new_ti())
+    for change in ({"content": "Ho"}, {"force_new": True}):
+        control.settings(listing_lag=time.time() - jobs()[-1]["created"] + 0.2)
+        submit(new_ti().next_try(), **change)
+        control.settings(listing_lag=0)
+    settled("CANCELLED", "CANCELLED", "RUNNING")
 
 
 def test_force_new(submit: Any, new_ti: Any, control: Control, settled: Any, logged: Any) -> None:
@@ -309,6 +310,103 @@ def test_a_call_that_was_carried_out_late_leaves_one_running(
     assert control.requests()[CREATE] == 2
 
 
+def test_a_call_of_the_try_before_that_is_carried_out_late_leaves_one_running(
+    submit: Any, new_ti: Any, control: Control, jobs: Any, settled: Any
+) -> None:
+    # The first try is dead; its call is carried out while the second try, which found nothing, makes its own.
+    control.plan_jobs(times=None, **LONG)
+    calls = [control.fault("hold", "POST", "/v1/batch/jobs") for _ in range(2)]
+    with ThreadPoolExecutor(2) as beside:
+        beside.submit(submit, new_ti())
+        control.wait_for_fault(calls[0])
+        second = beside.submit(submit, new_ti().next_try())
+        control.wait_for_fault(calls[1])
+        control.release(calls[0])
+        while not jobs():
+            time.sleep(0.01)
+        control.release(calls[1])
+        outcome = second.result()
+    settled("RUNNING", "CANCELLED")
+    assert outcome.value == jobs()[0]["id"]
+
+
+def test_two_lost_answers_leave_one_job(submit: Any, new_ti: Any, control: Control, jobs: Any) -> None:
+    control.plan_jobs(**LONG)
+    control.fault("drop", "POST", "/v1/batch/jobs", when="before")
+    control.fault("drop", "POST", "/v1/batch/jobs", when="after")
+    outcome = submit(new_ti())
+    assert (outcome.state, [job["id"] for job in jobs()]) == ("success", [outcome.value])
+    assert control.requests()[CREATE] == 2
+
+
+def test_a_job_that_cannot_be_had_fails_the_try(
+    submit: Any, new_ti: Any, control: Control, jobs: Any
+) -> None:
+    control.fault("drop", "POST", "/v1/batch/jobs", when="before", times=None)
+    assert submit(new_ti()).state == "retry"
+    assert control.requests()[CREATE] == 2
+    assert jobs() == []
+
+
+@pytest.mark.parametrize(
+    ("method", "when", "expected"),
+    [("GET", "before", []), ("POST", "before", ["CANCELLED"]), ("POST", "after", ["CANCELLED"])],
+    ids=["during the look-up", "during the call", "when the job is made"],
+)
+def test_a_kill_during_the_submission(
+    method: str,
+    when: str,
+    expected: list[str],
+    airflow: Any,
+    new_ti: Any,
+    control: Control,
+    jobs: Any,
+    settled: Any,
+) -> None:
+    control.plan_jobs(**LONG)
+    held = control.fault("hold", method, "/v1/batch/jobs", when=when)
+    task = MistralCreateBatchJobOperator(
+        task_id="task", requests=requests(), model="m", wait_for_completion=True
+    )
+    with ThreadPoolExecutor(1) as beside:
+        run = beside.submit(airflow.run, lambda: task, new_ti())
+        control.wait_for_fault(held)
+        # Airflow calls this from a signal handler, after which the task goes on for some seconds (seen in 3.3.2).
+        task.on_kill()
+        control.release(held)
+        outcome = run.result()
+    assert outcome.state == "retry"
+    assert "the task was killed" in outcome.message
+    settled(*expected)
+
+
+def test_a_kill_whose_task_is_tried_again_goes_on(
+    airflow: Any, supervisor: Any, new_ti: Any, control: Control, settled: Any
+) -> None:
+    supervisor.state = "up_for_retry"
+    control.plan_jobs(**LONG)
+    held = control.fault("hold", "POST", "/v1/batch/jobs", when="after")
+    task = MistralCreateBatchJobOperator(task_id="task", requests=requests(), model="m")
+    with ThreadPoolExecutor(1) as beside:
+        run = beside.submit(airflow.run, lambda: task, new_ti())
+        control.wait_for_fault(held)
+        task.on_kill()
+        control.release(held)
+        assert run.result().state == "success"
+    settled("RUNNING")
+
+
+def test_an_airflow_without_a_name_is_another_one(
+    submit: Any, new_ti: Any, connect: Any, control: Control, settled: Any
+) -> None:
+    control.plan_jobs(times=None, **LONG)
+    connect(deployment="staging")
+    staging = submit(new_ti())
+    connect()
+    assert submit(new_ti().next_try(), content="Ho").value != staging.value
+    settled("RUNNING", "RUNNING")
+
+
 def test_a_try_that_died_in_its_call_is_found_by_the_next(
     submit: Any, new_ti: Any, control: Control, jobs: Any
 ) -> None:
@@ -333,6 +431,20 @@ def test_a_listing_of_many_pages_is_read_to_the_runs_beginning(
     control.make_jobs(500, age_seconds=7200)
     submit(new_ti().next_try())
     assert control.requests()[LIST] == 3
+
+
+def test_a_backfill_looks_no_further_back_than_its_run(submit: Any, new_ti: Any, control: Control) -> None:
+    # Its runs are due at times long past, with all of the workspace's jobs since.
+    control.make_jobs(500, age_seconds=7200)
+    ti = new_ti()
+    ti.run_after = datetime.now(timezone.utc) - timedelta(days=365)
+    first = submit(ti)
+    control.reset()
+    assert submit(ti.next_try()).value == first.value
+    assert control.requests()[LIST] == 1
+    # When a run is cleared, its start moves, and the jobs of before are found all the same.
+    ti.clear_number, ti.run_started = 1, datetime.now(timezone.utc) + timedelta(hours=1)
+    assert submit(ti.next_try()).value == first.value
 
 
 @pytest.mark.parametrize("skew", [-300, 300])

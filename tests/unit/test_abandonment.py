@@ -75,7 +75,10 @@ def states(state: str | None) -> TaskStatesResult:
         (states("failed"), True),
         (TaskStatesResult(task_states={}), True),
         (AirflowRuntimeError(ErrorResponse(error=ErrorType.API_SERVER_ERROR, detail={})), False),
-        (AttributeError("no Airflow here"), True),
+        # The supervisor is gone, or what it says makes no sense.
+        (EOFError("Request socket closed before length"), False),
+        (BrokenPipeError(32, "Broken pipe"), False),
+        (RuntimeError("unexpected response"), False),
     ],
 )
 def test_the_answer_of_airflow_decides(answer: Any, expected: bool, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,6 +92,11 @@ def test_the_answer_of_airflow_decides(answer: Any, expected: bool, monkeypatch:
         ["run"],
         3,
     )
+
+
+def test_where_there_is_no_airflow_nobody_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(task_runner, "SUPERVISOR_COMMS", raising=False)
+    assert abandoned(ti()) is True
 
 
 @pytest.mark.parametrize(

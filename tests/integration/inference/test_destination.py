@@ -8,6 +8,10 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_mistral_batch.api.errors import InvalidInputError
+from airflow_provider_mistral_batch.inference.destination import Destination
+from airflow_provider_mistral_batch.policies.ownership import TaskIdentity
+
 
 @pytest.fixture
 def other_run(new_ti: Any) -> Any:
@@ -76,6 +80,57 @@ def test_mapped_tasks_that_share_a_destination_find_out_before_they_pay(
     assert "unfinished results of task 'task'" in second[0].message
     assert "map index 0" in second[0].message
     assert len(jobs()) == 1
+
+
+def test_who_is_replaced_while_under_way_finds_out_before_it_publishes(
+    airflow: Any,
+    new_ti: Any,
+    other_run: Any,
+    batch: Any,
+    out: Path,
+    at_deferral: Any,
+    control: Any,
+    rows_of: Any,
+) -> None:
+    second: list[Any] = []
+
+    def start_second() -> None:
+        control.settings(job_seconds=0)
+        second.append(airflow.run(batch(3, if_exists="replace"), new_ti()))
+
+    at_deferral(start_second)
+    first = airflow.run(batch(deferrable=True), other_run)
+    assert second[0].state == "success", second[0].message
+    assert first.state == "failed"
+    assert "was taken by another task with if_exists='replace'" in first.message
+    assert len(rows_of(out / "results.jsonl")) == 3
+    assert sorted(path.name for path in out.iterdir()) == ["errors.jsonl", "manifest.json", "results.jsonl"]
+
+
+def test_of_two_at_the_same_moment_one_goes_on_at_most(tmp_path: Path) -> None:
+    first, second = (
+        Destination(tmp_path, TaskIdentity(dag_id="d", task_id="t", run_id=run_id), "jsonl")
+        for run_id in ("first", "second")
+    )
+    first.claim("fail")
+    # As if both had looked before either wrote.
+    second._occupant = lambda: None  # type: ignore[method-assign]
+    with pytest.raises(InvalidInputError, match="unfinished results of task 't' of Dag 'd', run 'first'"):
+        second.claim("fail")
+    first.check_claim()
+    with pytest.raises(InvalidInputError):
+        second.check_claim()
+
+
+def test_a_retry_that_sends_nothing_keeps_the_claim_of_the_try_before(
+    airflow: Any, new_ti: Any, batch: Any, out: Path, control: Any
+) -> None:
+    control.plan_jobs(job_seconds=3600)
+    ti = new_ti()
+    assert airflow.run(batch(timeout=0.5, cancel_on_timeout=False), ti).state == "failed"
+    assert airflow.run(batch(path="/nowhere.jsonl", requests=None), ti.next_try()).state == "failed"
+    outcome = airflow.run(batch(3), new_ti(map_index=1))
+    assert "unfinished results of task 'task'" in outcome.message
 
 
 def test_a_batch_that_was_never_asked_leaves_no_claim(

@@ -14,7 +14,6 @@ from airflow_provider_mistral_batch.policies.ownership import (
     TaskIdentity,
     decide,
     ownership_metadata,
-    stale_parts,
 )
 from airflow_provider_mistral_batch.policies.row_verdict import (
     check_row_retries,
@@ -149,7 +148,7 @@ def part_of(identity: TaskIdentity, part: str, status: str = "in_progress") -> B
     return job(status, id=part, metadata=metadata)
 
 
-def test_stale_parts_are_those_of_another_batch_that_still_run() -> None:
+def test_what_is_cancelled_are_running_parts_of_another_batch() -> None:
     other_task = msgspec.structs.replace(IDENTITY, map_index=1)
     jobs = [
         part_of(IDENTITY, "new/0/0"),
@@ -160,7 +159,9 @@ def test_stale_parts_are_those_of_another_batch_that_still_run() -> None:
         part_of(other_task, "old/0/3"),
         job("in_progress", id="another's"),
     ]
-    assert [one.id for one in stale_parts(jobs, IDENTITY, "new/")] == ["old/0/0", "old/1/0"]
+    ours = ownership_metadata(msgspec.structs.replace(IDENTITY, part="new/0/1"), {})
+    decision = decide(jobs, ours, parts_prefix="new/")
+    assert [one.id for one in decision.cancel] == ["old/0/0", "old/1/0"]
 
 
 def test_parts_of_one_task_instance_are_no_rivals() -> None:
@@ -168,23 +169,3 @@ def test_parts_of_one_task_instance_are_no_rivals() -> None:
     decision = decide([part_of(IDENTITY, "new/0/0")], ours)
     assert decision.attach_to is None
     assert decision.cancel == []
-
-
-@pytest.mark.parametrize(
-    ("status", "output", "keep_partial", "attaches"),
-    [
-        ("expired", "f", True, True),
-        ("cancelled", "f", True, True),
-        ("failed", "f", True, True),
-        ("expired", None, True, False),
-        ("cancelling", "f", True, False),
-        ("expired", "f", False, False),
-        ("completed", None, False, True),
-    ],
-)
-def test_partial_results_are_kept(
-    status: str, output: str | None, keep_partial: bool, attaches: bool
-) -> None:
-    ours = ownership_metadata(IDENTITY, {})
-    found = job(status, output_file_id=output, metadata=ours)
-    assert (decide([found], ours, keep_partial=keep_partial).attach_to is found) is attaches

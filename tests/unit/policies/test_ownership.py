@@ -14,8 +14,8 @@ from airflow_provider_mistral_batch.policies.ownership import (
     TaskIdentity,
     decide,
     merged_metadata,
+    noted_number,
     ownership_metadata,
-    stale_parts,
 )
 
 ME = TaskIdentity(dag_id="d", task_id="t", run_id="r", map_index=3)
@@ -204,22 +204,24 @@ def test_collisions_are_refused_and_named(key):
 # Partial results, and task instances with several jobs
 
 
-@pytest.mark.parametrize("status", ["expired", "cancelled", "failed"])
-@pytest.mark.parametrize(("output_file_id", "taken"), [("out", "a"), (None, None)])
-def test_partial_results_can_be_kept(status, output_file_id, taken):
-    job = BatchJobOut(
-        id="a", status=status, raw_status=status, created_at=1, metadata=OURS, output_file_id=output_file_id
-    )
+@pytest.mark.parametrize(
+    ("status", "files", "kept"),
+    [
+        *((status, {"output_file_id": "out"}, True) for status in ("expired", "cancelled", "failed")),
+        *((status, {"error_file_id": "err"}, True) for status in ("expired", "cancelled", "failed")),
+        # All its time was over: what is missing is asked again, not all of it.
+        ("expired", {}, True),
+        ("cancelled", {}, False),
+        ("failed", {}, False),
+        # It may have more in a moment.
+        ("cancelling", {"output_file_id": "out"}, False),
+    ],
+)
+def test_partial_results_can_be_kept(status, files, kept):
+    job = BatchJobOut(id="a", status=status, raw_status=status, created_at=1, metadata=OURS, **files)
     assert decide([job], OURS).attach_to is None
     decision = decide([job], OURS, keep_partial=True)
-    assert (decision.attach_to and decision.attach_to.id, decision.cancel) == (taken, [])
-
-
-def test_a_job_that_is_being_cancelled_has_no_partial_results_yet():
-    job = BatchJobOut(
-        id="a", status="cancelling", raw_status="x", created_at=1, metadata=OURS, output_file_id="out"
-    )
-    assert decide([job], OURS, keep_partial=True).attach_to is None
+    assert (decision.attach_to and decision.attach_to.id, decision.cancel) == ("a" if kept else None, [])
 
 
 def _part(part: str) -> dict[str, str]:
@@ -244,7 +246,9 @@ def test_parts_of_what_was_asked_before():
         _job("of one job", metadata=OURS),
         _job("foreign", metadata={}),
     ]
-    assert [job.id for job in stale_parts(jobs, ME, "x-")] == ["before", "before, odd", "of one job"]
+    decision = decide(jobs, _part("x-1"), parts_prefix="x-")
+    assert decision.attach_to is jobs[0]
+    assert [job.id for job in decision.cancel] == ["before", "before, odd", "of one job"]
 
 
 def test_another_deployment_is_another_owner() -> None:
@@ -259,6 +263,23 @@ def test_another_deployment_is_another_owner() -> None:
         id="theirs", status="in_progress", raw_status="RUNNING", created_at=1, metadata=theirs
     )
     assert decide([running], ours) == decide([], ours)
+
+
+@pytest.mark.parametrize("names", [("", "staging"), ("staging", "")])
+def test_a_deployment_without_a_name_is_another_owner(names: tuple[str, str]) -> None:
+    me, other = (TaskIdentity(dag_id="d", task_id="t", run_id="r", deployment=name) for name in names)
+    running = _job("theirs", metadata=ownership_metadata(other, {}))
+    decision = decide([running], ownership_metadata(me, {"changed": True}), parts_prefix="x")
+    assert (decision.attach_to, decision.cancel) == (None, [])
+
+
+@pytest.mark.parametrize(
+    ("value", "number"),
+    [("12", 12), ("0", 0), ("", None), ("-1", None), ("1.5", None), ("1" * 12, None), ("١٢", None), (12, 12)],
+)
+def test_numbers_in_metadata(value, number):
+    assert noted_number(_job("a", metadata={"airflow_requests": value}), "airflow_requests") == number
+    assert noted_number(_job("a", metadata=None), "airflow_requests") is None
 
 
 def test_a_deployment_without_a_name_is_not_mentioned() -> None:
