@@ -101,19 +101,11 @@ class Submission:
         :param keep_partial: Take a job that ended early, but with results, for one that did this work.
         :param parts_prefix: How the parts begin of what is asked now.
         """
-        ti = context["ti"]
         return cls(
             hook,
-            TaskIdentity(
-                dag_id=ti.dag_id,
-                task_id=ti.task_id,
-                run_id=ti.run_id,
-                map_index=-1 if ti.map_index is None else ti.map_index,
-                part=part,
-                deployment=hook.deployment,
-            ),
+            identity_of(context, hook, part=part),
             since=_begun_at(context["dag_run"]),
-            is_first_try=ti.try_number <= 1,
+            is_first_try=context["ti"].try_number <= 1,
             force_new=force_new,
             keep_partial=keep_partial,
             parts_prefix=parts_prefix,
@@ -274,6 +266,25 @@ class Submission:
             self.hook.cancel(batch_id)
         except MistralCallError as error:
             log.warning("%s Batch job %s may go on running.", error, batch_id)
+
+
+def identity_of(context: Context, hook: MistralBatchHook, *, part: str = "") -> TaskIdentity:
+    """
+    Tell which task instance is running.
+
+    :param context: The task's context.
+    :param hook: Its hook, which knows the deployment.
+    :param part: Which of several jobs of this task instance.
+    """
+    ti = context["ti"]
+    return TaskIdentity(
+        dag_id=ti.dag_id,
+        task_id=ti.task_id,
+        run_id=ti.run_id,
+        map_index=-1 if ti.map_index is None else ti.map_index,
+        part=part,
+        deployment=hook.deployment,
+    )
 
 
 def _begun_at(run: Any) -> datetime:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mistral_batch.api.errors import NotFoundError
-from airflow_provider_mistral_batch.inference.destination import Destination
+from airflow_provider_mistral_batch.destination import Destination
 
 if TYPE_CHECKING:
     from airflow_provider_mistral_batch.api.models import BatchJobOut
@@ -57,10 +57,10 @@ class LandedRounds:
         :raises InvalidInputError: When another task has taken the destination.
         """
         from airflow_provider_mistral_batch.jsonl.manifest import read_manifest, write_manifest
-        from airflow_provider_mistral_batch.jsonl.results import split_results
+        from airflow_provider_mistral_batch.jsonl.results import split_downloads
 
         manifest_path = self.destination.round_path(number, _MANIFEST)
-        results_path, errors_path = self._round_paths(number)
+        results_path, errors_path = self.destination.round_paths(number)
         round_key = [plan.key, *(job.batch_id for job in plan.rounds[number])]
         if manifest_path.exists():
             landed = read_manifest(manifest_path)
@@ -68,13 +68,13 @@ class LandedRounds:
                 return landed
         self.destination.check_claim()
         jobs = [self.hook.get(job.batch_id) for job in plan.rounds[number] if job.batch_id]
-        summary = split_results(
-            self._streams(jobs),
+        summary = split_downloads(
+            lambda: self._streams(jobs),
             results_path,
             errors_path,
             requests=self._requests(plan, number),
             check=self.structured.check if self.structured else None,
-            output_format=self.destination.output_format,  # type: ignore[arg-type]
+            output_format=self.destination.output_format,
         )
         landed = {
             **summary.as_dict(),
@@ -116,7 +116,7 @@ class LandedRounds:
             return ()
         return write_resubmission(
             requests,
-            *self._round_paths(number),
+            *self.destination.round_paths(number),
             directory=directory,
             reask=self.structured.reask if self.structured and reask else None,
             max_job_requests=max_job_requests,
@@ -141,7 +141,9 @@ class LandedRounds:
         else:
             rounds = [
                 {**one, "results_path": paths[0], "errors_path": paths[1]}
-                for one, paths in zip(landed, map(self._round_paths, range(len(landed))), strict=True)
+                for one, paths in zip(
+                    landed, map(self.destination.round_paths, range(len(landed))), strict=True
+                )
             ]
             merged = merge_rounds(
                 rounds,
@@ -168,13 +170,6 @@ class LandedRounds:
         except NotFoundError as error:
             log.warning("%s Requests without a result cannot be told, and none is asked again.", error)
             return None
-
-    def _round_paths(self, number: int) -> tuple[Any, Any]:
-        destination = self.destination
-        return (
-            destination.round_path(number, destination.results_path.name),
-            destination.round_path(number, destination.errors_path.name),
-        )
 
     def _streams(self, jobs: Sequence[BatchJobOut]) -> Iterable[Iterable[bytes]]:
         """Result rows of a round's jobs; files are opened one by one, as they are read."""

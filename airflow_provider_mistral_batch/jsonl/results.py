@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -33,8 +34,9 @@ from airflow_provider_mistral_batch.jsonl.reader import ResultRow, result_row
 from airflow_provider_mistral_batch.jsonl.rows import UNREADABLE, request_ids
 from airflow_provider_mistral_batch.jsonl.tally import Tally
 
-OutputFormat = Literal["jsonl", "parquet"]
+log = logging.getLogger(__name__)
 
+OutputFormat = Literal["jsonl", "parquet"]
 
 _MAX_MALFORMED_BYTES = 10_000
 
@@ -45,7 +47,7 @@ _decode_loose = msgspec.json.Decoder(LooseRow).decode
 
 
 class TruncatedResultsError(MistralBatchError, ValueError):
-    """A result stream ended in the middle of a row: the download is incomplete. Downloading again can help."""
+    """A result stream ended in the middle of a row: it is not complete. Downloading it again can help."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,7 @@ def split_results(
     requests: Iterable[Any] | None = None,
     check: Callable[[ResultRow], str | None] | None = None,
     output_format: OutputFormat = "jsonl",
+    keep_cut_rows: bool = False,
 ) -> ResultsSummary:
     """
     Split result rows into answers and failures, account for every request, and publish both files whole.
@@ -107,11 +110,12 @@ def split_results(
     :param check: Looks at each row that succeeded and gives a reason if its answer is not acceptable. The row then
         counts as failed, with error code ``invalid_output``, and keeps its answer.
     :param output_format: ``jsonl``, or ``parquet`` (needs the extra ``parquet``).
+    :param keep_cut_rows: A row that ends in the middle is a malformed row: its request has no result.
     :raises TruncatedResultsError: If a stream ends in the middle of a row. Nothing is published.
     """
     with Landing() as landing, ExitStack() as stack:
         spools = landing.spool(results_path), landing.spool(errors_path)
-        split = stack.enter_context(_Split(*spools, check))
+        split = stack.enter_context(_Split(*spools, check, keep_cut_rows=keep_cut_rows))
         for number, stream in enumerate(streams, 1):
             for block in line_blocks(stream):
                 split.take(block, number)
@@ -156,6 +160,24 @@ def split_results(
         results_path=str(results_path),
         errors_path=str(errors_path),
     )
+
+
+def split_downloads(
+    streams: Callable[[], Iterable[Iterable[bytes]]], results_path: Any, errors_path: Any, **options: Any
+) -> ResultsSummary:
+    """
+    The same for files on the server, one of which may be cut there: then what it has is paid for, and landed.
+
+    :param streams: Opens the files; called again if one of them was cut.
+    :param options: The other parameters of :func:`split_results`.
+    """
+    try:
+        return split_results(streams(), results_path, errors_path, **options)
+    except TruncatedResultsError as error:
+        log.warning(
+            "%s. If it is cut again, it is so on the server, and that row's request has no result.", error
+        )
+    return split_results(streams(), results_path, errors_path, **options, keep_cut_rows=True)
 
 
 def inline_stream(outputs: Iterable[Any]) -> Iterator[bytes]:
@@ -214,13 +236,22 @@ class _Split:
     :param results: The file for answers.
     :param errors: The file for failures.
     :param check: See :func:`split_results`.
+    :param keep_cut_rows: See :func:`split_results`.
     """
 
-    def __init__(self, results: Path, errors: Path, check: Callable[[ResultRow], str | None] | None) -> None:
+    def __init__(
+        self,
+        results: Path,
+        errors: Path,
+        check: Callable[[ResultRow], str | None] | None,
+        *,
+        keep_cut_rows: bool = False,
+    ) -> None:
         self.tally = Tally()
         self.ids = CustomIds(results.parent)
         self._paths = (results, errors)
         self._check = check
+        self._keep_cut_rows = keep_cut_rows
         self._results = results.open("wb")
         self._errors = errors.open("wb")
         self._is_failure = bytearray()
@@ -315,9 +346,9 @@ class _Split:
                 continue
             outcome = _read_outcome(line)
             if outcome is None:
-                if block.ends_cut:
+                if block.ends_cut and not self._keep_cut_rows:
                     raise TruncatedResultsError(
-                        f"result stream {stream}, line {number}: the last row is cut after {len(line):,} bytes "
+                        f"result file {stream}, line {number}: the last row is cut after {len(line):,} bytes "
                         f"({shortened(line[-40:])}); nothing was written. Download the file again"
                     )
                 line, outcome = _malformed(line, number), Outcome()

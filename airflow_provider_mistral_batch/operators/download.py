@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 
 from airflow_provider_mistral_batch.api.models import BatchStatus
+from airflow_provider_mistral_batch.destination import IF_EXISTS, Destination, check_choice
 from airflow_provider_mistral_batch.links.mistral_batch import MistralBatchJobLink
 from airflow_provider_mistral_batch.operators.base import MistralBatchOperator
 from airflow_provider_mistral_batch.paths import storage_path
+from airflow_provider_mistral_batch.submission import identity_of
 from airflow_provider_mistral_batch.xcoms import job_xcoms, push_xcoms
 
 if TYPE_CHECKING:
@@ -23,39 +25,55 @@ class MistralDownloadBatchResultsOperator(MistralBatchOperator):
     """
     Download a job's results: rows that succeeded to ``results.jsonl``, rows that failed to ``errors.jsonl``.
 
-    Rows stay byte for byte as the API gave them. Both files appear whole or not at all. A job that failed, expired or
-    was cancelled may have partial results: they are landed too, with a warning.
+    Rows stay byte for byte as the API gave them. Both files appear whole or not at all, and then ``manifest.json``. A
+    job that failed, expired or was cancelled may have partial results: they are landed too, with a warning.
 
     Returns the manifest: ``batch_ids``, ``results_path``, ``errors_path``, ``counts``, ``usage`` (sums of tokens and
-    pages), ``errors`` (a digest of the failures), ``started_at``, ``completed_at`` (epoch seconds). XComs: those of
-    the sensor.
+    pages), ``errors`` (a digest of the failures), ``started_at``, ``completed_at`` (epoch seconds), ``task``. XComs:
+    those of the sensor.
 
     :param batch_id: The job's id. The job must be over: put ``MistralBatchJobSensor`` before this task.
     :param destination: Folder for the files, local or on any object storage (``s3://conn@bucket/folder``). Each run and
-        each mapped task needs its own: files that are there are replaced.
+        each mapped task needs its own.
+    :param if_exists: What to do when the destination has another task instance's results: ``fail``, or ``replace``
+        them.
     :param mistral_conn_id: The connection's id.
     """
 
     template_fields: Sequence[str] = ("batch_id", "destination", "mistral_conn_id")
     operator_extra_links = (MistralBatchJobLink(),)
 
-    def __init__(self, *, batch_id: str, destination: str | ObjectStoragePath, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        batch_id: str,
+        destination: str | ObjectStoragePath,
+        if_exists: Literal["fail", "replace"] = "fail",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.batch_id = batch_id
         self.destination = destination
+        self.if_exists = if_exists
 
     def run_batch_task(self, context: Context) -> dict[str, Any]:
         """Check, download, split, publish."""
+        check_choice("if_exists", self.if_exists, IF_EXISTS)
+        folder = storage_path(self.destination, field="destination")
+        destination = Destination(folder, identity_of(context, self.hook), "jsonl")
+        # Before the download: a million rows later would be late.
+        destination.claim(self.if_exists)
+        try:
+            return self._land(context, destination)
+        finally:
+            # Nothing of it is of use to another try.
+            destination.release()
+
+    def _land(self, context: Context, destination: Destination) -> dict[str, Any]:
         # Imported late: parsing a Dag needs none of it.
         from airflow_provider_mistral_batch.jsonl.digest import describe_errors
-        from airflow_provider_mistral_batch.jsonl.landing import check_writable
-        from airflow_provider_mistral_batch.jsonl.results import split_results
+        from airflow_provider_mistral_batch.jsonl.results import split_downloads
 
-        folder = storage_path(self.destination, field="destination")
-        results_path, errors_path = folder / "results.jsonl", folder / "errors.jsonl"
-        # Before the download: a million rows later would be late.
-        for path in (results_path, errors_path):
-            check_writable(path)
         job = self.hook.get(self.batch_id)
         if not job.is_terminal:
             raise AirflowException(
@@ -63,16 +81,18 @@ class MistralDownloadBatchResultsOperator(MistralBatchOperator):
                 "MistralBatchJobSensor before this task"
             )
         push_xcoms(context["ti"], job_xcoms(job))
-        summary = split_results(self._streams(job), results_path, errors_path)
+        summary = split_downloads(lambda: self._streams(job), *destination.round_paths(0))
+        destination.clear_the_way()
+        destination.publish(0)
         counts = summary.counts
         self.log.info(
             "Batch job %s (%s): %d rows succeeded, now in %s; %d failed, now in %s.",
             job.id,
             job.status,
             counts["succeeded"],
-            summary.results_path,
+            destination.results_path,
             counts["failed"],
-            summary.errors_path,
+            destination.errors_path,
         )
         if digest := describe_errors(summary.errors):
             self.log.warning("%s", digest)
@@ -83,12 +103,16 @@ class MistralDownloadBatchResultsOperator(MistralBatchOperator):
                 job.request_counts.total,
                 counts["total"],
             )
-        return {
-            "batch_ids": [job.id],
-            **summary.as_dict(),
-            "started_at": job.in_progress_at or job.created_at,
-            "completed_at": job.ended_at,
-        }
+        return destination.write_manifest(
+            {
+                "batch_ids": [job.id],
+                **summary.as_dict(),
+                "results_path": str(destination.results_path),
+                "errors_path": str(destination.errors_path),
+                "started_at": job.in_progress_at or job.created_at,
+                "completed_at": job.ended_at,
+            }
+        )
 
     def _streams(self, job: BatchJobOut) -> list[Iterable[bytes]]:
         """The job's result rows, wherever they are; read as they are asked for."""

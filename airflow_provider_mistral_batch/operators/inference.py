@@ -26,13 +26,13 @@ from airflow_provider_mistral_batch.api.models import (
     chosen_window,
     completion_window_hours,
 )
-from airflow_provider_mistral_batch.exceptions import failing_for_good
-from airflow_provider_mistral_batch.inference.destination import (
+from airflow_provider_mistral_batch.destination import (
     IF_EXISTS,
     OUTPUT_FORMATS,
     Destination,
     check_choice,
 )
+from airflow_provider_mistral_batch.exceptions import failing_for_good
 from airflow_provider_mistral_batch.inference.landed_rounds import LandedRounds
 from airflow_provider_mistral_batch.inference.plan import BatchPlan, content_hash
 from airflow_provider_mistral_batch.inference.request_files import RequestFiles
@@ -57,7 +57,7 @@ from airflow_provider_mistral_batch.policies.row_verdict import (
     rounds_allowed,
 )
 from airflow_provider_mistral_batch.policies.verdict import check_max_failed_ratio
-from airflow_provider_mistral_batch.submission import Submission
+from airflow_provider_mistral_batch.submission import Submission, identity_of
 from airflow_provider_mistral_batch.triggers.inference import MistralBatchJobsTrigger, MistralBatchRoomTrigger
 from airflow_provider_mistral_batch.waiting import BACKSTOP_SECONDS, JobWatch
 from airflow_provider_mistral_batch.xcoms import job_xcoms, push_xcoms
@@ -620,7 +620,7 @@ class MistralBatchInferenceOperator(MistralBatchOperator):
 
     @contextmanager
     def _workplace(self, context: Context, structured: StructuredOutput | None) -> Iterator[Workplace]:
-        identity = Submission.of_task(context, self.hook).identity
+        identity = identity_of(context, self.hook)
         # Files that are going to be deleted are not to be shared with anybody.
         owner = identity_hash(identity) if self.delete_files == "on_success" else ""
         folder = storage_path(self.destination, field="destination")

@@ -19,6 +19,7 @@ from airflow_provider_mistral_batch.operators.mistral_batch import (
     MistralUploadBatchFileOperator,
 )
 
+LANDED = ["errors.jsonl", "manifest.json", "results.jsonl"]
 CONTENT = "GET /v1/files/{id}/content"
 ROWS = [
     {"custom_id": f"row-{n}", "body": {"messages": [{"role": "user", "content": f"Say {n}"}]}}
@@ -28,10 +29,10 @@ ROWS = [
 
 @pytest.fixture
 def download(airflow: Any, tmp_path: Path) -> Callable[..., Any]:
-    def download(batch_id: Any, destination: Any = tmp_path / "out", ti: Any = None) -> Any:
+    def download(batch_id: Any, destination: Any = tmp_path / "out", ti: Any = None, **options: Any) -> Any:
         return airflow.run(
             lambda: MistralDownloadBatchResultsOperator(
-                task_id="download", batch_id=batch_id, destination=destination
+                task_id="download", batch_id=batch_id, destination=destination, **options
             ),
             ti,
         )
@@ -95,7 +96,7 @@ def test_each_row_is_in_exactly_one_file(
     results, errors = tmp_path / "out" / "results.jsonl", tmp_path / "out" / "errors.jsonl"
     assert (len(ids(results)), len(ids(errors))) == (succeeded, failed)
     assert not set(ids(results)) & set(ids(errors))
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["errors.jsonl", "results.jsonl"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == LANDED
     (job,) = jobs()
     manifest = outcome.value
     assert manifest["batch_ids"] == [batch_id]
@@ -107,6 +108,7 @@ def test_each_row_is_in_exactly_one_file(
     assert outcome.xcoms["output_file_id"] == job["output_file"]
     assert outcome.xcoms["error_file_id"] == job["error_file"]
     assert outcome.xcoms["return_value"] == manifest
+    assert json.loads((tmp_path / "out" / "manifest.json").read_text()) == manifest
 
 
 def test_what_fails_is_summed_up(download: Any, ended: Any, logged: Any) -> None:
@@ -223,16 +225,53 @@ def test_a_download_that_never_ends_well_leaves_nothing(
     control.clear_faults()
     assert download(batch_id).state == "success"
     assert download(batch_id).state == "success"
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["errors.jsonl", "results.jsonl"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == LANDED
     assert len(ids(tmp_path / "out" / "results.jsonl")) == 6
 
 
-def test_a_file_that_the_server_wrote_in_part_is_not_landed(
-    download: Any, ended: Any, tmp_path: Path
+def test_a_file_that_is_cut_on_the_server_is_landed_but_for_its_last_row(
+    download: Any, ended: Any, control: Control, tmp_path: Path, logged: Any
 ) -> None:
-    outcome = download(ended(cut_last_line=True))
-    assert outcome.state == "retry"
-    assert list((tmp_path / "out").iterdir()) == []
+    batch_id = ended(cut_last_line=True)
+    control.reset()
+    outcome = download(batch_id)
+    assert outcome.state == "success", outcome.message
+    assert control.requests()[CONTENT] == 2
+    assert ids(tmp_path / "out" / "results.jsonl") == [row["custom_id"] for row in ROWS[:-1]]
+    (cut,) = (tmp_path / "out" / "errors.jsonl").read_text().splitlines()
+    assert json.loads(cut)["error"]["code"] == "malformed_row"
+    assert [line for line in logged() if "the last row is cut after" in line]
+
+
+@pytest.fixture
+def other_run(new_ti: Any) -> Any:
+    ti = new_ti()
+    ti.run_id = "another run"
+    return ti
+
+
+def test_another_runs_results_are_left_alone_unless_told(
+    download: Any, ended: Any, control: Control, other_run: Any, tmp_path: Path
+) -> None:
+    batch_id = ended()
+    assert download(batch_id).state == "success"
+    before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    control.reset()
+    outcome = download(batch_id, ti=other_run)
+    assert outcome.state == "failed"
+    assert "has results of task 'task' of Dag 'dag', run 'run'" in outcome.message
+    assert "if_exists='replace'" in outcome.message
+    assert control.requests() == {}
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
+    outcome = download(batch_id, ti=other_run, if_exists="replace")
+    assert outcome.state == "success", outcome.message
+    assert outcome.value["task"]["run_id"] == "another run"
+
+
+def test_unknown_ways_to_treat_what_exists_are_refused(download: Any) -> None:
+    outcome = download("x", if_exists="ignore")
+    assert outcome.state == "failed"
+    assert "if_exists='ignore' is not one of 'fail', 'replace'" in outcome.message
 
 
 def test_a_result_file_that_was_deleted(download: Any, ended: Any, hook: Any, jobs: Any) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
-from airflow_provider_mistral_batch.inference.destination import Destination
+from airflow_provider_mistral_batch.destination import Destination
 from airflow_provider_mistral_batch.policies.ownership import TaskIdentity
 
 

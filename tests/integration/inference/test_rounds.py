@@ -144,6 +144,16 @@ def test_rows_that_an_expired_job_left_are_asked_again(
     assert len(rows_of(outcome.value["results_path"])) == 5
 
 
+def test_a_row_that_is_cut_on_the_server_is_asked_again(
+    airflow: Any, batch: Any, jobs: Any, rows_of: Any, control: Any
+) -> None:
+    control.plan_jobs(cut_last_line=True)
+    outcome = airflow.run(batch())
+    assert outcome.state == "success", outcome.message
+    assert [job["total_requests"] for job in jobs()] == [5, 1]
+    assert len(rows_of(outcome.value["results_path"])) == 5
+
+
 def test_rows_that_stay_without_a_result_since_jobs_expire_fail_the_task(
     airflow: Any,
     new_ti: Any,

@@ -326,7 +326,7 @@ def test_a_cut_last_line_is_an_error_and_nothing_is_published(split, keep):
     split.folder.mkdir()
     split.results.write_text("an older run's\n")
     row = lines(answer("b"))
-    with pytest.raises(TruncatedResultsError, match="result stream 2, line 2: the last row is cut") as raised:
+    with pytest.raises(TruncatedResultsError, match="result file 2, line 2: the last row is cut") as raised:
         split(lines(answer("x")), lines(answer("a")) + row[:keep])
     assert isinstance(raised.value, MistralBatchError)
     assert [path.name for path in split.folder.iterdir()] == ["results.jsonl"]

@@ -30,7 +30,7 @@ class Destination:
     One task instance's way to its destination folder.
 
     Two batches never mix in it: whoever finds another one's results there, or a claim on it, leaves it alone. A claim
-    is a file of its own that is written before anything is sent. Whoever then sees a claim of another gives up, so of
+    is a file of its own that is written before any work is done. Whoever then sees a claim of another gives up, so of
     two that come at the same moment one goes on at most.
 
     :param folder: The folder: a local path or an ``ObjectStoragePath``.
@@ -69,6 +69,17 @@ class Destination:
         """
         return self._work / str(number) / name
 
+    def round_paths(self, number: int) -> tuple[Any, Any]:
+        """
+        Where a round's results are while there are more rounds to come: answers, and failures.
+
+        :param number: The round, from 0.
+        """
+        return (
+            self.round_path(number, self.results_path.name),
+            self.round_path(number, self.errors_path.name),
+        )
+
     @property
     def _work(self) -> Any:
         """Where this task instance's work is that is not final."""
@@ -76,7 +87,7 @@ class Destination:
 
     def claim(self, if_exists: str) -> None:
         """
-        Find out before anything is sent whether results may and can be written, and keep the folder for them.
+        Find out before any work is done whether results may and can be written, and keep the folder for them.
 
         :param if_exists: What to do about another batch's results: ``fail``, or ``replace`` them at the end. A batch
             that is not finished is replaced at once: it finds out before it publishes anything.
@@ -84,7 +95,8 @@ class Destination:
         """
         from airflow_provider_mistral_batch.jsonl.landing import check_writable
 
-        check_writable(self.results_path)
+        for path in (self.results_path, self.errors_path):
+            check_writable(path)
         if if_exists == "fail" and (occupant := self._occupant()) is not None:
             raise self._occupied_by(occupant)
         if not (self._work / _OWNER).exists():
@@ -126,8 +138,8 @@ class Destination:
 
         :param number: The round, from 0.
         """
-        for path in (self.results_path, self.errors_path):
-            _move(self.round_path(number, path.name), path)
+        for path, target in zip(self.round_paths(number), (self.results_path, self.errors_path), strict=True):
+            _move(path, target)
 
     def clear_the_way(self) -> None:
         """
