@@ -15,7 +15,6 @@ from airflow_provider_mistral_batch.api.errors import MistralBatchError, Mistral
 from airflow_provider_mistral_batch.exceptions import is_permanent
 from airflow_provider_mistral_batch.policies.progress import Progress
 from airflow_provider_mistral_batch.policies.verdict import Verdict, judge
-from airflow_provider_mistral_batch.triggers.mistral_batch import JobEvent
 from airflow_provider_mistral_batch.xcoms import job_xcoms, push_xcoms
 
 if TYPE_CHECKING:
@@ -95,6 +94,9 @@ def job_after_deferral(event: Any, hook: MistralBatchHook) -> BatchJobOut | None
     :raises AirflowFailException: When the job cannot be watched until somebody changes something.
     :raises AirflowException: When it cannot be watched for another reason.
     """
+    # Imported late: parsing a Dag needs none of it.
+    from airflow_provider_mistral_batch.triggers.mistral_batch import JobEvent
+
     told = JobEvent.from_payload(event)
     if told.timed_out:
         # What the trigger saw last may be a poll interval old, and the triggerer may have been down for long.

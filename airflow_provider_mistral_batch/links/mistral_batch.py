@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from airflow.providers.common.compat.sdk import BaseOperatorLink, XCom
+from airflow.providers.common.compat.sdk import BaseOperatorLink
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperator, TaskInstanceKey
@@ -25,5 +25,8 @@ class MistralBatchJobLink(BaseOperatorLink):
         :param operator: The task.
         :param ti_key: The task instance; its XCom ``batch_id`` names the job, or else its argument.
         """
+        # Imported late: parsing a Dag needs none of it.
+        from airflow.providers.common.compat.sdk import XCom
+
         batch_id = XCom.get_value(key="batch_id", ti_key=ti_key) or getattr(operator, "batch_id", None)
         return f"{CONSOLE_URL}/{quote(batch_id, safe='')}" if isinstance(batch_id, str) else CONSOLE_URL

@@ -30,8 +30,6 @@ from airflow_provider_mistral_batch.policies.cadence import (
 from airflow_provider_mistral_batch.policies.deadline import seconds_allowed, submitted_at
 from airflow_provider_mistral_batch.policies.verdict import check_max_failed_ratio
 from airflow_provider_mistral_batch.submission import Submission
-from airflow_provider_mistral_batch.triggers.finishing import may_finish_in_triggerer
-from airflow_provider_mistral_batch.triggers.mistral_batch import MistralBatchJobTrigger
 from airflow_provider_mistral_batch.waiting import BACKSTOP_SECONDS, JobWatch, conclude, job_after_deferral
 
 if TYPE_CHECKING:
@@ -145,6 +143,10 @@ class MistralCreateBatchJobOperator(MistralBatchOperator):
         if job.is_terminal:
             return self._conclude(context, job)
         if self.deferrable:
+            # Imported late: parsing a Dag needs none of it.
+            from airflow_provider_mistral_batch.triggers.finishing import may_finish_in_triggerer
+            from airflow_provider_mistral_batch.triggers.mistral_batch import MistralBatchJobTrigger
+
             self.defer(
                 trigger=MistralBatchJobTrigger(
                     batch_id=job.id,

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import msgspec
-from airflow.providers.common.compat.sdk import XCOM_RETURN_KEY, AirflowException, AirflowFailException, conf
+from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, conf
 
 from airflow_provider_mistral_batch.abandonment import abandoned_on_worker
 from airflow_provider_mistral_batch.api import limits
@@ -58,7 +58,6 @@ from airflow_provider_mistral_batch.policies.row_verdict import (
 )
 from airflow_provider_mistral_batch.policies.verdict import check_max_failed_ratio
 from airflow_provider_mistral_batch.submission import Submission, identity_of
-from airflow_provider_mistral_batch.triggers.inference import MistralBatchJobsTrigger, MistralBatchRoomTrigger
 from airflow_provider_mistral_batch.waiting import BACKSTOP_SECONDS, JobWatch
 from airflow_provider_mistral_batch.xcoms import job_xcoms, push_xcoms
 
@@ -447,6 +446,9 @@ class MistralBatchInferenceOperator(MistralBatchOperator):
             plan.room_deadline = time.time() + LONGEST.total_seconds()
         left = plan.room_deadline - time.time()
         if left > 0 and self.deferrable:
+            # Imported late: parsing a Dag needs none of it.
+            from airflow_provider_mistral_batch.triggers.inference import MistralBatchRoomTrigger
+
             self.defer(
                 trigger=MistralBatchRoomTrigger(
                     room.requests,
@@ -476,6 +478,9 @@ class MistralBatchInferenceOperator(MistralBatchOperator):
             deadline = self._deadline(plan, running)
             left = deadline - time.time()
             if left > 0 and self.deferrable:
+                # Imported late: parsing a Dag needs none of it.
+                from airflow_provider_mistral_batch.triggers.inference import MistralBatchJobsTrigger
+
                 self.defer(
                     trigger=MistralBatchJobsTrigger(
                         [job.id for job in running],
@@ -561,6 +566,9 @@ class MistralBatchInferenceOperator(MistralBatchOperator):
         self, context: Context, work: Workplace, plan: BatchPlan, jobs: Sequence[BatchJobOut]
     ) -> dict[str, Any]:
         """Publish the results, then judge them."""
+        # Imported late: parsing a Dag needs none of it.
+        from airflow.providers.common.compat.sdk import XCOM_RETURN_KEY
+
         from airflow_provider_mistral_batch.jsonl.digest import describe_errors
 
         final = work.results.finish(plan)

@@ -17,7 +17,6 @@ from airflow.providers.common.compat.sdk import (
     PokeReturnValue,
     conf,
 )
-from airflow.triggers.base import StartTriggerArgs
 
 from airflow_provider_mistral_batch.exceptions import failing_for_good
 from airflow_provider_mistral_batch.hooks.mistral_batch import MistralBatchHook
@@ -25,14 +24,16 @@ from airflow_provider_mistral_batch.links.mistral_batch import MistralBatchJobLi
 from airflow_provider_mistral_batch.policies.cadence import DEFAULT_POLL_INTERVAL_MIN
 from airflow_provider_mistral_batch.policies.verdict import check_max_failed_ratio
 from airflow_provider_mistral_batch.triggers.finishing import may_finish_in_triggerer
-from airflow_provider_mistral_batch.triggers.mistral_batch import MistralBatchJobTrigger
-from airflow_provider_mistral_batch.triggers.starting import obstacle_to_start, reference
 from airflow_provider_mistral_batch.waiting import BACKSTOP_SECONDS, JobWatch, conclude, job_after_deferral
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import AirflowException, Context
 
     from airflow_provider_mistral_batch.api.models import BatchJobOut
+
+
+#: Named, not imported: parsing a Dag needs none of it.
+_TRIGGER = "airflow_provider_mistral_batch.triggers.mistral_batch.MistralBatchJobTrigger"
 
 
 class MistralBatchJobSensor(BaseSensorOperator):
@@ -121,6 +122,9 @@ class MistralBatchJobSensor(BaseSensorOperator):
         return self._conclude(context, job) if job is not None else self._time_out()
 
     def _defer(self) -> None:
+        # Imported late: parsing a Dag needs none of it.
+        from airflow_provider_mistral_batch.triggers.mistral_batch import MistralBatchJobTrigger
+
         self.defer(
             trigger=MistralBatchJobTrigger(
                 **self._trigger_options(), batch_id=self.batch_id, deadline=time.time() + self.timeout
@@ -131,6 +135,11 @@ class MistralBatchJobSensor(BaseSensorOperator):
 
     def _start_from_trigger(self) -> None:
         """Let the scheduler begin the wait in the triggerer, if that can work."""
+        # Imported late: only Dags with such a sensor need it while they are parsed.
+        from airflow.triggers.base import StartTriggerArgs
+
+        from airflow_provider_mistral_batch.triggers.starting import obstacle_to_start, reference
+
         obstacle = obstacle_to_start(self.batch_id, self.mistral_conn_id)
         if obstacle:
             warnings.warn(
@@ -141,7 +150,7 @@ class MistralBatchJobSensor(BaseSensorOperator):
             return
         self.start_from_trigger = True
         self.start_trigger_args = StartTriggerArgs(
-            trigger_cls=f"{MistralBatchJobTrigger.__module__}.{MistralBatchJobTrigger.__qualname__}",
+            trigger_cls=_TRIGGER,
             trigger_kwargs={**self._trigger_options(), "batch_id": reference(self.batch_id)},
             next_method="execute_complete",
             # Here the deadline is Airflow's: there is no moment before the start when ours could be worked out.

@@ -1,7 +1,1 @@
-"""Triggers of the provider."""
-
-from __future__ import annotations
-
-from airflow_provider_mistral_batch.triggers.mistral_batch import MistralBatchJobTrigger
-
-__all__ = ["MistralBatchJobTrigger"]
+"""Triggers of the provider. Its operators and sensors import them when they defer: parsing a Dag needs none."""

@@ -6,13 +6,11 @@ import asyncio
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import XCOM_RETURN_KEY, XCom
-from airflow.triggers.base import TaskSuccessEvent
-
 from airflow_provider_mistral_batch.triggers.threads import in_thread
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperator
+    from airflow.triggers.base import TaskSuccessEvent
 
 
 def may_finish_in_triggerer(task: BaseOperator) -> bool:
@@ -45,6 +43,10 @@ async def finish(task_instance: Any, xcoms: Mapping[str, Any], *, return_value: 
     :param xcoms: Values by key.
     :param return_value: What the task returns; ``None`` leaves no XCom, as on a worker.
     """
+    # Imported late: operators ask this module a question while a Dag is parsed.
+    from airflow.providers.common.compat.sdk import XCOM_RETURN_KEY
+    from airflow.triggers.base import TaskSuccessEvent
+
     values = {**xcoms, **({XCOM_RETURN_KEY: return_value} if return_value is not None else {})}
     # Side by side: the triggerer's supervisor answers between other things, so each call is mostly waiting.
     await asyncio.gather(*(in_thread(_leave, task_instance, key, value) for key, value in values.items()))
@@ -52,6 +54,8 @@ async def finish(task_instance: Any, xcoms: Mapping[str, Any], *, return_value: 
 
 
 def _leave(task_instance: Any, key: str, value: Any) -> None:
+    from airflow.providers.common.compat.sdk import XCom
+
     try:
         XCom.set(
             key=key,
