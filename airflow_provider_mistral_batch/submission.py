@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import logging
 import time
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -50,7 +49,7 @@ class Submission:
     :param identity: Whose job it is.
     :param since: Nothing of this task instance is older (our own clock): where the look-up ends.
     :param is_first_try: Whether nothing can have been submitted before, as far as Airflow knows.
-    :param force_new: Submit a new job even where one exists that did this work.
+    :param fresh: Makes this other work than that of jobs that were submitted without it; empty if those will do.
     :param keep_partial: Take a job that ended early, but with results, for one that did this work.
     :param parts_prefix: How the parts begin of what is asked now, for a task instance with several jobs: what it has
         running besides is cancelled.
@@ -63,7 +62,7 @@ class Submission:
         *,
         since: datetime,
         is_first_try: bool,
-        force_new: bool = False,
+        fresh: str = "",
         keep_partial: bool = False,
         parts_prefix: str | None = None,
     ) -> None:
@@ -71,7 +70,7 @@ class Submission:
         self.identity = identity
         self.since = since
         self.is_first_try = is_first_try
-        self.force_new = force_new
+        self.fresh = fresh
         self.keep_partial = keep_partial
         self.parts_prefix = parts_prefix
         #: The job, once there is one.
@@ -96,7 +95,7 @@ class Submission:
 
         :param context: The task's context.
         :param hook: How to talk to the API.
-        :param force_new: Submit a new job in any case.
+        :param force_new: Submit a new job where one exists from before the task was last cleared.
         :param part: Which of several jobs of this task instance.
         :param keep_partial: Take a job that ended early, but with results, for one that did this work.
         :param parts_prefix: How the parts begin of what is asked now.
@@ -106,7 +105,7 @@ class Submission:
             identity_of(context, hook, part=part),
             since=_begun_at(context["dag_run"]),
             is_first_try=context["ti"].try_number <= 1,
-            force_new=force_new,
+            fresh=clearing(context) if force_new else "",
             keep_partial=keep_partial,
             parts_prefix=parts_prefix,
         )
@@ -138,7 +137,7 @@ class Submission:
         self._cancel(decision)
         if before_create is not None:
             before_create()
-        return self._create(job, ours, decision.reason)
+        return self._create(job, ours, "force_new is set" if self.fresh else decision.reason)
 
     def abandon(self) -> None:
         """
@@ -209,34 +208,29 @@ class Submission:
             "timeout_hours": job.timeout_hours,
             "content": content if content is not None else (job.input_files or job.requests),
         }
-        if self.force_new:
-            # A key of its own, so that a lost answer is still found again but no earlier job is.
-            asked["force_new"] = uuid.uuid4().hex
+        if self.fresh:
+            asked["fresh"] = self.fresh
         return asked
 
     def _look(self, ours: Mapping[str, str]) -> Decision:
         """Look for jobs of ours before anything is sent."""
         if self.is_first_try:
             # Nothing should be there, so it is worth one call and no more.
-            return self._decide(itertools.islice(self._jobs(), PAGE_SIZE), ours, force_new=self.force_new)
+            return self._decide(itertools.islice(self._jobs(), PAGE_SIZE), ours)
         # The try before may have died while its call was under way.
-        return self._look_again(ours, force_new=self.force_new)
+        return self._look_again(ours)
 
-    def _look_again(self, ours: Mapping[str, str], *, force_new: bool = False) -> Decision:
+    def _look_again(self, ours: Mapping[str, str]) -> Decision:
         """Look for jobs that may or may not exist, more than once; what was seen last counts."""
         for pause in _RECHECKS:
-            decision = self._decide(self._jobs(), ours, force_new=force_new)
+            decision = self._decide(self._jobs(), ours)
             if decision.attach_to is not None:
                 return decision
             time.sleep(pause)
-        return self._decide(self._jobs(), ours, force_new=force_new)
+        return self._decide(self._jobs(), ours)
 
-    def _decide(
-        self, jobs: Iterable[BatchJobOut], ours: Mapping[str, str], *, force_new: bool = False
-    ) -> Decision:
-        return decide(
-            jobs, ours, force_new=force_new, keep_partial=self.keep_partial, parts_prefix=self.parts_prefix
-        )
+    def _decide(self, jobs: Iterable[BatchJobOut], ours: Mapping[str, str]) -> Decision:
+        return decide(jobs, ours, keep_partial=self.keep_partial, parts_prefix=self.parts_prefix)
 
     def _jobs(self) -> Iterator[BatchJobOut]:
         return self.hook.iter_jobs(created_after=self.since - _CLOCK_MARGIN)
@@ -266,6 +260,16 @@ class Submission:
             self.hook.cancel(batch_id)
         except MistralCallError as error:
             log.warning("%s Batch job %s may go on running.", error, batch_id)
+
+
+def clearing(context: Context) -> str:
+    """
+    Name what began when the running task was last cleared, or first started: its retries are part of it.
+
+    :param context: The task's context.
+    """
+    # A clear adds to this, and nothing else does (seen in 3.0.6 to 3.3.2).
+    return f"up to try {context['ti'].max_tries + 1}"
 
 
 def identity_of(context: Context, hook: MistralBatchHook, *, part: str = "") -> TaskIdentity:

@@ -60,7 +60,8 @@ class MistralCreateBatchJobOperator(MistralBatchOperator):
     :param max_failed_ratio: Share of requests that may fail, 0 to 1; a job in which none succeeded fails in any case.
     :param poll_interval: Seconds between two looks at the job, at most.
     :param poll_interval_min: Seconds between two looks at a job that has just been created.
-    :param force_new: Submit a new job even where one exists that did this very work for this task instance.
+    :param force_new: Submit a new job whenever the task is cleared, even where one exists that did this very work.
+        Retries go on with it.
     :param cancel_on_kill: Cancel the job when the task is killed while it waits.
     :param cancel_on_timeout: Cancel the job when the wait for it is given up.
     :param mistral_conn_id: The connection's id.

@@ -6,7 +6,6 @@ import hashlib
 import logging
 import tempfile
 import time
-import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -57,7 +56,7 @@ from airflow_provider_mistral_batch.policies.row_verdict import (
     rounds_allowed,
 )
 from airflow_provider_mistral_batch.policies.verdict import check_max_failed_ratio
-from airflow_provider_mistral_batch.submission import Submission, identity_of
+from airflow_provider_mistral_batch.submission import Submission, clearing, identity_of
 from airflow_provider_mistral_batch.waiting import BACKSTOP_SECONDS, JobWatch
 from airflow_provider_mistral_batch.xcoms import job_xcoms, push_xcoms
 
@@ -122,7 +121,7 @@ class MistralBatchInferenceOperator(MistralBatchOperator):
     :param poll_interval: Seconds between two looks at a job, at most.
     :param poll_interval_min: Seconds between two looks at a job that has just been created.
     :param max_pending_requests: Requests that your workspace may have pending.
-    :param force_new: Submit new jobs even where there are some that did this very work for this task instance.
+    :param force_new: Submit new jobs whenever the task is cleared, even where there are some that did this very work.
     :param cancel_on_kill: Cancel the jobs when the task is killed while it waits.
     :param cancel_on_timeout: Cancel the jobs when the wait for them is given up.
     :param mistral_conn_id: The connection's id.
@@ -223,7 +222,7 @@ class MistralBatchInferenceOperator(MistralBatchOperator):
             try:
                 prepared = self._prepare(context, work)
                 model = self._model_of(prepared)
-                plan = BatchPlan(key=self._key(prepared, model, structured), model=model, rounds=[])
+                plan = BatchPlan(key=self._key(context, prepared, model, structured), model=model, rounds=[])
                 if (manifest := self._finished_before(work, plan)) is not None:
                     work.destination.withdraw()
                     return manifest
@@ -361,7 +360,13 @@ class MistralBatchInferenceOperator(MistralBatchOperator):
             )
         return self.model or named or self.hook.default_model
 
-    def _key(self, prepared: PreparedRequests, model: str | None, structured: StructuredOutput | None) -> str:
+    def _key(
+        self,
+        context: Context,
+        prepared: PreparedRequests,
+        model: str | None,
+        structured: StructuredOutput | None,
+    ) -> str:
         """Hash everything that makes two batches the same work."""
         asked = {
             "content": content_hash(prepared.shards),
@@ -370,8 +375,7 @@ class MistralBatchInferenceOperator(MistralBatchOperator):
             "agent_id": self.agent_id,
             "window": self._window,
             "form": structured.schema if structured else None,
-            # So that no earlier job is found, but every later step of this very try finds its own.
-            "force_new": uuid.uuid4().hex if self.force_new else None,
+            "fresh": clearing(context) if self.force_new else "",
         }
         return hashlib.sha256(msgspec.json.encode(asked, order="deterministic")).hexdigest()
 

@@ -107,7 +107,6 @@ def decide(
     jobs: Iterable[BatchJobOut],
     ours: Mapping[str, str],
     *,
-    force_new: bool = False,
     keep_partial: bool = False,
     parts_prefix: str | None = None,
 ) -> Decision:
@@ -120,7 +119,6 @@ def decide(
 
     :param jobs: Jobs of the workspace, any order.
     :param ours: What :func:`ownership_metadata` returned.
-    :param force_new: Submit a new job in any case.
     :param keep_partial: A job that ended early is done, too, if it has results or its time was over: its caller asks
         again for what is missing.
     :param parts_prefix: For a task instance with several jobs, how the parts begin of what it is asked now: whatever
@@ -133,7 +131,7 @@ def decide(
     usable = [
         job for job in same_work if job.status not in _LOST or (keep_partial and _did_what_it_could(job))
     ]
-    attach_to = usable[0] if usable and not force_new else None
+    attach_to = usable[0] if usable else None
     stale = [] if parts_prefix is None else _stale_parts(anyones, identity, parts_prefix)
     cancel = [
         job
@@ -142,8 +140,6 @@ def decide(
     ]
     if attach_to is not None:
         reason = f"it does the same work for this task instance and is {attach_to.status}"
-    elif force_new:
-        reason = "force_new is set"
     elif same_work:
         reason = f"the job before it, {same_work[-1].id}, is {same_work[-1].status}"
     elif same_task:

@@ -94,6 +94,7 @@ class TaskInstance:
         self.run_id = "run"
         self.map_index = map_index
         self.try_number = try_number
+        self.max_tries = 3
         self.xcoms: dict[str, Any] = {}
         self.first_reschedule: datetime | None = None
         self.run_after = datetime.now(timezone.utc)
@@ -118,6 +119,12 @@ class TaskInstance:
         again = copy.copy(self)
         again.try_number += 1
         again.xcoms = {}
+        return again
+
+    def cleared(self) -> TaskInstance:
+        """The same task instance after a user has cleared it."""
+        again = self.next_try()
+        again.max_tries = self.try_number + 3
         return again
 
 

@@ -170,10 +170,14 @@ def test_force_new(submit: Any, new_ti: Any, control: Control, settled: Any, log
     control.plan_jobs(**LONG)
     first = submit(new_ti())
     settled("RUNNING")
-    again = submit(new_ti().next_try(), force_new=True)
+    ti = new_ti().cleared()
+    again = submit(ti, force_new=True)
     assert again.value != first.value
     settled("CANCELLED", "SUCCESS")
     assert f"info: Created batch job {again.value}, since force_new is set." in logged()
+    # A retry is no clear.
+    assert submit(ti.next_try(), force_new=True).value == again.value
+    assert submit(ti.cleared(), force_new=True).value != again.value
 
 
 @pytest.mark.parametrize(
@@ -324,6 +328,8 @@ def test_a_call_of_the_try_before_that_is_carried_out_late_leaves_one_running(
         control.release(calls[0])
         while not jobs():
             time.sleep(0.01)
+        # The API tells whole seconds, and the first is to be the older one.
+        time.sleep(1.0)
         control.release(calls[1])
         outcome = second.result()
     settled("RUNNING", "CANCELLED")

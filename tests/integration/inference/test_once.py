@@ -45,10 +45,14 @@ def test_clearing_a_task_whose_results_were_removed_lands_them_again_for_free(
     assert sent() == before
 
 
-def test_force_new_pays_again(airflow: Any, new_ti: Any, batch: Any, jobs: Any) -> None:
+def test_force_new_pays_again_when_the_task_is_cleared(
+    airflow: Any, new_ti: Any, batch: Any, jobs: Any
+) -> None:
     ti = new_ti()
     first = airflow.run(batch(force_new=True), ti)
-    again = airflow.run(batch(force_new=True), ti.next_try())
+    retried = airflow.run(batch(force_new=True), ti.next_try())
+    assert retried.value["batch_ids"] == first.value["batch_ids"]
+    again = airflow.run(batch(force_new=True), ti.cleared())
     assert again.state == "success", again.message
     assert again.value["batch_ids"] != first.value["batch_ids"]
     assert len(jobs()) == 2

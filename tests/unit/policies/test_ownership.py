@@ -35,7 +35,7 @@ def _job(
     return BatchJobOut(id=batch_id, status=status, raw_status=status, created_at=at, metadata=metadata)
 
 
-def _decided(*jobs: BatchJobOut, ours: dict = OURS, force_new: bool = False):
+def _decided(*jobs: BatchJobOut, ours: dict = OURS):
     """The decision by ids; the same whatever the order of the jobs."""
     decisions = {
         (
@@ -45,7 +45,7 @@ def _decided(*jobs: BatchJobOut, ours: dict = OURS, force_new: bool = False):
             decision.reason,
         )
         for order in itertools.permutations(jobs)
-        for decision in [decide(iter(order), ours, force_new=force_new)]
+        for decision in [decide(iter(order), ours)]
     }
     assert len(decisions) == 1
     return decisions.pop()
@@ -111,14 +111,6 @@ def test_changed_input_that_was_submitted_already():
 
 
 @pytest.mark.parametrize(
-    ("status", "cancelled"),
-    [*((status, ("a",)) for status in LIVE), *((status, ()) for status in ["completed", *LOST])],
-)
-def test_force_new(status, cancelled):
-    assert _decided(_job("a", status), force_new=True) == (None, cancelled, (), "force_new is set")
-
-
-@pytest.mark.parametrize(
     "metadata",
     [
         None,
@@ -132,9 +124,8 @@ def test_force_new(status, cancelled):
         {**OURS, "airflow_map_index": 3},
     ],
 )
-@pytest.mark.parametrize("force_new", [False, True])
-def test_foreign_jobs_are_neither_taken_nor_cancelled(metadata, force_new):
-    assert _decided(_job("foreign", metadata=metadata), force_new=force_new)[:3] == (None, (), ())
+def test_foreign_jobs_are_neither_taken_nor_cancelled(metadata):
+    assert _decided(_job("foreign", metadata=metadata))[:3] == (None, (), ())
 
 
 def test_metadata_of_others_on_our_job_does_no_harm():
