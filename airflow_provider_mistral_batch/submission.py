@@ -268,7 +268,7 @@ def clearing(context: Context) -> str:
 
     :param context: The task's context.
     """
-    # A clear adds to this, and nothing else does (seen in 3.0.6 to 3.3.2).
+    # Clearing a task that does not run on a worker just then adds to this, and nothing else does (Airflow 3.3.2).
     return f"up to try {context['ti'].max_tries + 1}"
 
 
