@@ -57,6 +57,7 @@ _METADATA = {
     "airflow_task_id": "summaries.create",
     "airflow_run_id": "scheduled__2026-01-01T00:00:00+00:00",
     "airflow_map_index": "17",
+    "airflow_submitted_at": "1790000000",
     "airflow_requests": "1000",
     "airflow_key": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
 }

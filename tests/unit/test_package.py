@@ -229,6 +229,26 @@ def test_every_dependency_is_pinned(wheel: Path) -> None:
     assert needed <= pinned
 
 
+def test_a_dag_with_our_operators_imports_no_more_than_it_needs() -> None:
+    imports = (
+        "from airflow_provider_mistral_batch.operators import MistralBatchInferenceOperator\n"
+        "from airflow_provider_mistral_batch.sensors import MistralBatchJobSensor"
+    )
+    code = f"import airflow.sdk, sys\nbefore = set(sys.modules)\n{imports}\nprint(*set(sys.modules) - before)"
+    done = subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.PIPE, text=True)
+    imported = done.stdout.split()
+    assert f"{PACKAGE}.operators.inference" in imported
+    # Slow to import, and of use to workers and triggerers alone.
+    late = (
+        f"{PACKAGE}.api.transport",
+        f"{PACKAGE}.jsonl",
+        f"{PACKAGE}.triggers.poller",
+        "airflow.models",
+        "pyarrow",
+    )
+    assert [name for name in imported if name.startswith(late)] == []
+
+
 def test_changelog_has_this_version() -> None:
     heading = f"## {airflow_provider_mistral_batch.__version__} "
     assert any(line.startswith(heading) for line in (CHECKOUT / "CHANGELOG.md").read_text().splitlines())
