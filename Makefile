@@ -3,7 +3,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-TESTS := $(wildcard tests/unit tests/integration tests/contract tests/e2e tests/chaos)
+# Small tests share nothing and run side by side; those of a whole Airflow take all that a machine has.
+SMALL_TESTS := tests/unit tests/integration tests/contract
+AIRFLOW_TESTS := tests/e2e tests/chaos
 PYTEST_ARGS ?=
 N ?= 10
 BENCHMARKS ?=
@@ -35,7 +37,8 @@ ui: $(VENV)/installed ## Start Airflow's UI with the example Dags, against the e
 	@$(BIN)/python scripts/ui.py
 
 test: lint ## Run all checks and tests; PYTEST_ARGS adds pytest options
-	$(BIN)/python -m pytest $(TESTS) $(PYTEST_ARGS)
+	$(BIN)/python -m pytest $(SMALL_TESTS) --numprocesses auto --maxprocesses 4 $(PYTEST_ARGS)
+	$(BIN)/python -m pytest $(AIRFLOW_TESTS) $(PYTEST_ARGS)
 
 test-distributed: $(VENV)/installed-distributed ## Run the Dags on PostgreSQL, Celery and Redis, and kill parts of it
 	$(BIN)/python -m pytest tests/distributed $(PYTEST_ARGS)
