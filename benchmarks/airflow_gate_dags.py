@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 from airflow.providers.standard.operators.empty import EmptyOperator
@@ -22,6 +23,9 @@ JOBS = int(os.environ["GATE_JOBS"])
 
 #: Seconds between two looks at a job, in all variants.
 POLL = float(os.environ["GATE_POLL_INTERVAL"])
+
+#: Of tasks that go out of a worker and soon come back to one, the scheduler takes some for dead, whoever's they are.
+_PATIENCE = {"retries": 3, "retry_delay": timedelta(seconds=1)}
 
 _MESSAGES = [{"role": "user", "content": "Hello"}]
 _OURS: dict[str, Any] = {"model": "mistral-small-latest"}
@@ -87,6 +91,6 @@ if AnthropicBatchOperator is not None:
     }
 
 for _name, _tasks in VARIANTS.items():
-    with DAG(_name, schedule=None, max_active_tasks=JOBS) as _dag:
+    with DAG(_name, schedule=None, max_active_tasks=JOBS, default_args=_PATIENCE) as _dag:
         _tasks() >> EmptyOperator(task_id="gate")
     globals()[_name] = _dag
