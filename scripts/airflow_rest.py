@@ -91,6 +91,18 @@ class AirflowRest:
             return {}
         return {name: part.get("status") for name, part in answer.json().items() if part} if answer.ok else {}
 
+    def save_connection(self, connection_id: str, **fields: Any) -> None:
+        """
+        Save a connection in Airflow's database, in place of one that has its id.
+
+        :param connection_id: Its id.
+        :param fields: ``conn_type``, ``host``, ``password`` and so on, as the API names them.
+        """
+        connection = {"connection_id": connection_id, **fields}
+        self.write("POST", "connections", json=connection)
+        # The write before leaves alone what was there already.
+        self.write("PATCH", "connections", connection_id, json=connection)
+
     def dag_ids(self) -> set[str]:
         """Ids of the Dags that the Dag processor has parsed."""
         return {dag["dag_id"] for dag in self.call("GET", "dags", params={"limit": 100})["dags"]}

@@ -86,18 +86,11 @@ def main() -> int:
         screen.say(
             f"Airflow starts in {HOME.relative_to(CHECKOUT)}: API server, scheduler, Dag processor, triggerer"
         )
-        airflow = LocalAirflow(
-            HOME,
-            CHECKOUT / "example_dags",
-            connections={
-                "mistral_default": {
-                    "conn_type": "mistral",
-                    "host": emulator.url,
-                    "password": emulator.api_key,
-                }
-            },
-        )
+        airflow = LocalAirflow(HOME, CHECKOUT / "example_dags")
         with airflow, MistralBatchClient(emulator.api_key, emulator.url) as client:
+            airflow.rest.save_connection(
+                "mistral_default", conn_type="mistral", host=emulator.url, password=emulator.api_key
+            )
             airflow.wait_for_dags(DAG_ID)
             screen.say(f"Airflow is healthy: {airflow.url}")
             run_id = airflow.rest.trigger(DAG_ID)

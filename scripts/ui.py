@@ -6,8 +6,6 @@ import socket
 import time
 from pathlib import Path
 
-import requests
-
 from airflow_provider_mistral_batch.emulator import Emulator
 from local_airflow import LocalAirflow
 from processes import exit_on_sigterm
@@ -31,7 +29,10 @@ def main() -> None:
         port=PORT if is_free(PORT) else None,
     )
     with Emulator(job_seconds=JOB_SECONDS) as emulator, airflow:
-        save_connection(airflow, emulator.url, emulator.api_key)
+        # In Airflow's database: a connection of the environment would not show up in the UI.
+        airflow.rest.save_connection(
+            "mistral_default", conn_type="mistral", host=emulator.url, password=emulator.api_key
+        )
         print(
             f"\nAirflow      {airflow.url} (no login: whoever opens it is admin)"
             f"\nA first run  {airflow.url}/dags/mistral_batch_nightly: click Trigger there, and in the dialog"
@@ -43,23 +44,6 @@ def main() -> None:
         while True:
             airflow.check()
             time.sleep(1)
-
-
-def save_connection(airflow: LocalAirflow, url: str, api_key: str) -> None:
-    """Save the connection in Airflow's database: one of the environment would not show up in the UI."""
-    connection = {
-        "connection_id": "mistral_default",
-        "conn_type": "mistral",
-        "host": url,
-        "password": api_key,
-    }
-    try:
-        airflow.rest.call("POST", "connections", json=connection)
-    except requests.HTTPError as error:
-        # It is there from an earlier start; the emulator has another port by now.
-        if error.response is None or error.response.status_code != 409:
-            raise
-        airflow.rest.call("PATCH", "connections", "mistral_default", json=connection)
 
 
 def is_free(port: int) -> bool:

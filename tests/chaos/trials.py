@@ -72,19 +72,13 @@ class Trial:
                 message = {"role": "user", "content": f"What is special about {custom_id} of {self.name}?"}
                 body = {"messages": [message], "max_tokens": 50}
                 file.write(json.dumps({"custom_id": custom_id, "body": body}) + "\n")
-        connection = {
-            "connection_id": self.name,
-            "conn_type": "mistral",
-            "host": self.control.url,
-            "password": self.key,
-        }
         conf = {
             "case": self.name,
             "connection": self.name,
             "requests": str(requests),
             "folder": str(self.results),
         }
-        self.rest.write("POST", "connections", json=connection)
+        self.rest.save_connection(self.name, conn_type="mistral", host=self.control.url, password=self.key)
         self.run_id = self.name
         self.rest.trigger(self.dag_id, conf, run_id=self.run_id)
 
