@@ -96,7 +96,7 @@ class Destination:
         from airflow_provider_mistral_batch.jsonl.landing import check_writable
 
         for path in (self.results_path, self.errors_path):
-            check_writable(path)
+            check_writable(path, field="destination")
         if if_exists == "fail" and (occupant := self._occupant()) is not None:
             raise self._occupied_by(occupant)
         if not (self._work / _OWNER).exists():

@@ -164,6 +164,17 @@ _ERROR_CLASSES: Mapping[int, type[MistralAPIError]] = {
     429: RateLimitError,
 }
 
+#: Remedies where the call tells more than the status does.
+_REMEDIES: Mapping[tuple[int, str], str] = {
+    **{
+        (404, f"GET {listing}"): (
+            "There is a server, but not this API: check the host, with its path prefix if it has one, and the dialect"
+        )
+        for listing in ("/v1/batch/jobs", "/v1/batches", "/v1/files")
+    },
+    (413, "POST /v1/batch/jobs"): "Upload the requests as a file, and pass its id in input_files",
+}
+
 
 def error_from_answer(
     status_code: int,
@@ -191,7 +202,7 @@ def error_from_answer(
     if request_id:
         fields["request_id"] = request_id
     fields = {name: excerpt(without_secrets(text)) for name, text in fields.items()}
-    return _ERROR_CLASSES.get(status_code, BadRequestError if status_code < 500 else ServerError)(
+    error = _ERROR_CLASSES.get(status_code, BadRequestError if status_code < 500 else ServerError)(
         fields.pop("message") or "no message",
         status_code=status_code,
         operation=operation,
@@ -202,6 +213,8 @@ def error_from_answer(
         or (status_code >= 500 and not (status_code == 503 and retry_after is not None)),
         **fields,
     )
+    error.remedy = _REMEDIES.get((status_code, operation), error.remedy)
+    return error
 
 
 def _error_fields(content: bytes) -> dict[str, str]:

@@ -185,7 +185,7 @@ class BatchJobIn(msgspec.Struct, frozen=True, kw_only=True):
         if self.input_files is not None:
             check_input_files(self.input_files)
         if self.requests is not None:
-            check_inline_requests(self.requests, endpoint=self.endpoint)
+            check_inline_requests(self.requests)
 
     @property
     def timeout_hours(self) -> int:
@@ -349,60 +349,43 @@ def check_input_files(input_files: Sequence[str]) -> None:
         check_id(file_id, field="input_files")
 
 
-def check_inline_requests(requests: Sequence[Mapping[str, Any]], *, endpoint: str) -> None:
+def check_inline_requests(requests: Sequence[Mapping[str, Any]]) -> None:
     """
-    Check that inline requests are rows that the API takes, and as many as it takes.
+    Check that inline requests are a list of rows, as many as the API takes. What is in a row is checked elsewhere.
 
-    :param endpoint: The job's endpoint; a row that names another one was meant for another job.
-    :raises InvalidInputError: When they are not; names the first row that is none, and its field.
+    :raises InvalidInputError: When they are not; names the first row that is none.
     """
     if isinstance(requests, (str, bytes)) or not isinstance(requests, Sequence):
         raise InvalidInputError(f"requests={requests!r:.80} is not a list: pass a list of rows")
     check_inline_count(len(requests))
-    numbers: dict[str, int] = {}
     for number, row in enumerate(requests):
         if not isinstance(row, Mapping) or not isinstance(row.get("body"), Mapping):
             raise InvalidInputError(
                 f'requests[{number}]={row!r:.80} is no row: write {{"custom_id": "…", "body": {{…}}}}'
             )
-        for field, allowed in (("url", endpoint), ("method", "POST")):
-            if row.get(field) not in (None, allowed):
-                raise InvalidInputError(
-                    f"requests[{number}].{field}={row[field]!r:.80} is not {allowed!r}, which all requests of this job "
-                    "are for: change the row, or the job's endpoint"
-                )
-        custom_id = row.get("custom_id")
-        if custom_id is None:
-            continue
-        if not isinstance(custom_id, str) or not custom_id:
-            raise InvalidInputError(
-                f"requests[{number}].custom_id={custom_id!r:.80} is not a string, or empty: put it in quotes, or leave "
-                "it out"
-            )
-        if (first := numbers.setdefault(custom_id, number)) != number:
-            raise InvalidInputError(
-                f"requests[{number}].custom_id={custom_id!r:.80} is the same as that of requests[{first}]: give each "
-                "row an id of its own"
-            )
 
 
-def with_custom_ids(requests: Sequence[Mapping[str, Any]]) -> tuple[list[Mapping[str, Any]], int]:
+def chosen_model(
+    model: str | None, agent_id: str | None, *, named: str | None = None, default: str | None = None
+) -> str | None:
     """
-    Number the inline requests that have no ``custom_id``, so that each answer can be told from the others.
+    Choose the one model of a job.
 
-    :param requests: Rows, checked already.
-    :return: The rows, and how many of them were numbered: ``row-1`` is the first row.
+    :param model: As the job names it.
+    :param agent_id: An agent instead of a model.
+    :param named: As the requests name it themselves, where that is known.
+    :param default: For jobs of which nobody names one.
+    :return: The model; ``None`` for an agent's job.
+    :raises InvalidInputError: When job and requests name different ones.
     """
-    taken = {row.get("custom_id") for row in requests}
-    named: list[Mapping[str, Any]] = []
-    for number, row in enumerate(requests, start=1):
-        if row.get("custom_id") is None:
-            name = f"row-{number}"
-            while name in taken:
-                name = f"_{name}"
-            row = {**row, "custom_id": name}
-        named.append(row)
-    return named, sum(row.get("custom_id") is None for row in requests)
+    if agent_id is not None:
+        return None
+    if model is not None and named not in (None, model):
+        raise InvalidInputError(
+            f"model={model!r}, but the requests name {named!r}: a batch job runs one model; name one of them in both "
+            "places, or leave one out"
+        )
+    return model or named or default
 
 
 def check_inline_count(count: int) -> None:

@@ -17,8 +17,8 @@ from airflow_provider_mistral_batch.api.models import (
     DeletedOut,
     FileOut,
     FilesOut,
+    chosen_model,
     chosen_window,
-    with_custom_ids,
 )
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class MistralBatchHook(BaseHook):
                 self._deployment = _text(connection, "deployment")
                 self._client = _client_of(connection, renew_key=self._current_key, **options)
             except InvalidInputError as error:
-                raise InvalidInputError(f"connection {self.mistral_conn_id!r}: {error}") from None
+                raise InvalidInputError(f"connection {self.mistral_conn_id!r}: {_as_field(error)}") from None
             if self._client.verifies_tls is False:
                 self.log.warning(
                     "Connection %r has verify=false: TLS certificates are NOT checked, and whoever is between here "
@@ -156,13 +156,12 @@ class MistralBatchHook(BaseHook):
         :param metadata: Keys of 1 to 32 characters, values of 1 to 512.
         :param requests: Up to 10,000 requests instead of files, each ``{"custom_id", "body"}``; those without
             ``custom_id`` are numbered.
-        :param model: The model of all requests; by default the connection's ``default_model``.
+        :param model: The model of all requests; by default the one that ``requests`` name, or else the connection's
+            ``default_model``.
         :param agent_id: An agent instead of a model.
         :param timeout_hours: ``completion_window`` as a number of hours.
         :raises InvalidInputError: When a field cannot work; nothing was sent.
         """
-        if model is None and agent_id is None:
-            model = self.default_model
         job = BatchJobIn(
             input_files=input_files,
             requests=requests,
@@ -172,11 +171,21 @@ class MistralBatchHook(BaseHook):
             model=model,
             agent_id=agent_id,
         )
+        named = None
         if job.requests is not None:
-            named, numbered = with_custom_ids(job.requests)
-            job = msgspec.structs.replace(job, requests=named)
-            if numbered:
-                self.log.info("%d of %d requests had no custom_id and were numbered.", numbered, len(named))
+            # Imported late: parsing a Dag needs none of it.
+            from airflow_provider_mistral_batch.jsonl.requests import validate_inline
+
+            inline = validate_inline(job.requests, endpoint=endpoint)
+            named = inline.model
+            job = msgspec.structs.replace(job, requests=inline.rows)
+            if inline.numbered:
+                self.log.info(
+                    "%d of %d requests had no custom_id and were numbered.", inline.numbered, len(inline.rows)
+                )
+        job = msgspec.structs.replace(
+            job, model=chosen_model(model, agent_id, named=named, default=self.default_model)
+        )
         return self.get_conn().create(job)
 
     def list(self, limit: int | None = None, after: str | None = None, **filters: Any) -> BatchJobsOut:
@@ -291,13 +300,23 @@ class MistralBatchHook(BaseHook):
         return self.get_conn().delete_file(file_id)
 
 
+#: Fields of a connection by the client's parameters.
+_FIELDS = {
+    "api_key": "password",
+    "base_url": "host",
+    "dialect": "extra.dialect",
+    "proxies": "extra.proxies",
+    "verify": "extra.verify",
+}
+
+
 def _client_of(connection: Connection, **options: Any) -> MistralBatchClient:
     """Make the client that a connection's fields describe; given options win over them."""
     # Imported late: `requests` is not needed to parse a Dag.
     from airflow_provider_mistral_batch.api import client as api
     from airflow_provider_mistral_batch.api.retries import RetryPolicy
 
-    extra = {name: value for name, value in connection.extra_dejson.items() if value not in (None, "")}
+    extra = {name: value for name, value in _extra(connection).items() if value not in (None, "")}
     api_key = (connection.password or "").strip()
     if not api_key:
         raise InvalidInputError("password is empty: put the API key of your Mistral workspace there")
@@ -313,11 +332,23 @@ def _client_of(connection: Connection, **options: Any) -> MistralBatchClient:
     return api.MistralBatchClient(api_key, base_url, **{**fields, **options})
 
 
+def _as_field(error: InvalidInputError) -> str:
+    """Name the connection's field where the client names its parameter; it is the first word of what it says."""
+    return re.sub(r"^\w+", lambda name: _FIELDS.get(name[0], name[0]), str(error))
+
+
 def _text(connection: Connection, field: str) -> str:
-    value = connection.extra_dejson.get(field) or ""
+    value = _extra(connection).get(field) or ""
     if not isinstance(value, str):
         raise InvalidInputError(f"extra.{field}={value!r} is not a name")
     return value
+
+
+def _extra(connection: Connection) -> dict[str, Any]:
+    extra: Any = connection.extra_dejson
+    if not isinstance(extra, dict):
+        raise InvalidInputError('extra is no JSON object: write {"timeout": 60}, or leave it empty')
+    return extra
 
 
 def _base_url(connection: Connection) -> str:

@@ -93,16 +93,19 @@ def local_path(path: Any) -> Path | None:
     return Path(path.path) if protocol in ("", "file", "local") else None
 
 
-def check_writable(path: Any) -> None:
+def check_writable(path: Any, *, field: str) -> None:
     """
     Find out before the work whether a file can be written at a path, by writing and removing an empty one beside it.
 
     :param path: The path: str, Path or ObjectStoragePath.
+    :param field: How the error names the folder that it is in.
     :raises InvalidInputError: If it cannot.
     """
     target = local_or_remote(path)
     if target.is_dir():
-        raise InvalidInputError(f"{path} is a directory: name a file in it")
+        raise InvalidInputError(
+            f"{field}={str(target.parent)!r} has a directory {target.name}, where a file is to be: choose another one"
+        )
     probe = target.parent / f".{target.name}.{uuid.uuid4().hex}.probe"
     try:
         local = local_path(target)
@@ -111,7 +114,9 @@ def check_writable(path: Any) -> None:
         with probe.open("wb"):
             pass
     except Exception as error:
-        raise InvalidInputError(f"{path} cannot be written: {error}") from error
+        raise InvalidInputError(
+            f"{field}={str(target.parent)!r} cannot be written ({error}): choose another one, or mend its permissions"
+        ) from error
     # Who may write may not be allowed to delete; an empty object left behind does less harm than a refusal.
     with suppress(Exception):
         probe.unlink()

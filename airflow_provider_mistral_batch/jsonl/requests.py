@@ -51,13 +51,13 @@ class PreparedRequests:
 
     :param shards: The request files in order.
     :param endpoint: The endpoint that all of them are for.
-    :param models: Models that bodies name: one or none.
+    :param model: The model that bodies name, if any does.
     :param numbered: How many rows had no ``custom_id`` and were numbered.
     """
 
     shards: tuple[Shard, ...]
     endpoint: str
-    models: frozenset[str]
+    model: str | None
     numbered: int
 
     @property
@@ -121,10 +121,24 @@ def prepare_requests(
             if any(repeated):
                 shards = _resolve_repeated(shards, ids, repeated, reading)
         reading.problems.raise_if_any()
-        return PreparedRequests(shards, endpoint, frozenset(reading.models), reading.numbered)
+        return PreparedRequests(shards, endpoint, next(iter(reading.models), None), reading.numbered)
     except BaseException:
         writer.discard()
         raise
+
+
+class InlineRequests(NamedTuple):
+    """
+    Validated requests of a job that carries them in its own body.
+
+    :param rows: The rows, each with ``custom_id`` and ``body``.
+    :param model: The model that bodies name, if any does.
+    :param numbered: How many rows had no ``custom_id`` and were numbered.
+    """
+
+    rows: list[dict[str, Any]]
+    model: str | None
+    numbered: int
 
 
 def validate_inline(
@@ -133,7 +147,7 @@ def validate_inline(
     endpoint: str,
     template: RowTemplate | None = None,
     row_format: RowFormat = "mistral",
-) -> tuple[list[dict[str, Any]], int]:
+) -> InlineRequests:
     """
     Validate and number the requests of a job that carries them in its own body.
 
@@ -141,7 +155,6 @@ def validate_inline(
     :param endpoint: The endpoint that the job targets.
     :param template: What prompts and bodies have in common.
     :param row_format: As for :func:`prepare_requests`.
-    :return: The rows as dicts, each with ``custom_id`` and ``body``, and how many of them were numbered.
     :raises InvalidRequestsError: If any row cannot be sent.
     :raises InvalidInputError: If there are more than 10,000 (the API's ``requests``, ``maxItems``).
     """
@@ -164,7 +177,7 @@ def validate_inline(
     for index, id_ in enumerate(ids):
         if reading.is_numbered(index) and id_ in first:
             rows[index]["custom_id"] = _free_name(id_, lambda name: name in first)
-    return rows, reading.numbered
+    return InlineRequests(rows, next(iter(reading.models), None), reading.numbered)
 
 
 class _Batch(NamedTuple):
@@ -220,12 +233,16 @@ class _Reading:
                     line = block.first_line + len(block.lines) - 1
                     if batch := self._accept(block):
                         yield batch
-            except (DamagedFileError, FileNotFoundError, IsADirectoryError) as error:
-                reason = (
-                    str(error) if isinstance(error, DamagedFileError) else error.strerror or "cannot be read"
-                )
+            except DamagedFileError as error:
+                reason = str(error)
                 self._add_problem(
                     Problem(reason[:1].lower() + reason[1:], "Write or copy it again"), line + 1
+                )
+            except FileNotFoundError:
+                self._add_problem(Problem("there is no such file", "Check path"), None)
+            except IsADirectoryError:
+                self._add_problem(
+                    Problem("this is a directory", f"Name its files, such as {origin.name}/*.jsonl"), None
                 )
         if not self._rows and not self.problems.total:
             what = (
@@ -331,9 +348,12 @@ class _Reading:
                 )
             self.models[model] = self._places.describe(line)
 
-    def _add_problem(self, problem: Problem, line: int) -> None:
+    def _add_problem(self, problem: Problem, line: int | None) -> None:
+        """Note a problem of a line of the current file, or of the file itself."""
         file = self._places.names[-1] if self._places.names else None
-        self.problems.add(replace(problem, file=file, line=line), position=(len(self._places.names), line))
+        self.problems.add(
+            replace(problem, file=file, line=line), position=(len(self._places.names), line or 0)
+        )
 
 
 class _Places:

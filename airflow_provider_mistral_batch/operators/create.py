@@ -17,6 +17,7 @@ from airflow_provider_mistral_batch.api.models import (
     BatchJobIn,
     BatchStatus,
     check_inline_count,
+    chosen_model,
     chosen_window,
 )
 from airflow_provider_mistral_batch.exceptions import failing_for_good
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_mistral_batch.api.models import BatchJobOut
+    from airflow_provider_mistral_batch.jsonl.requests import InlineRequests
 
 
 class MistralCreateBatchJobOperator(MistralBatchOperator):
@@ -48,7 +50,8 @@ class MistralCreateBatchJobOperator(MistralBatchOperator):
     :param input_files: Ids of uploaded request files. Either these or ``requests``.
     :param requests: Up to 10,000 requests, each ``{"custom_id", "body"}``.
     :param endpoint: API endpoint that each request goes to.
-    :param model: The model of all requests; by default the connection's ``default_model``.
+    :param model: The model of all requests; by default the one that ``requests`` name, or else the connection's
+        ``default_model``.
     :param agent_id: An agent instead of a model.
     :param completion_window: Time the job may take, ``"<n>h"`` or ``"<n>d"``, 1 hour to 7 days; ``"24h"`` by default.
     :param timeout_hours: The same as a number of hours.
@@ -184,20 +187,21 @@ class MistralCreateBatchJobOperator(MistralBatchOperator):
 
     def _job(self) -> BatchJobIn:
         """Check what is asked; nothing has been sent yet."""
+        inline = self._inline_requests()
         job = BatchJobIn(
             input_files=self.input_files,
-            requests=self._inline_requests(),
+            requests=None if inline is None else inline.rows,
             endpoint=self.endpoint,
             completion_window=chosen_window(self.completion_window, self.timeout_hours),
             metadata=self.metadata,
             model=self.model,
             agent_id=self.agent_id,
         )
-        if job.model is None and job.agent_id is None:
-            job = msgspec.structs.replace(job, model=self.hook.default_model)
-        return job
+        named = None if inline is None else inline.model
+        model = chosen_model(self.model, self.agent_id, named=named, default=self.hook.default_model)
+        return msgspec.structs.replace(job, model=model)
 
-    def _inline_requests(self) -> list[dict[str, Any]] | None:
+    def _inline_requests(self) -> InlineRequests | None:
         if self.requests is None:
             return None
         # Imported late: parsing a Dag needs none of it.
@@ -206,9 +210,11 @@ class MistralCreateBatchJobOperator(MistralBatchOperator):
         check_requests(self.requests)
         rows = list(self.requests)
         check_inline_count(len(rows))
-        valid, numbered = validate_inline(rows, endpoint=self.endpoint)
-        if numbered:
-            self.log.info("%d of %d requests had no custom_id and were numbered.", numbered, len(valid))
+        valid = validate_inline(rows, endpoint=self.endpoint)
+        if valid.numbered:
+            self.log.info(
+                "%d of %d requests had no custom_id and were numbered.", valid.numbered, len(valid.rows)
+            )
         return valid
 
     def _deadline(self, job: BatchJobOut, asked: BatchJobIn) -> float:

@@ -22,6 +22,7 @@ from airflow_provider_mistral_batch.api.errors import InvalidInputError, Mistral
 from airflow_provider_mistral_batch.api.models import (
     BatchJobIn,
     BatchStatus,
+    chosen_model,
     chosen_window,
     completion_window_hours,
 )
@@ -93,7 +94,8 @@ class MistralBatchInferenceOperator(MistralBatchOperator):
     :param destination: Folder for the results, local or on any object storage. Each run and each mapped task needs its
         own.
     :param endpoint: API endpoint that each request goes to.
-    :param model: The model of all requests; by default the connection's ``default_model``.
+    :param model: The model of all requests; by default the one that they name, or else the connection's
+        ``default_model``.
     :param agent_id: An agent instead of a model.
     :param system: System message before each prompt.
     :param max_tokens: Most tokens of an answer, for requests that do not say it themselves.
@@ -221,7 +223,9 @@ class MistralBatchInferenceOperator(MistralBatchOperator):
             work.destination.claim(self.if_exists)
             try:
                 prepared = self._prepare(context, work)
-                model = self._model_of(prepared)
+                model = chosen_model(
+                    self.model, self.agent_id, named=prepared.model, default=self.hook.default_model
+                )
                 plan = BatchPlan(key=self._key(context, prepared, model, structured), model=model, rounds=[])
                 if (manifest := self._finished_before(work, plan)) is not None:
                     work.destination.withdraw()
@@ -348,17 +352,6 @@ class MistralBatchInferenceOperator(MistralBatchOperator):
                 "%d of %d rows had no custom_id and were numbered.", prepared.numbered, prepared.request_count
             )
         return prepared
-
-    def _model_of(self, prepared: PreparedRequests) -> str | None:
-        """The one model of the whole batch."""
-        named = next(iter(prepared.models), None)
-        if self.agent_id is not None:
-            return None
-        if self.model is not None and named not in (None, self.model):
-            raise InvalidInputError(
-                f"model={self.model!r}, but the requests name {named!r}: a batch job runs one model"
-            )
-        return self.model or named or self.hook.default_model
 
     def _key(
         self,

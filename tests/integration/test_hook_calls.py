@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import io
 import json
+import math
 import time
 
 import pytest
@@ -140,6 +141,8 @@ def test_files(hook):
         ({}, {"model": "m-default", "timeout_hours": 24}),
         ({"model": "m"}, {"model": "m"}),
         ({"agent_id": "a"}, {"agent_id": "a", "model": None}),
+        ({"input_files": None, "requests": [{"body": {"model": "m-row"}}]}, {"model": "m-row"}),
+        ({"input_files": None, "requests": [{"body": {}}]}, {"model": "m-default"}),
         ({"timeout_hours": 48}, {"timeout_hours": 48}),
         ({"completion_window": "2d"}, {"timeout_hours": 48}),
     ],
@@ -149,7 +152,7 @@ def test_what_create_sends(monkeypatch, given, sent):
         connection = {"conn_type": "mistral", "host": server.url, "password": "k3y"}
         connection["extra"] = {"default_model": "m-default"}
         monkeypatch.setenv("AIRFLOW_CONN_MISTRAL_DEFAULT", json.dumps(connection))
-        MistralBatchHook().create(["f"], **given)
+        MistralBatchHook().create(**{"input_files": ["f"], **given})
         body = json.loads(server.requests[0].body)
     assert {name: body.get(name) for name in sent} == sent
 
@@ -165,11 +168,16 @@ def test_what_create_sends(monkeypatch, given, sent):
             "completion_window='12h' and timeout_hours=48 are both given",
         ),
         ({"requests": [{"custom_id": "a"}]}, "requests[0]="),
-        ({"requests": [{"url": "/v1/ocr", "body": {}}]}, "requests[0].url='/v1/ocr'"),
-        ({"requests": [{"method": "GET", "body": {}}]}, "requests[0].method='GET'"),
-        ({"requests": [{"custom_id": 5, "body": {}}]}, "requests[0].custom_id=5"),
-        ({"requests": [{"custom_id": "", "body": {}}]}, "requests[0].custom_id=''"),
-        ({"requests": [{"custom_id": "a", "body": {}}] * 2}, "requests[1].custom_id='a' is the same as"),
+        ({"requests": [{"url": "/v1/ocr", "body": {}}]}, 'row 1: url = "/v1/ocr"'),
+        ({"requests": [{"method": "GET", "body": {}}]}, 'row 1: method = "GET"'),
+        ({"requests": [{"custom_id": 5, "body": {}}]}, "row 1: custom_id = 5"),
+        ({"requests": [{"custom_id": "", "body": {}}]}, 'row 1: custom_id = ""'),
+        ({"requests": [{"custom_id": "a", "body": {}}] * 2}, 'row 2: custom_id = "a": the same as on row 1'),
+        ({"requests": [{"model": "m", "body": {}}]}, 'row 1: model = "m": unknown field'),
+        ({"requests": [{"body": {"temperature": math.nan}}]}, "row 1: body.temperature: NaN"),
+        ({"requests": [{"body": {"model": 5}}]}, "row 1: body.model = 5"),
+        ({"requests": [{"body": {"model": "m"}}, {"body": {"model": "n"}}]}, 'row 2: body.model = "n"'),
+        ({"requests": [{"body": {"model": "m"}}], "model": "n"}, "model='n', but the requests name 'm'"),
     ],
 )
 def test_bad_input_sends_nothing(hook, control, given, words):
@@ -187,5 +195,5 @@ def test_inline_requests_without_an_id_are_numbered(monkeypatch, logged):
         rows = [{"body": {}}, {"custom_id": "row-3", "body": {}}, {"body": {}}]
         MistralBatchHook().create(requests=rows)
         sent = json.loads(server.requests[0].body)["requests"]
-    assert [row["custom_id"] for row in sent] == ["row-1", "row-3", "_row-3"]
+    assert [row["custom_id"] for row in sent] == ["row-1", "row-3", "row_3"]
     assert "info: 2 of 3 requests had no custom_id and were numbered." in logged()

@@ -22,6 +22,7 @@ def row(custom_id: str = "a", **more: Any) -> dict[str, Any]:
     return {"custom_id": custom_id, "body": {"messages": [{"role": "user", "content": "Hi"}]}, **more}
 
 
+ROW_WITH_MODEL = {**row(), "body": {**row()["body"], "model": "codestral-latest"}}
 ROWS = [row("a"), row("b"), row("c"), row("d")]
 WAYS = {"worker": {"deferrable": False}, "deferred": {"deferrable": True}}
 
@@ -81,6 +82,7 @@ def test_input_files(create: Any, file_ids: list[str], jobs: Any) -> None:
         ({"model": None}, "mistral-medium-latest", "mistral-medium-latest"),
         ({"model": "codestral-latest"}, "mistral-medium-latest", "codestral-latest"),
         ({"model": None, "agent_id": "ag-1"}, "mistral-medium-latest", None),
+        ({"model": None, "requests": [ROW_WITH_MODEL]}, "mistral-medium-latest", "codestral-latest"),
         ({"model": None}, None, None),
     ],
 )
@@ -111,6 +113,7 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
     "no body": ({"requests": [{"custom_id": "x"}]}, ["row 1", "body"]),
     "another url": ({"requests": [row(url="/v1/ocr")]}, ["url", "/v1/ocr"]),
     "unknown endpoint": ({"endpoint": "/v1/x"}, ["endpoint", "'/v1/x'", "/v1/chat/completions"]),
+    "another model": ({"requests": [ROW_WITH_MODEL]}, ["model=", "'codestral-latest'", "one model"]),
     "model and agent": ({"agent_id": "ag"}, ["model=", "agent_id='ag'", "one of them"]),
     "window of another form": ({"completion_window": "1w"}, ["completion_window='1w'", "24h"]),
     "an empty window": ({"completion_window": ""}, ["completion_window=''"]),

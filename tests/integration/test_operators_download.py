@@ -168,21 +168,23 @@ def a_file_in_the_way(folder: Path) -> Path:
     return folder / "out"
 
 
+UNWRITABLE = ["destination=", "cannot be written", "choose another one"]
+IN_THE_WAY = ["destination=", "has a directory", "choose another one"]
 UNUSABLE: dict[str, tuple[Callable[[Path], Any], list[str]]] = {
-    "a file": (a_file_in_the_way, ["cannot be written"]),
-    "below a file": (lambda folder: a_file_in_the_way(folder) / "deep", ["cannot be written"]),
+    "a file": (a_file_in_the_way, UNWRITABLE),
+    "below a file": (lambda folder: a_file_in_the_way(folder) / "deep", UNWRITABLE),
     "no store": (lambda folder: "weird://x/y", ["destination='weird://x/y'", "Install"]),
     "empty": (lambda folder: "", ["destination=''", "local path or a URL"]),
     "no path": (lambda folder: 7, ["destination=7", "local path or a URL"]),
     "a folder named like the file": (
         lambda folder: (folder / "d" / "results.jsonl").mkdir(parents=True) or folder / "d",
-        ["is a directory"],
+        IN_THE_WAY,
     ),
     "the other folder named like the file": (
         lambda folder: (folder / "d" / "errors.jsonl").mkdir(parents=True) or folder / "d",
-        ["is a directory"],
+        IN_THE_WAY,
     ),
-    "nobody's": (lambda folder: "/proc/nobody/out", ["cannot be written"]),
+    "nobody's": (lambda folder: "/proc/nobody/out", UNWRITABLE),
 }
 
 

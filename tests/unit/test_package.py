@@ -33,7 +33,7 @@ ARROWS: dict[str, set[str]] = {
     "emulator": set(),
     "jsonl": {"api"},
     "policies": {"api"},
-    "hooks": {"api"},
+    "hooks": {"api", "jsonl"},
     "inference": {"api", "jsonl", "policies", "hooks"},
     "links": {"api", "hooks"},
     "triggers": {"api", "policies", "hooks", "inference"},

@@ -26,7 +26,7 @@ from airflow_provider_mistral_batch.api.errors import (
 
 def _error(status_code: int = 400, body: object = None, **details):
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return error_from_answer(status_code, content, operation="GET /v1/x", **details)
+    return error_from_answer(status_code, content, **{"operation": "GET /v1/x", **details})
 
 
 @pytest.mark.parametrize(
@@ -110,17 +110,21 @@ def test_classes_of_errors(status_code, retry_after, kind, transient, may_have_a
 
 
 @pytest.mark.parametrize(
-    ("status_code", "remedy"),
+    ("status_code", "operation", "remedy"),
     [
-        (401, "Check the API key"),
-        (402, "set up billing"),
-        (403, "Use the API key of a workspace"),
-        (404, "belongs to another workspace"),
-        (413, "Split the request file"),
+        (401, "GET /v1/batch/jobs", "Check the API key"),
+        (402, "POST /v1/batch/jobs", "set up billing"),
+        (403, "GET /v1/batch/jobs", "Use the API key of a workspace"),
+        (404, "GET /v1/batch/jobs/j", "belongs to another workspace"),
+        (404, "POST /v1/batch/jobs", "belongs to another workspace"),
+        (404, "GET /v1/batch/jobs", "check the host"),
+        (404, "GET /v1/files", "check the host"),
+        (413, "POST /v1/files", "Split the request file"),
+        (413, "POST /v1/batch/jobs", "pass its id in input_files"),
     ],
 )
-def test_remedies(status_code, remedy):
-    assert remedy in str(_error(status_code, {"message": "m"}))
+def test_remedies(status_code, operation, remedy):
+    assert remedy in str(_error(status_code, {"message": "m"}, operation=operation))
 
 
 def test_words_of_an_error():

@@ -68,7 +68,7 @@ def test_ready_rows_stay_byte_for_byte(prepare, tmp_path):
     assert shard.path.read_bytes() == content
     assert (shard.request_count, shard.size, shard.job) == (2, len(content), 0)
     assert shard.sha256 == hashlib.sha256(content).hexdigest()
-    assert (prepared.request_count, prepared.models, prepared.numbered) == (2, {"m"}, 0)
+    assert (prepared.request_count, prepared.model, prepared.numbered) == (2, "m", 0)
 
 
 @pytest.mark.parametrize("separators", [(",", ":"), (", ", ": "), (" , ", " : ")])
@@ -186,7 +186,7 @@ def test_prompts_get_all_of_a_template_and_bodies_what_they_lack(prepare, tmp_pa
         row("own", {**defaults, **own}),
         row("empty", defaults),
     ]
-    assert prepared.models == {"m"}
+    assert prepared.model == "m"
     path = write(tmp_path / "in.jsonl", [b'{"custom_id":"a","body": { "n": 1.50, "model": "m" }}', row("b")])
     prepared = prepare(path, template=RowTemplate(model="m", max_tokens=5))
     assert (
@@ -574,15 +574,17 @@ def test_an_error_in_the_users_generator_leaves_nothing_behind(prepare, out):
 
 
 def test_inline_requests_are_validated_and_numbered():
-    found, numbered = validate_inline([row("a", {"n": 10**25}), "Hi", row(), row("row-3")], endpoint=CHAT)
-    assert numbered == 2
+    found, model, numbered = validate_inline(
+        [row("a", {"n": 10**25}), "Hi", row(), row("row-3")], endpoint=CHAT
+    )
+    assert (model, numbered) == (None, 2)
     assert [request["custom_id"] for request in found] == ["a", "row-2", "row_3", "row-3"]
     assert found[0]["body"] == {"n": 10**25}
     assert all(set(request) == {"custom_id", "body"} for request in found)
 
 
 def test_inline_requests_of_the_published_form():
-    assert validate_inline([row("a", method="POST", url=CHAT)], endpoint=CHAT) == ([row("a")], 0)
+    assert validate_inline([row("a", method="POST", url=CHAT)], endpoint=CHAT) == ([row("a")], None, 0)
 
 
 def test_inline_duplicates():
@@ -591,7 +593,7 @@ def test_inline_duplicates():
 
 
 def test_inline_limit():
-    rows, numbered = validate_inline([row()] * MAX_INLINE_REQUESTS, endpoint=CHAT)
+    rows, _, numbered = validate_inline([row()] * MAX_INLINE_REQUESTS, endpoint=CHAT)
     assert len(rows) == numbered == MAX_INLINE_REQUESTS
     with pytest.raises(InvalidInputError, match=r"10,000.*input_files"):
         validate_inline([row()] * (MAX_INLINE_REQUESTS + 1), endpoint=CHAT)

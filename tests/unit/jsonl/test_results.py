@@ -443,15 +443,15 @@ def test_leaving_a_landing_unpublished_removes_everything(tmp_path):
 
 
 def test_check_writable(tmp_path, bucket):
-    check_writable(tmp_path / "new" / "folder" / "results.jsonl")
+    check_writable(tmp_path / "new" / "folder" / "results.jsonl", field="to")
     assert list((tmp_path / "new" / "folder").iterdir()) == []
-    check_writable(bucket / "results.jsonl")
+    check_writable(bucket / "results.jsonl", field="to")
     assert bucket.fs.find(bucket.path) == []
     (tmp_path / "file").write_text("")
-    with pytest.raises(InvalidInputError, match="cannot be written"):
-        check_writable(tmp_path / "file" / "results.jsonl")
-    with pytest.raises(InvalidInputError, match="is a directory"):
-        check_writable(tmp_path / "new")
+    with pytest.raises(InvalidInputError, match=r"^to='.*/file' cannot be written"):
+        check_writable(tmp_path / "file" / "results.jsonl", field="to")
+    with pytest.raises(InvalidInputError, match=r"^to='.*' has a directory new"):
+        check_writable(tmp_path / "new", field="to")
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "{}", "\udcff"])
