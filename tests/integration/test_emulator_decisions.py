@@ -250,7 +250,13 @@ def test_json_that_satisfies_a_schema(schema: dict[str, Any], text: str) -> None
     [
         (CHAT, {}, ["body", "messages"]),
         (CHAT, {"messages": []}, ["body", "messages"]),
-        (CHAT, {"messages": [{"role": "boss", "content": "x"}]}, ["body", "messages", 0, "role"]),
+        (CHAT, {"messages": [{"role": "boss", "content": "x"}]}, ["body", "messages", 0]),
+        (CHAT, {"messages": [{"role": "user"}]}, ["body", "messages", 0, "user", "content"]),
+        (
+            CHAT,
+            {"messages": [{"role": "system", "content": None}]},
+            ["body", "messages", 0, "system", "content"],
+        ),
         (CHAT, {"messages": MESSAGES, "max_tokens": -1}, ["body", "max_tokens"]),
         (CHAT, {"messages": MESSAGES, "temperature": "hot"}, ["body", "temperature"]),
         (CHAT, {"messages": MESSAGES, "stream": True}, ["body", "stream"]),
@@ -269,7 +275,9 @@ def test_json_that_satisfies_a_schema(schema: dict[str, Any], text: str) -> None
         ("/v1/classifications", {"input": [1]}, ["body", "input"]),
         ("/v1/chat/classifications", {"input": []}, ["body", "input"]),
         ("/v1/conversations", {}, ["body", "inputs"]),
-        ("/v1/audio/transcriptions", {"language": 1}, ["body", "language"]),
+        ("/v1/audio/transcriptions", {"file_id": "f", "language": 1}, ["body", "language"]),
+        ("/v1/audio/transcriptions", {}, ["body"]),
+        ("/v1/audio/transcriptions", {"language": "en"}, ["body"]),
     ],
 )
 def test_an_invalid_body_is_a_422(endpoint: str, body: dict[str, Any], loc: list[Any]) -> None:

@@ -47,14 +47,22 @@ class Tool(TypedDict):
     function: FunctionDefinition
 
 
-class Message(TypedDict):
-    """A message of a chat."""
+class InputMessage(TypedDict):
+    """What a chat is told, or asked."""
 
-    role: Literal["system", "user", "assistant", "tool"]
+    role: Literal["system", "user", "tool"]
+    content: str | Chunks
+
+
+class AssistantMessage(TypedDict):
+    """What the model said in a chat, or which tools it called."""
+
+    role: Literal["assistant"]
     content: NotRequired[str | Chunks | None]
     tool_calls: NotRequired[list[dict[str, Any]] | None]
 
 
+Message = Annotated[InputMessage | AssistantMessage, Field(discriminator="role")]
 Messages = Annotated[list[Message], Field(min_length=1)]
 
 
@@ -171,7 +179,7 @@ class Conversation(TypedDict):
     completion_args: NotRequired[dict[str, Any] | None]
 
 
-class Transcription(TypedDict):
+class _Transcription(TypedDict):
     """Body of ``/v1/audio/transcriptions``."""
 
     model: NotRequired[str | None]
@@ -179,3 +187,12 @@ class Transcription(TypedDict):
     file_id: NotRequired[str | None]
     language: NotRequired[str | None]
     timestamp_granularities: NotRequired[list[Literal["segment", "word"]] | None]
+
+
+def _one_recording(transcription: _Transcription) -> _Transcription:
+    if not transcription.get("file_url") and not transcription.get("file_id"):
+        raise ValueError("one of file_url and file_id is required")
+    return transcription
+
+
+Transcription = Annotated[_Transcription, AfterValidator(_one_recording)]

@@ -13,7 +13,7 @@ TOKENS_PER_SECOND = 12.5
 
 def answer(body: Any, context: Context) -> dict[str, Any]:
     """Answer a body of ``/v1/audio/transcriptions``."""
-    source = body.get("file_url") or body.get("file_id") or "audio"
+    source = body.get("file_url") or body["file_id"]
     name = source.split("?")[0].rsplit("/", 1)[-1]
     text = f"This is a recording called {name}. The emulator has not listened to it."
     seconds = 5 + int(context.share(0) * 200)
