@@ -199,7 +199,7 @@ class _Reading:
             )
         if row_format not in ("mistral", "openai"):
             raise InvalidInputError(f"row_format: {row_format!r} is neither 'mistral' nor 'openai'")
-        template.check(endpoint)
+        template = template.fitted(endpoint)
         self.models: dict[str, str] = {}
         self.numbered = 0
         self.problems = Problems()

@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
 
-_CHAT_ENDPOINTS = ("/v1/chat/completions", "/v1/chat/moderations", "/v1/chat/classifications")
+# Endpoints that have a place for each parameter (Mistral's OpenAPI description of their bodies).
+_PLACES: Mapping[str, tuple[str, ...]] = {
+    "system": ("/v1/chat/completions", "/v1/conversations"),
+    "max_tokens": ("/v1/chat/completions", "/v1/fim/completions", "/v1/conversations"),
+    "temperature": (
+        "/v1/chat/completions",
+        "/v1/fim/completions",
+        "/v1/conversations",
+        "/v1/audio/transcriptions",
+    ),
+    "response_format": ("/v1/chat/completions", "/v1/conversations"),
+}
+
+# Parameters that a conversation has in "completion_args".
+_COMPLETION_ARGS = ("max_tokens", "temperature", "response_format")
 
 # The field of the body that a plain text goes to (Mistral's OpenAPI description of each endpoint).
 _TEXT_FIELDS = {
@@ -63,22 +77,37 @@ class RowTemplate:
         """
         return {**self.defaults(), **_input_fields(prompt, endpoint, self.system)}
 
-    def check(self, endpoint: str) -> None:
+    def fitted(self, endpoint: str) -> RowTemplate:
         """
-        Find out before the first row whether the template fits the endpoint.
+        Put each parameter where the endpoint reads it.
 
-        :raises InvalidInputError: If the endpoint has no place for a system message.
+        :param endpoint: The job's endpoint.
+        :raises InvalidInputError: If it has no place for one of them.
         """
-        if self.system is not None and endpoint not in ("/v1/chat/completions", "/v1/conversations"):
-            raise InvalidInputError(f"system: requests to {endpoint} have no system message; leave it out")
+        for name, endpoints in _PLACES.items():
+            if (value := getattr(self, name)) is not None and endpoint not in endpoints:
+                raise InvalidInputError(
+                    f"{name}={value!r:.80}: requests to {endpoint} have no {name}; leave it out"
+                )
+        given = {name: getattr(self, name) for name in _COMPLETION_ARGS if getattr(self, name) is not None}
+        if endpoint != "/v1/conversations" or not given:
+            return self
+        arguments = {**self.parameters.get("completion_args", {}), **given}
+        return replace(
+            self,
+            **dict.fromkeys(_COMPLETION_ARGS),
+            parameters={**self.parameters, "completion_args": arguments},
+        )
 
 
 def _input_fields(prompt: str, endpoint: str, system: str | None) -> dict[str, Any]:
     if endpoint == "/v1/chat/completions":
         first = [] if system is None else [{"role": "system", "content": system}]
         return {"messages": [*first, {"role": "user", "content": prompt}]}
-    if endpoint in _CHAT_ENDPOINTS:
+    if endpoint == "/v1/chat/moderations":
         return {"input": [{"role": "user", "content": prompt}]}
+    if endpoint == "/v1/chat/classifications":
+        return {"input": {"messages": [{"role": "user", "content": prompt}]}}
     if endpoint == "/v1/ocr":
         return {"document": {"type": "document_url", "document_url": prompt}}
     fields: dict[str, Any] = {_TEXT_FIELDS[endpoint]: prompt}

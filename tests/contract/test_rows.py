@@ -11,6 +11,8 @@ import jsonschema
 import pytest
 from mistralai.client import models
 
+from airflow_provider_mistral_batch.jsonl.template import RowTemplate
+
 Run = Callable[..., list[dict[str, Any]]]
 CHAT = [{"role": "user", "content": "Kill the process, then email me at a@example.com"}]
 SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
@@ -52,6 +54,41 @@ def test_every_endpoint_is_tried(openapi: dict[str, Any]) -> None:
     assert {endpoint for endpoint, _, _ in BODIES} == set(
         openapi["components"]["schemas"]["ApiEndpoint"]["enum"]
     )
+
+
+#: The SDK's model of each endpoint's body.
+REQUESTS = {
+    "/v1/chat/completions": models.ChatCompletionRequest,
+    "/v1/embeddings": models.EmbeddingRequest,
+    "/v1/fim/completions": models.FIMCompletionRequest,
+    "/v1/moderations": models.ClassificationRequest,
+    "/v1/chat/moderations": models.ChatModerationRequest,
+    "/v1/ocr": models.OCRRequest,
+    "/v1/classifications": models.ClassificationRequest,
+    "/v1/chat/classifications": models.ChatClassificationRequest,
+    "/v1/conversations": models.ConversationRequest,
+    "/v1/audio/transcriptions": models.AudioTranscriptionRequest,
+}
+
+#: Parameters that a template can bring to each endpoint.
+PARAMETERS = {
+    "/v1/chat/completions": {"system": "Be brief.", "max_tokens": 5, "temperature": 0.1},
+    "/v1/fim/completions": {"max_tokens": 5, "temperature": 0.1},
+    "/v1/conversations": {"system": "Be brief.", "max_tokens": 5, "temperature": 0.1},
+    "/v1/audio/transcriptions": {"temperature": 0.1},
+}
+
+
+@pytest.mark.parametrize("endpoint", REQUESTS)
+def test_a_prompt_becomes_a_body_that_the_sdk_knows(run: Run, endpoint: str) -> None:
+    template = RowTemplate(model="m", **PARAMETERS.get(endpoint, {})).fitted(endpoint)
+    body = template.body("https://a/b", endpoint)
+    model = REQUESTS[endpoint]
+    names = {field.alias or name for name, field in model.model_fields.items()}
+    assert set(body) <= names
+    model.model_validate_json(json.dumps(body), strict=True)
+    [row] = run(endpoint, [{"custom_id": "a", "body": body}])
+    assert row["response"]["status_code"] == 200, row
 
 
 SAMPLES = [

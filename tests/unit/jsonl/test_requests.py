@@ -148,7 +148,7 @@ def test_a_string_is_a_local_path_or_glob(prepare, tmp_path):
         ("/v1/chat/moderations", {"input": [{"role": "user", "content": "Hi"}]}),
         ("/v1/ocr", {"document": {"type": "document_url", "document_url": "Hi"}}),
         ("/v1/classifications", {"input": "Hi"}),
-        ("/v1/chat/classifications", {"input": [{"role": "user", "content": "Hi"}]}),
+        ("/v1/chat/classifications", {"input": {"messages": [{"role": "user", "content": "Hi"}]}}),
         ("/v1/conversations", {"inputs": "Hi"}),
         ("/v1/audio/transcriptions", {"file_url": "Hi"}),
     ],
@@ -160,6 +160,22 @@ def test_prompts_become_bodies(prepare, endpoint, body):
 def test_every_endpoint_takes_prompts(prepare):
     for endpoint in ENDPOINTS:
         assert prepare(["Hi"], endpoint=endpoint).request_count == 1
+
+
+def test_a_conversation_has_its_parameters_in_completion_args(prepare):
+    template = RowTemplate(
+        system="Be brief.",
+        max_tokens=5,
+        temperature=0.1,
+        parameters={"store": False, "completion_args": {"top_p": 0.5, "max_tokens": 9}},
+    )
+    own = {"inputs": "Ho", "completion_args": {"max_tokens": 7}}
+    prepared = prepare(["Hi"], endpoint="/v1/conversations", template=template)
+    arguments = {"top_p": 0.5, "max_tokens": 5, "temperature": 0.1}
+    body = {"store": False, "completion_args": arguments, "inputs": "Hi", "instructions": "Be brief."}
+    assert rows_of(prepared) == [row("row-1", body)]
+    prepared = prepare([row("own", own)], endpoint="/v1/conversations", template=template)
+    assert rows_of(prepared) == [row("own", {"store": False, **own})]
 
 
 def test_prompts_get_all_of_a_template_and_bodies_what_they_lack(prepare, tmp_path):
@@ -548,7 +564,10 @@ def test_files_that_cannot_be_read_are_problems_beside_the_others(prepare, tmp_p
     [
         ({"endpoint": "/v1/unknown"}, r"endpoint: '/v1/unknown'.*/v1/embeddings"),
         ({"row_format": "xml"}, "row_format"),
-        ({"endpoint": "/v1/embeddings", "template": RowTemplate(system="S")}, "system"),
+        ({"endpoint": "/v1/embeddings", "template": RowTemplate(system="S")}, "system='S'"),
+        ({"endpoint": "/v1/embeddings", "template": RowTemplate(max_tokens=5)}, "max_tokens=5"),
+        ({"endpoint": "/v1/ocr", "template": RowTemplate(temperature=0.1)}, "temperature=0.1"),
+        ({"endpoint": "/v1/fim/completions", "template": RowTemplate(response_format={})}, "response_format"),
         ({"source": {"custom_id": "a", "body": {}}}, "one dict"),
         ({"source": "s3://bucket/key.jsonl"}, "ObjectStoragePath"),
         ({"source": "nothing-*.jsonl"}, "no file matches"),
