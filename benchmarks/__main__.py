@@ -23,6 +23,7 @@ QUICK: Mapping[str, tuple[str, ...]] = {
     "detection": ("--jobs", "5", "--ages", "10", "--compress", "0.5"),
     "jsonl_prepare": ("--rows", "1000", "--turns", "1"),
     "jsonl_split": ("--rows", "1000", "--turns", "1"),
+    "jsonl_transfer": ("--rows", "1000", "--turns", "1"),
     "jsonl_parquet": ("--rows", "1000", "--turns", "1"),
     "airflow_gate": ("--jobs", "2", "--job-seconds", "1", "--variants", "ours_deferrable_sensor"),
 }
@@ -90,7 +91,7 @@ def _machine() -> dict[str, Any]:
         "cpu": _cpu_name(),
         "cores": os.cpu_count(),
         "memory_gb": round(memory / 2**30, 1),
-        "system": platform.platform(),
+        "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in _PACKAGES},
         "load_before": _load(),

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,14 @@ LARGE = 1_000_000
 _STEPS = Path(__file__).with_name("jsonl_steps.py")
 
 
-def compare(title: str, steps: list[str], *, limit: str, sdk: str | None = None) -> dict[str, Any]:
+def compare(
+    title: str,
+    steps: list[str],
+    *,
+    limit: str,
+    sdk: str | None = None,
+    prepare: Callable[[Path], None] | None = None,
+) -> dict[str, Any]:
     """
     Measure steps and print a table and a line of JSON.
 
@@ -27,6 +35,7 @@ def compare(title: str, steps: list[str], *, limit: str, sdk: str | None = None)
     :param steps: Names in ``jsonl_steps.STEPS``.
     :param limit: The step whose rows per second are 100 %.
     :param sdk: The official SDK's step, measured at the smaller size only.
+    :param prepare: Called with the directory of the files when they are made.
     """
     arguments = _arguments(title)
     found: dict[str, Any] = {}
@@ -35,6 +44,8 @@ def compare(title: str, steps: list[str], *, limit: str, sdk: str | None = None)
         for rows in sorted({min(SMALL, arguments.rows), arguments.rows}):
             directory = Path(name) / str(rows)
             _run("make files", directory, rows)
+            if prepare is not None:
+                prepare(directory)
             runs: dict[str, list[dict[str, Any]]] = {step: [] for step in steps}
             for _ in range(arguments.turns):
                 for step in steps:
@@ -57,6 +68,7 @@ def _figures(
     rate = took[0]["rows"] / best(took, "seconds")
     figures: dict[str, Any] = {
         "rows_per_second": round(rate),
+        "mb_per_second": round(took[0]["mb"] / best(took, "seconds")),
         "peak_mb": round(max(run["peak_mb"] for run in took)),
         "of_limit": round(best(limit, "seconds") / best(took, "seconds"), 3),
         "of_limit_cpu": round(best(limit, "cpu_seconds") / best(took, "cpu_seconds"), 3),
@@ -76,11 +88,11 @@ def _run(step: str, directory: Path, rows: int) -> dict[str, Any]:
 def _print(title: str, rows: int, limit: str, found: dict[str, Any]) -> None:
     print(f"\n{title}, {rows:,} rows")
     print(f"  100 % is: {limit}; CPU is the same by processor time, which a busy machine leaves alone")
-    print(f"  {'step':26}{'rows/s':>12}{'peak MB':>9}{'%':>8}{'CPU %':>8}{'times SDK':>11}")
+    print(f"  {'step':26}{'rows/s':>12}{'MB/s':>8}{'peak MB':>9}{'%':>8}{'CPU %':>8}{'times SDK':>11}")
     for step, run in found.items():
         times = f"{run['times_sdk']:.0f} x" if "times_sdk" in run else ""
         print(
-            f"  {step:26}{run['rows_per_second']:12,}{run['peak_mb']:9,}{run['of_limit']:8.0%}"
+            f"  {step:26}{run['rows_per_second']:12,}{run['mb_per_second']:8,}{run['peak_mb']:9,}{run['of_limit']:8.0%}"
             f"{run['of_limit_cpu']:8.0%}{times:>11}"
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import resource
 import shutil
 import sys
@@ -15,6 +16,12 @@ from typing import Any
 
 ENDPOINT = "/v1/chat/completions"
 CHUNK_BYTES = 1 << 18
+
+#: Environment variable with the address of the server that files are brought to and fetched from.
+URL = "MEASURED_URL"
+
+#: File with the ids of the results' files on that server.
+STORED = "stored.json"
 
 WORDS = [
     "the",
@@ -154,6 +161,43 @@ def _download(path: Path) -> Iterator[bytes]:
             yield chunk
 
 
+def client() -> Any:
+    """Make a client of the server that the environment names."""
+    from airflow_provider_mistral_batch.api.client import MistralBatchClient
+
+    return MistralBatchClient("any", os.environ[URL])
+
+
+def _upload(directory: Path, rows: int) -> None:
+    path = directory / "requests.jsonl"
+    with client() as api:
+        assert api.upload_file(path).bytes == path.stat().st_size
+
+
+def _stored_streams(directory: Path, api: Any) -> list[Iterator[bytes]]:
+    return [api.stream_file(file_id) for file_id in json.loads((directory / STORED).read_text())]
+
+
+def _fetch(directory: Path, rows: int) -> None:
+    with client() as api, (directory / "copy").open("wb") as target:
+        for stream in _stored_streams(directory, api):
+            target.writelines(stream)
+        assert target.tell() == (directory / "results.jsonl").stat().st_size
+
+
+def _fetch_and_split(directory: Path, rows: int) -> None:
+    from airflow_provider_mistral_batch.jsonl.results import split_results
+
+    with client() as api:
+        summary = split_results(
+            _stored_streams(directory, api),
+            directory / "landed" / "results",
+            directory / "landed" / "errors",
+            requests=[directory / "requests.jsonl"],
+        )
+    assert (summary.counts["succeeded"], summary.counts["missing"]) == (rows, 0)
+
+
 def _read(directory: Path, rows: int) -> None:
     from airflow_provider_mistral_batch.jsonl.reader import read_results
 
@@ -193,6 +237,9 @@ STEPS: dict[str, Callable[[Path, int], None]] = {
     "split": _split("jsonl"),
     "split with missing rows": _split("jsonl", fault=True),
     "split to parquet": _split("parquet"),
+    "upload requests": _upload,
+    "download results": _fetch,
+    "download and split": _fetch_and_split,
     "read": _read,
     "sdk input": _sdk_input,
     "sdk output": _sdk_output,
@@ -213,7 +260,16 @@ def main() -> None:
     started, busy = time.perf_counter(), time.process_time()
     step(directory, rows)
     seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - busy
-    print(json.dumps({"rows": rows, "seconds": seconds, "cpu_seconds": cpu_seconds, "peak_mb": _peak_mb()}))
+    took = {"rows": rows, "seconds": seconds, "cpu_seconds": cpu_seconds, "peak_mb": _peak_mb()}
+    print(json.dumps({**took, "mb": (directory / _source(name)).stat().st_size / 1e6}))
+
+
+def _source(name: str) -> str:
+    """Name the file that a step reads."""
+    if "published" in name:
+        return "published.jsonl"
+    asks = any(word in name for word in ("requests", "prepare", "input"))
+    return "requests.jsonl" if asks else "results.jsonl"
 
 
 def _import_everything(name: str) -> None:
@@ -222,7 +278,8 @@ def _import_everything(name: str) -> None:
     if name.startswith("sdk"):
         import mistralai.client.models
         import mistralai.extra.batch  # noqa: F401
-    elif name.startswith(("prepare", "split", "read")):
+    elif not name.startswith(("copy", "decode")):
+        import airflow_provider_mistral_batch.api.client
         import airflow_provider_mistral_batch.jsonl.parquet
         import airflow_provider_mistral_batch.jsonl.requests
         import airflow_provider_mistral_batch.jsonl.results  # noqa: F401

@@ -1,0 +1,48 @@
+"""Claim: a million requests go up, and their results come down and are split on the way, in constant memory."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from jsonl_measuring import compare
+from jsonl_steps import CHUNK_BYTES, STORED, URL, client
+
+from airflow_provider_mistral_batch.emulator import Emulator
+
+#: Files are no larger at the API.
+_MOST_BYTES = 400 * 10**6
+
+
+def main() -> None:
+    """Measure uploads and downloads beside plain copies of the same files; the server is a process beside."""
+    with Emulator() as emulator:
+        os.environ[URL] = emulator.url
+        compare(
+            "Transfer",
+            ["copy requests", "upload requests", "copy results", "download results", "download and split"],
+            limit="copy results",
+            prepare=_store,
+        )
+
+
+def _store(directory: Path) -> None:
+    """Bring the results to the server, in files as large as it takes."""
+    file_ids = []
+    part = directory / "part.jsonl"
+    with (directory / "results.jsonl").open("rb") as results:
+        while chunk := results.read(CHUNK_BYTES):
+            with part.open("wb") as file:
+                while chunk and file.tell() < _MOST_BYTES:
+                    file.write(chunk)
+                    chunk = results.read(CHUNK_BYTES)
+                file.write(chunk + results.readline())
+            with client() as api:
+                file_ids.append(api.upload_file(part).id)
+    part.unlink()
+    (directory / STORED).write_text(json.dumps(file_ids))
+
+
+if __name__ == "__main__":
+    main()
