@@ -86,28 +86,40 @@ class CustomIds:
         """Give the key of an id."""
         return self._digest(id_) & _MASK
 
-    def holds(self, id_: str) -> bool:
-        """Tell whether an id seems to be among these."""
-        key = self.key(id_)
-        return any(key in window for window in self._windows())
+    def repeated(self, later: bytes | bytearray = b"") -> bytearray:
+        """
+        Tell for each id whether a row that goes before it had it, too: 1 or 0.
 
-    def repeated(self) -> bytearray:
-        """Tell for each id whether an earlier row had it, too: 1 or 0."""
+        :param later: Flags of rows that go after all others; none if empty.
+        """
         flags = bytearray(len(self))
+        later = later or bytes(len(self))
         for keys in _gathered(map(_repeated, self._keys_by_range(self._parts())), self._window):
+            seen: set[int] = set()
+            for turn in range(1 + (1 in later)):
+                start = 0
+                for window in self._windows():
+                    rows = zip(count(start), window, later[start : start + len(window)], strict=False)
+                    for row, key, is_later in compress(rows, map(keys.__contains__, window)):
+                        if is_later == turn:
+                            flags[row] = key in seen
+                            seen.add(key)
+                    start += len(window)
+        return flags
+
+    def shared(self, others: CustomIds) -> bytearray:
+        """Tell for each id here whether it is there, too: 1 or 0."""
+        flags = bytearray(len(self))
+        for keys in _gathered(
+            (set(some).intersection(more) for some, more in self._pairs(others)), self._window
+        ):
             self._mark(flags, keys)
-        seen: set[int] = set()
-        for row, key in zip(compress(count(), flags), self._flagged(flags), strict=True):
-            flags[row] = key in seen
-            seen.add(key)
         return flags
 
     def unshared(self, others: CustomIds) -> tuple[bytearray, bytearray]:
         """Tell for each id here whether it is not there, and for each id there whether it is not here: 1 or 0."""
         flags, other_flags = bytearray(len(self)), bytearray(len(others))
-        parts = max(self._parts(), others._parts())
-        pairs = zip(self._keys_by_range(parts), others._keys_by_range(parts), strict=True)
-        for keys in _gathered((_unshared(*pair) for pair in pairs), self._window):
+        for keys in _gathered((_unshared(*pair) for pair in self._pairs(others)), self._window):
             self._mark(flags, keys)
             others._mark(other_flags, keys)
         return flags, other_flags
@@ -155,6 +167,11 @@ class CustomIds:
                 self._in_runs.seek(first * _KEY_BYTES)
                 found.frombytes(self._in_runs.read((last - first) * _KEY_BYTES))
             yield sorted(found)
+
+    def _pairs(self, others: CustomIds) -> Iterator[tuple[list[float], list[float]]]:
+        """Give all keys, sorted, here and there, one part of their range at a time."""
+        parts = max(self._parts(), others._parts())
+        return zip(self._keys_by_range(parts), others._keys_by_range(parts), strict=True)
 
     def _flagged(self, flags: bytearray) -> Iterator[int]:
         """Give the keys of flagged ids in the order of their rows."""

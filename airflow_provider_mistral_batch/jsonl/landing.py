@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
@@ -106,7 +107,8 @@ def check_writable(path: Any, *, field: str) -> None:
         raise InvalidInputError(
             f"{field}={str(target.parent)!r} has a directory {target.name}, where a file is to be: choose another one"
         )
-    probe = target.parent / f".{target.name}.{uuid.uuid4().hex}.probe"
+    # One name for all: what a killed worker leaves is taken away by the next.
+    probe = target.parent / f".{target.name}.probe"
     try:
         local = local_path(target)
         if local is not None:
@@ -114,12 +116,21 @@ def check_writable(path: Any, *, field: str) -> None:
         with probe.open("wb"):
             pass
     except Exception as error:
+        if not _is_permanent(error):
+            raise
         raise InvalidInputError(
             f"{field}={str(target.parent)!r} cannot be written ({error}): choose another one, or mend its permissions"
         ) from error
     # Who may write may not be allowed to delete; an empty object left behind does less harm than a refusal.
     with suppress(Exception):
         probe.unlink()
+
+
+def _is_permanent(error: Exception) -> bool:
+    """Whether a path cannot be written before somebody changes something; stores have moods that pass."""
+    return isinstance(
+        error, (FileExistsError, FileNotFoundError, NotADirectoryError, PermissionError, ValueError)
+    ) or (isinstance(error, OSError) and error.errno in (errno.EROFS, errno.ENAMETOOLONG))
 
 
 def _publish(spool: Path, target: Any) -> None:

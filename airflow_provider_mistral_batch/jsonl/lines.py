@@ -18,8 +18,12 @@ CHUNK_BYTES = 1 << 16
 #: file's; documents of 50 MB (the OCR endpoint's limit) fit in Base64.
 MAX_ROW_BYTES = 100 * 1000 * 1000
 
+#: The same for a result row, which is paid for: more than any answer has. A document's images come back with its text.
+MAX_RESULT_ROW_BYTES = 1000 * 1000 * 1000
+
 _GZIP_MAGIC = b"\x1f\x8b"
-_ZSTANDARD_MAGIC = b"\x28\xb5\x2f\xfd"
+# Of a frame of data, and of those to skip, with which pzstd begins its files.
+_ZSTANDARD_MAGICS = (b"\x28\xb5\x2f\xfd", *(bytes([kind]) + b"\x2a\x4d\x18" for kind in range(0x50, 0x60)))
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 # A frame may expand 30,000 times: small pieces keep what one step can give small.
@@ -27,7 +31,7 @@ _ZSTANDARD_PIECE_BYTES = 1 << 11
 
 
 class DamagedFileError(InvalidInputError):
-    """A compressed file is cut or damaged."""
+    """A compressed file is cut or damaged, or takes too much memory to decompress."""
 
 
 class MissingExtraError(InvalidInputError):
@@ -119,7 +123,7 @@ def file_chunks(path: Any) -> Iterator[bytes]:
     What the file is, its first bytes say; a name that ends in ``.gz`` or ``.zst`` must keep its promise.
 
     :param path: Local path (str or Path) or anything with ``open("rb")``, such as an ``ObjectStoragePath``.
-    :raises DamagedFileError: If a compressed file is cut or damaged.
+    :raises DamagedFileError: If a compressed file is cut or damaged, or takes too much memory.
     :raises MissingExtraError: If the file is compressed by Zstandard and the extra ``zstd`` is not installed.
     """
     with closing(open_binary(path)) as file:
@@ -127,7 +131,7 @@ def file_chunks(path: Any) -> Iterator[bytes]:
         name = str(path)
         if first.startswith(_GZIP_MAGIC):
             yield from _gunzipped(_Replayed(first, file), name)
-        elif first.startswith(_ZSTANDARD_MAGIC):
+        elif first.startswith(_ZSTANDARD_MAGICS):
             yield from _unzstandarded(_Replayed(first, file), name)
         elif name.endswith((".gz", ".zst")):
             kind = "gzip" if name.endswith(".gz") else "Zstandard"
@@ -212,6 +216,10 @@ def _unzstandarded(file: _Replayed, name: str) -> Iterator[bytes]:
                 if chunk:
                     yield chunk
     except zstandard.ZstdError as error:
+        if "too much memory" in str(error):
+            raise DamagedFileError(
+                f"{name} takes more than 128 MB of memory to decompress: compress it with zstd --long=27 or less"
+            ) from None
         raise DamagedFileError(f"{name} is damaged: {error}") from None
     if not fresh and not frame.eof:
         raise DamagedFileError(f"{name} is cut: its Zstandard frame ends before its end")

@@ -7,11 +7,19 @@ from typing import Annotated, Any
 
 import msgspec
 
+from airflow_provider_mistral_batch.jsonl.decoding import UNREADABLE, decoded, is_utf8
+
 #: ``error.code`` of rows that we fail ourselves: the API answered, but the answer is not what was asked for.
 INVALID_OUTPUT = "invalid_output"
 
 #: ``error.code`` of lines that are no result row at all. Their requests count as missing.
 MALFORMED_ROW = "malformed_row"
+
+#: ``error.code`` of rows that we write for requests without one.
+MISSING_ROW = "missing_row"
+
+#: ``error.code`` of rows that we write for those that are too long to be held.
+ROW_TOO_LONG = "row_too_long"
 
 #: Status codes of failures that can pass, beside all of 5xx. 0 is what gateways write when they got no answer.
 _PASSING_STATUS_CODES = frozenset({0, 408, 409, 429})
@@ -73,12 +81,80 @@ class GoodOutcome(msgspec.Struct, gc=False):
     error: None = None
 
 
+class _IdOnly(msgspec.Struct, gc=False):
+    custom_id: Any = None
+
+
 class LooseRow(msgspec.Struct, gc=False):
     """A result row of which nothing is known but that it is an object."""
 
     custom_id: Any = None
     response: Any = None
     error: Any = None
+
+
+_decode_anything = msgspec.json.Decoder().decode
+_decode_outcome = msgspec.json.Decoder(Outcome).decode
+_decode_loose = msgspec.json.Decoder(LooseRow).decode
+_decode_id = msgspec.json.Decoder(_IdOnly).decode
+
+
+def read_row(line: bytes) -> dict[str, Any] | None:
+    """Decode a whole row; None if it is none."""
+    try:
+        row = decoded(_decode_anything, line)
+    except UNREADABLE:
+        return None
+    return row if isinstance(row, dict) else None
+
+
+def read_outcome(line: bytes) -> Outcome | None:
+    """Decode a row whose shape may be odd; None if it is not a row at all."""
+    if not is_utf8(line):
+        return None
+    try:
+        return decoded(_decode_outcome, line)
+    except UNREADABLE:
+        pass
+    try:
+        loose = decoded(_decode_loose, line)
+    except UNREADABLE:
+        return None
+    response = None
+    if isinstance(loose.response, dict):
+        response = Response(
+            _whole(loose.response.get("status_code")), _answer_head(loose.response.get("body"))
+        )
+    return Outcome(loose.custom_id if isinstance(loose.custom_id, str) else None, response, loose.error)
+
+
+def custom_ids(lines: list[bytes]) -> list[str | None]:
+    """Give the ids of landed rows, whatever else is in them; None for a row without one."""
+    try:
+        rows = list(map(_decode_id, lines))
+    except UNREADABLE:
+        return [None if (row := read_outcome(line)) is None else row.custom_id for line in lines]
+    return [row.custom_id if isinstance(row.custom_id, str) else None for row in rows]
+
+
+def _answer_head(body: Any) -> AnswerHead | None:
+    """Read what can be read of an answer's costs."""
+    if body is None:
+        return None
+    found = body if isinstance(body, dict) else {}
+    return AnswerHead(
+        msgspec.convert(_amounts(found.get("usage")), TokenUsage),
+        msgspec.convert(_amounts(found.get("usage_info")), PageUsage),
+    )
+
+
+def _amounts(usage: Any) -> dict[str, int]:
+    fields = usage.items() if isinstance(usage, dict) else ()
+    return {name: amount for name, amount in fields if _whole(amount) is not None}
+
+
+def _whole(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def succeeded(outcome: Outcome) -> bool:
@@ -115,7 +191,7 @@ def may_pass(status_code: int | None, error_code: str | None, message: str) -> b
         status_code = int(error_code)
     if status_code is not None and status_code >= 300:
         return status_code in _PASSING_STATUS_CODES or 500 <= status_code <= 599
-    if status_code == 0 or error_code == MALFORMED_ROW:
+    if status_code == 0 or error_code in (MALFORMED_ROW, MISSING_ROW):
         return True
     # No status, or 2xx without an answer: only a stated reason other than expiry speaks against another try.
     return not (error_code or message) or bool(_EXPIRED.search(f"{error_code} {message}"))
@@ -137,20 +213,14 @@ class Failure(msgspec.Struct, gc=False):
     may_pass: bool
 
 
-_decode_anything = msgspec.json.Decoder().decode
-
-
 def failure(line: bytes) -> Failure:
     """
     Find out why a row failed, wherever the API or a gateway put the reason.
 
     :param line: The result row.
     """
-    try:
-        row = _decode_anything(line)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        row = None
-    if not isinstance(row, dict):
+    row = read_row(line)
+    if row is None:
         return Failure(None, MALFORMED_ROW, "the row is not a JSON object", True)
     response = row.get("response")
     status_code, body = None, None
@@ -193,5 +263,6 @@ def _field_error(item: Any) -> str:
 
 
 def _cut(text: str) -> str:
-    text = " ".join(text.split())
+    # The text may be a whole answer.
+    text = " ".join(text[: 4 * _MAX_MESSAGE_LENGTH].split())
     return text if len(text) <= _MAX_MESSAGE_LENGTH else f"{text[:_MAX_MESSAGE_LENGTH]}…"

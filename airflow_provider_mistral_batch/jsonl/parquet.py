@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import islice
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from airflow_provider_mistral_batch.jsonl.lines import MissingExtraError, local_or_remote
 from airflow_provider_mistral_batch.jsonl.reader import ResultRow, result_lines, result_row
 
-# One group is in memory at a time, as Python objects and as Arrow's.
+# One group is in memory at a time, as Python objects, as Arrow's and as the writer's pages: that is 20 times its bytes.
 _ROWS_IN_GROUP = 5_000
+_BYTES_IN_GROUP = 2 * 1000 * 1000
 
 # A dictionary of texts that differ in every row would be built in vain.
 _REPEATING_COLUMNS = ["status_code", "finish_reason", "model", "error"]
+
+# Nobody asks for a range of long texts, and the footer, which is in memory, would have the ends of each group's.
+_LONG_COLUMNS = frozenset({"content", "error", "raw"})
 
 
 def convert_to_parquet(path: Path) -> None:
@@ -34,33 +37,57 @@ def convert_to_parquet(path: Path) -> None:
     rows = map(result_row, result_lines(path))
     try:
         with parquet.ParquetWriter(
-            part, schema, compression="zstd", use_dictionary=_REPEATING_COLUMNS
+            part,
+            schema,
+            compression="zstd",
+            use_dictionary=_REPEATING_COLUMNS,
+            write_statistics=[name for name in schema.names if name not in _LONG_COLUMNS],
         ) as writer:
-            while (batch := _next_batch(pyarrow, schema, rows)).num_rows:
-                writer.write_batch(batch)
-                del batch
+            for group in _groups(rows):
+                writer.write_batch(_batch(pyarrow, schema, group))
+                # The next group is on its way while the loop has this one.
+                group.clear()
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
 
 
-def _next_batch(pyarrow: Any, schema: Any, rows: Iterator[ResultRow]) -> Any:
-    group = list(islice(rows, _ROWS_IN_GROUP))
-    columns = [pyarrow.array([getattr(row, field.name) for row in group], field.type) for field in schema]
-    return pyarrow.record_batch(columns, schema=schema)
-
-
-def parquet_lines(path: Any) -> Iterator[bytes]:
+def parquet_batches(path: Any) -> Iterator[list[bytes]]:
     """
-    Give the rows of a Parquet file of results as the API gave them.
+    Give the rows of a Parquet file of results as the API gave them, some at a time: few if they are long.
 
     :param path: The file: str, Path or ObjectStoragePath.
     """
     _, parquet = _pyarrow()
     with local_or_remote(path).open("rb") as file, parquet.ParquetFile(file) as table:
-        for batch in table.iter_batches(batch_size=_ROWS_IN_GROUP, columns=["raw"]):
-            for raw in batch.column(0):
-                yield raw.as_py()
+        raw = table.schema_arrow.get_field_index("raw")
+        for number in range(table.num_row_groups):
+            group = table.metadata.row_group(number)
+            row_bytes = group.column(raw).total_uncompressed_size // max(1, group.num_rows)
+            for batch in table.iter_batches(
+                batch_size=min(_ROWS_IN_GROUP, 1 + _BYTES_IN_GROUP // (1 + row_bytes)),
+                row_groups=[number],
+                columns=["raw"],
+            ):
+                yield batch.column(0).to_pylist()
+
+
+def _groups(rows: Iterable[ResultRow]) -> Iterator[list[ResultRow]]:
+    group: list[ResultRow] = []
+    size = 0
+    for row in rows:
+        group.append(row)
+        size += len(row.raw)
+        if size >= _BYTES_IN_GROUP or len(group) == _ROWS_IN_GROUP:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
+
+
+def _batch(pyarrow: Any, schema: Any, group: list[ResultRow]) -> Any:
+    columns = [pyarrow.array([getattr(row, field.name) for row in group], field.type) for field in schema]
+    return pyarrow.record_batch(columns, schema=schema)
 
 
 def _pyarrow() -> tuple[Any, Any]:

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from typing import Any
 
 import msgspec
 
-from airflow_provider_mistral_batch.jsonl.lines import file_chunks, line_blocks, local_or_remote
-from airflow_provider_mistral_batch.jsonl.outcomes import failure
+from airflow_provider_mistral_batch.jsonl.decoding import UNREADABLE, decoded
+from airflow_provider_mistral_batch.jsonl.lines import (
+    MAX_RESULT_ROW_BYTES,
+    file_chunks,
+    line_blocks,
+    local_or_remote,
+)
+from airflow_provider_mistral_batch.jsonl.outcomes import failure, read_row
 
 _PARQUET_MAGIC = b"PAR1"
 
@@ -47,7 +54,7 @@ class ResultRow(msgspec.Struct, gc=False, frozen=True):
     @property
     def body(self) -> Any:
         """The answer's whole body, decoded."""
-        response = msgspec.json.decode(self.raw).get("response")
+        response = (read_row(self.raw) or {}).get("response")
         return response.get("body") if isinstance(response, dict) else None
 
     def as_dict(self) -> dict[str, Any]:
@@ -80,21 +87,30 @@ def read_results(results: Any, *, failed: bool = False) -> Iterator[ResultRow]:
         yield from map(result_row, result_lines(results))
 
 
-def result_lines(path: Any) -> Iterator[bytes]:
+def result_batches(path: Any) -> Iterator[list[bytes]]:
     """
-    Give the rows of a landed file as the API gave them.
+    Give the rows of a landed file as the API gave them, some at a time: few if they are long.
 
     :param path: A results or errors file, JSONL (compressed or not) or Parquet.
     """
     with local_or_remote(path).open("rb") as file:
         is_parquet = file.read(len(_PARQUET_MAGIC)) == _PARQUET_MAGIC
     if is_parquet:
-        from airflow_provider_mistral_batch.jsonl.parquet import parquet_lines
+        from airflow_provider_mistral_batch.jsonl.parquet import parquet_batches
 
-        yield from parquet_lines(path)
+        yield from parquet_batches(path)
         return
-    for block in line_blocks(file_chunks(path)):
-        yield from filter(None, block.lines)
+    for block in line_blocks(file_chunks(path), max_line_bytes=MAX_RESULT_ROW_BYTES):
+        yield list(filter(None, block.lines))
+
+
+def result_lines(path: Any) -> Iterator[bytes]:
+    """
+    Give the rows of a landed file as the API gave them, one by one.
+
+    :param path: A results or errors file, JSONL (compressed or not) or Parquet.
+    """
+    return chain.from_iterable(result_batches(path))
 
 
 class _Message(msgspec.Struct, gc=False):
@@ -136,7 +152,6 @@ class _TypedRow(msgspec.Struct, gc=False):
 
 
 _decode_typed = msgspec.json.Decoder(_TypedRow).decode
-_decode_anything = msgspec.json.Decoder().decode
 
 
 def result_row(line: bytes) -> ResultRow:
@@ -146,8 +161,8 @@ def result_row(line: bytes) -> ResultRow:
     :param line: The row as the API gave it.
     """
     try:
-        row = _decode_typed(line)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        row = decoded(_decode_typed, line)
+    except UNREADABLE:
         return _odd_row(line)
     status_code, answer = row.response.status_code, row.response.body
     if not 200 <= status_code < 300:
@@ -190,11 +205,7 @@ def _text(content: Any) -> str | None:
 
 def _odd_row(line: bytes) -> ResultRow:
     """Read a failed row, or one whose shape is not any that is known."""
-    try:
-        row = _decode_anything(line)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        row = {}
-    row = row if isinstance(row, dict) else {}
+    row = read_row(line) or {}
     response = row.get("response")
     body = response.get("body") if isinstance(response, dict) else None
     try:

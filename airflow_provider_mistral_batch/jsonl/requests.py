@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from array import array
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from operator import and_, gt
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,24 +21,18 @@ from airflow_provider_mistral_batch.api.limits import (
     MAX_REQUESTS_PER_JOB,
 )
 from airflow_provider_mistral_batch.jsonl.custom_ids import CustomIds
+from airflow_provider_mistral_batch.jsonl.decoding import is_utf8
 from airflow_provider_mistral_batch.jsonl.lines import (
     MAX_ROW_BYTES,
     DamagedFileError,
     LineBlock,
-    file_chunks,
-    line_blocks,
 )
+from airflow_provider_mistral_batch.jsonl.numbering import free_name, free_prefixes, renamed, row_name
 from airflow_provider_mistral_batch.jsonl.problems import MAX_PROBLEMS_SHOWN, Problem, Problems, shortened
-from airflow_provider_mistral_batch.jsonl.rows import Row, RowFormat, RowRules
+from airflow_provider_mistral_batch.jsonl.rows import Row, RowFormat, RowRules, request_ids
 from airflow_provider_mistral_batch.jsonl.shards import Shard, ShardWriter
 from airflow_provider_mistral_batch.jsonl.sources import open_sources
 from airflow_provider_mistral_batch.jsonl.template import RowTemplate
-
-#: Rows without ``custom_id`` are named after their number in the input, from 1.
-NUMBER_PREFIX = "row-"
-
-# Names of the same length, for a numbered row whose name another row was given by its author.
-_OTHER_PREFIXES = ("row_", "row.", "row:", "row~", "row#", "row+", "row=", "row@", "row/", "ROW-")
 
 # Suspected duplicates that are looked at one by one; beyond, the suspicion counts (it errs once in 10^8 files).
 _MAX_SUSPECTS = 100_000
@@ -117,8 +111,8 @@ def prepare_requests(
                 ids.extend(batch.ids)
                 writer.write(batch.data, len(batch.ids))
             shards = writer.finish()
-            repeated = ids.repeated()
-            if any(repeated):
+            repeated = ids.repeated(reading.numbered_rows)
+            if 1 in repeated:
                 shards = _resolve_repeated(shards, ids, repeated, reading)
         reading.problems.raise_if_any()
         return PreparedRequests(shards, endpoint, next(iter(reading.models), None), reading.numbered)
@@ -176,7 +170,7 @@ def validate_inline(
     reading.problems.raise_if_any()
     for index, id_ in enumerate(ids):
         if reading.is_numbered(index) and id_ in first:
-            rows[index]["custom_id"] = _free_name(id_, lambda name: name in first)
+            rows[index]["custom_id"] = free_name(index + 1, first.__contains__)
     return InlineRequests(rows, next(iter(reading.models), None), reading.numbered)
 
 
@@ -202,6 +196,8 @@ class _Reading:
         template = template.fitted(endpoint)
         self.models: dict[str, str] = {}
         self.numbered = 0
+        #: A flag for each accepted row, set if it got its id from us; empty if none did.
+        self.numbered_rows = bytearray()
         self.problems = Problems()
         self._endpoint = endpoint
         self._template = template
@@ -210,7 +206,6 @@ class _Reading:
             endpoint=endpoint, row_format=row_format, template=template, max_row_bytes=max_row_bytes
         )
         self._places = _Places()
-        self._numbered = bytearray()
         self._rows = 0
 
     def batches(self, source: Any) -> Iterator[_Batch]:
@@ -252,7 +247,7 @@ class _Reading:
 
     def is_numbered(self, index: int) -> bool:
         """Tell whether an accepted row got its id from us."""
-        return index < len(self._numbered) and bool(self._numbered[index])
+        return index < len(self.numbered_rows) and bool(self.numbered_rows[index])
 
     def refuse_duplicate(self, custom_id: str, first: int, second: int) -> None:
         """Note that two accepted rows have one id."""
@@ -276,12 +271,11 @@ class _Reading:
     def _accept(self, block: LineBlock) -> _Batch | None:
         data, lines = block.data, block.lines
         places: Sequence[int] = range(block.first_line, block.first_line + len(lines))
-        sound = len(data) <= self._max_row_bytes and (data.isascii() or _is_utf8(data))
+        sound = len(data) <= self._max_row_bytes and is_utf8(data)
         if sound and (ready := self._rules.ready(data, lines)) is not None:
-            ready_rows, data = ready
-            self._note_models([row.body.model for row in ready_rows], places)
+            self._note_models(ready.models, places)
             self._note_rows(places)
-            return _Batch([row.custom_id for row in ready_rows], data)
+            return _Batch(ready.ids, ready.data)
         rows: list[Row]
         models: list[str | None]
         if sound and (acceptable := self._rules.acceptable(lines)) is not None:
@@ -315,20 +309,17 @@ class _Reading:
     def _named(self, given: list[str | None]) -> list[str]:
         if None not in given:
             return given  # type: ignore[return-value]
-        if not self._numbered:
-            self._numbered = bytearray(self._rows)
-        self._numbered.extend([id_ is None for id_ in given])
+        if not self.numbered_rows:
+            self.numbered_rows = bytearray(self._rows)
+        self.numbered_rows.extend([id_ is None for id_ in given])
         self.numbered += given.count(None)
-        return [
-            f"{NUMBER_PREFIX}{number}" if id_ is None else id_
-            for number, id_ in enumerate(given, self._rows + 1)
-        ]
+        return [row_name(number) if id_ is None else id_ for number, id_ in enumerate(given, self._rows + 1)]
 
     def _note_rows(self, places: Sequence[int]) -> None:
         self._places.note(self._rows, places)
         self._rows += len(places)
-        if self._numbered:
-            self._numbered.extend(bytes(self._rows - len(self._numbered)))
+        if self.numbered_rows:
+            self.numbered_rows.extend(bytes(self._rows - len(self.numbered_rows)))
 
     def _note_models(self, models: list[str | None], places: Sequence[int]) -> None:
         for model in dict.fromkeys(models):
@@ -401,77 +392,42 @@ def _resolve_repeated(
     shards: tuple[Shard, ...], ids: CustomIds, repeated: bytearray, reading: _Reading
 ) -> tuple[Shard, ...]:
     """
-    Look at the rows whose ids seem to repeat: rename those that we numbered, refuse the others.
+    Refuse rows whose ids repeat those of rows before them, or else rename those that we numbered.
+
+    :param repeated: A flag for each row; a row that we numbered goes after all that have ids of their own.
+    """
+    numbered = reading.numbered_rows or bytes(len(repeated))
+    duplicates = bytearray(map(gt, repeated, numbered))
+    if 1 in duplicates:
+        _refuse_duplicates(shards, ids, duplicates, reading)
+    if reading.problems.total:
+        return shards
+    clashing = bytes(map(and_, repeated, numbered))
+    return renamed(shards, free_prefixes(clashing, ids, shards[0].path.parent)) if 1 in clashing else shards
+
+
+def _refuse_duplicates(
+    shards: tuple[Shard, ...], ids: CustomIds, duplicates: bytearray, reading: _Reading
+) -> None:
+    """
+    Look at the rows whose ids seem to repeat, and refuse those that do.
 
     Memory is bounded by the number of suspects that are looked at.
     """
-    suspects = ids.keys_at(repeated, _MAX_SUSPECTS)
+    suspects = ids.keys_at(duplicates, _MAX_SUSPECTS)
     first: dict[str, int] = {}
-    ours: dict[str, tuple[int, int]] = {}
     listed = 0
     index = 0
-    for number, shard in enumerate(shards):
-        offset = 0
-        for block in line_blocks(file_chunks(shard.path)):
-            for line in block.lines:
-                id_ = _decode_id(line).custom_id
-                if ids.key(id_) in suspects:
-                    if reading.is_numbered(index):
-                        ours[id_] = (number, offset)
-                    elif (earlier := first.setdefault(id_, index)) != index:
-                        reading.refuse_duplicate(id_, earlier, index)
-                        listed += 1
-                offset += len(line) + 1
+    for shard in shards:
+        for ids_of_rows in request_ids(shard.path):
+            for id_ in ids_of_rows:
+                if (
+                    ids.key(id_) in suspects
+                    and not reading.is_numbered(index)
+                    and (earlier := first.setdefault(id_, index)) != index
+                ):
+                    reading.refuse_duplicate(id_, earlier, index)
+                    listed += 1
                 index += 1
     if len(suspects) == _MAX_SUSPECTS:
-        reading.problems.total += max(0, sum(repeated) - listed)
-    if reading.problems.total:
-        return shards
-    changed = set()
-    for id_, (number, offset) in ours.items():
-        if id_ in first:
-            name = _free_name(id_, ids.holds)
-            with shards[number].path.open("r+b") as file:
-                file.seek(offset)
-                line = file.readline().replace(id_.encode(), name.encode(), 1)
-                file.seek(offset)
-                file.write(line)
-            ids.extend([name])
-            changed.add(number)
-    return tuple(
-        replace(shard, sha256=_sha256(shard.path)) if number in changed else shard
-        for number, shard in enumerate(shards)
-    )
-
-
-def _free_name(id_: str, taken: Callable[[str], bool]) -> str:
-    number = id_[len(NUMBER_PREFIX) :]
-    names = (f"{prefix}{number}" for prefix in _OTHER_PREFIXES)
-    name = next((name for name in names if not taken(name)), None)
-    if name is None:
-        raise InvalidInputError(
-            f"custom_id: row {number} has none, and all names that it could get are other rows' ids; give it one"
-        )
-    return name
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    for chunk in file_chunks(path):
-        digest.update(chunk)
-    return digest.hexdigest()
-
-
-def _is_utf8(data: bytes) -> bool:
-    try:
-        data.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
-class _IdOnly(msgspec.Struct, gc=False):
-    custom_id: str
-
-
-_decode_id = msgspec.json.Decoder(_IdOnly).decode
+        reading.problems.total += max(0, duplicates.count(1) - listed)

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import os
-import tempfile
-from array import array
-from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from itertools import compress, islice
+from itertools import compress, filterfalse
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +14,14 @@ import msgspec
 
 from airflow_provider_mistral_batch.api.limits import MAX_FILE_BYTES, MAX_REQUESTS_PER_JOB
 from airflow_provider_mistral_batch.jsonl.custom_ids import CustomIds
+from airflow_provider_mistral_batch.jsonl.invalid_rows import InvalidRows
 from airflow_provider_mistral_batch.jsonl.lines import file_chunks, line_blocks
-from airflow_provider_mistral_batch.jsonl.outcomes import INVALID_OUTPUT, failure
-from airflow_provider_mistral_batch.jsonl.reader import ResultRow, result_lines, result_row
+from airflow_provider_mistral_batch.jsonl.outcomes import INVALID_OUTPUT, custom_ids, failure
+from airflow_provider_mistral_batch.jsonl.own_rows import is_missing_row
+from airflow_provider_mistral_batch.jsonl.reader import ResultRow, result_batches, result_row
 from airflow_provider_mistral_batch.jsonl.results import OutputFormat, ResultsSummary, split_results
 from airflow_provider_mistral_batch.jsonl.rows import request_ids
 from airflow_provider_mistral_batch.jsonl.shards import Shard, ShardWriter
-
-_BATCH_ROWS = 1000
 
 #: Gives the body to ask with next, from the request's body and the row whose answer was not acceptable.
 Reask = Callable[[dict[str, Any], ResultRow], "dict[str, Any] | None"]
@@ -64,13 +61,14 @@ def write_resubmission(
     with ExitStack() as stack:
         settled = stack.enter_context(CustomIds(target))
         asked = stack.enter_context(CustomIds(target))
-        invalid = stack.enter_context(_InvalidRows(target))
-        for lines in _batches(result_lines(results_path)):
+        invalid = None if reask is None else stack.enter_context(InvalidRows(target))
+        for lines in result_batches(results_path):
             settled.extend(_ids(lines))
-        for lines in _batches(result_lines(errors_path)):
+        for lines in result_batches(errors_path):
             reasons = list(map(failure, lines))
-            again = [reask is not None and reason.code == INVALID_OUTPUT for reason in reasons]
-            invalid.extend(list(compress(lines, again)))
+            again = [invalid is not None and reason.code == INVALID_OUTPUT for reason in reasons]
+            if invalid is not None:
+                invalid.extend(list(compress(lines, again)))
             final = [not (reason.may_pass or asked) for reason, asked in zip(reasons, again, strict=True)]
             settled.extend(_ids(list(compress(lines, final))))
         for file in files:
@@ -84,8 +82,8 @@ def write_resubmission(
                     end = start + len(block.lines)
                     lines = list(compress(block.lines, undecided[start:end]))
                     start = end
-                    if reask is not None and len(invalid):
-                        lines = [line for line in (invalid.reasked(line, reask) for line in lines) if line]
+                    if reask is not None and invalid:
+                        lines = [line for line in (_reasked(line, invalid, reask) for line in lines) if line]
                     if lines:
                         writer.write(b"\n".join(lines), len(lines))
             return writer.finish()
@@ -114,7 +112,9 @@ def merge_rounds(
     """
     latest_first = list(reversed(rounds))
     streams = [_stream(one["results_path"]) for one in latest_first]
-    streams += [_stream(one["errors_path"]) for one in latest_first]
+    streams += [_stream(one["errors_path"], _failures) for one in latest_first]
+    # That a later round has no row is no news where an earlier one has.
+    streams += [_stream(one["errors_path"], _missing) for one in latest_first]
     merged = split_results(streams, results_path, errors_path, requests=requests, output_format=output_format)
     usage: dict[str, int | float] = {}
     for one in rounds:
@@ -125,19 +125,22 @@ def merge_rounds(
     return replace(merged, usage=usage, counts={**merged.counts, "duplicates": duplicates})
 
 
-def _batches(lines: Iterator[bytes]) -> Iterator[list[bytes]]:
-    while batch := list(islice(lines, _BATCH_ROWS)):
-        yield batch
-
-
 def _ids(lines: list[bytes]) -> list[str]:
     """Give the ids of result rows; a row without one settles nothing."""
-    return [row.custom_id or "" for row in map(_decode_id, lines)]
+    return [id_ or "" for id_ in custom_ids(lines)]
 
 
-def _stream(path: Any) -> Iterator[bytes]:
-    for lines in _batches(result_lines(path)):
-        yield b"\n".join(lines) + b"\n"
+def _stream(path: Any, chosen: Callable[[list[bytes]], Iterable[bytes]] = list) -> Iterator[bytes]:
+    for lines in result_batches(path):
+        yield b"".join([line + b"\n" for line in chosen(lines)])
+
+
+def _failures(lines: list[bytes]) -> Iterator[bytes]:
+    return filterfalse(is_missing_row, lines)
+
+
+def _missing(lines: list[bytes]) -> Iterator[bytes]:
+    return filter(is_missing_row, lines)
 
 
 class _Request(msgspec.Struct, gc=False, omit_defaults=True):
@@ -147,56 +150,15 @@ class _Request(msgspec.Struct, gc=False, omit_defaults=True):
     body: Any = None
 
 
-class _IdOnly(msgspec.Struct, gc=False):
-    custom_id: str | None = None
-
-
-_decode_id = msgspec.json.Decoder(_IdOnly).decode
 _decode_request = msgspec.json.Decoder(_Request).decode
 _encode = msgspec.json.Encoder().encode
 
 
-class _InvalidRows:
-    """Rows with unacceptable answers, found by ``custom_id``: the rows on disk, 16 bytes a row in memory."""
-
-    def __init__(self, directory: Path) -> None:
-        self._file = tempfile.TemporaryFile(dir=directory)  # noqa: SIM115 - closed by __exit__
-        self._hashes = array("q")
-        self._offsets = array("Q")
-        self._sorted = True
-
-    def __enter__(self) -> _InvalidRows:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-
-    def __len__(self) -> int:
-        return len(self._hashes)
-
-    def extend(self, lines: list[bytes]) -> None:
-        """Keep rows."""
-        for line, id_ in zip(lines, _ids(lines), strict=True):
-            self._hashes.append(hash(id_))
-            self._offsets.append(self._file.tell())
-            self._file.write(line + b"\n")
-            self._sorted = False
-
-    def reasked(self, request: bytes, reask: Reask) -> bytes | None:
-        """Give the request as it is to be asked again; None if it is not."""
-        if not self._sorted:
-            order = sorted(range(len(self._hashes)), key=self._hashes.__getitem__)
-            self._offsets = array("Q", map(self._offsets.__getitem__, order))
-            self._hashes = array("q", sorted(self._hashes))
-            self._sorted = True
-        row = _decode_request(request)
-        hash_ = hash(row.custom_id)
-        index = bisect_left(self._hashes, hash_)
-        while index < len(self._hashes) and self._hashes[index] == hash_:
-            self._file.seek(self._offsets[index])
-            failed = result_row(self._file.readline().rstrip(b"\n"))
-            if failed.custom_id == row.custom_id:
-                row.body = reask(row.body, failed)
-                return None if row.body is None else _encode(row)
-            index += 1
+def _reasked(request: bytes, invalid: InvalidRows, reask: Reask) -> bytes | None:
+    """Give a request as it is to be asked again; None if it is not."""
+    row = _decode_request(request)
+    failed = invalid.get(row.custom_id)
+    if failed is None:
         return request
+    row.body = reask(row.body, result_row(failed))
+    return None if row.body is None else _encode(row)

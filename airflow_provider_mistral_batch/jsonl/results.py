@@ -13,37 +13,37 @@ from typing import Any, Literal
 import msgspec
 
 from airflow_provider_mistral_batch.api.errors import MistralBatchError
+from airflow_provider_mistral_batch.jsonl.accounts import Accounts, account
 from airflow_provider_mistral_batch.jsonl.custom_ids import CustomIds
+from airflow_provider_mistral_batch.jsonl.decoding import UNREADABLE, is_utf8
 from airflow_provider_mistral_batch.jsonl.landing import Landing
-from airflow_provider_mistral_batch.jsonl.lines import LineBlock, file_chunks, line_blocks
+from airflow_provider_mistral_batch.jsonl.lines import (
+    MAX_RESULT_ROW_BYTES,
+    LineBlock,
+    file_chunks,
+    line_blocks,
+)
 from airflow_provider_mistral_batch.jsonl.outcomes import (
     INVALID_OUTPUT,
-    MALFORMED_ROW,
-    AnswerHead,
     GoodOutcome,
-    LooseRow,
     Outcome,
-    PageUsage,
     Response,
-    TokenUsage,
     failure,
+    read_outcome,
     succeeded,
 )
+from airflow_provider_mistral_batch.jsonl.own_rows import malformed_row, missing_row, too_long_row, with_error
 from airflow_provider_mistral_batch.jsonl.problems import shortened
 from airflow_provider_mistral_batch.jsonl.reader import ResultRow, result_row
-from airflow_provider_mistral_batch.jsonl.rows import UNREADABLE, request_ids
+from airflow_provider_mistral_batch.jsonl.rows import flagged_ids, request_ids
 from airflow_provider_mistral_batch.jsonl.tally import Tally
 
 log = logging.getLogger(__name__)
 
 OutputFormat = Literal["jsonl", "parquet"]
 
-_MAX_MALFORMED_BYTES = 10_000
-
-_encode = msgspec.json.Encoder().encode
 _decode_outcome = msgspec.json.Decoder(Outcome).decode
 _decode_good = msgspec.json.Decoder(GoodOutcome).decode
-_decode_loose = msgspec.json.Decoder(LooseRow).decode
 
 
 class TruncatedResultsError(MistralBatchError, ValueError):
@@ -56,12 +56,13 @@ class ResultsSummary:
     What came back for a set of requests.
 
     :param counts: ``total`` (requests asked for, or rows if that is not known), ``succeeded``, ``failed``, ``missing``
-        (no row), ``unknown`` (rows that nobody asked for), ``duplicates`` (further rows of an id that had one), and
-        ``by_status`` (rows by HTTP status code, as strings; ``none`` for rows without a response).
+        (the API gave no row, and they are not among ``failed``), ``unknown`` (rows that nobody asked for),
+        ``duplicates`` (further rows of an id that had one), and ``by_status`` (rows of the API by HTTP status code, as
+        strings; ``none`` for rows without a response).
     :param usage: Sums of ``prompt_tokens``, ``completion_tokens``, ``total_tokens``; of ``pages_processed`` and
         ``prompt_audio_seconds`` where rows have them.
-    :param errors: The most frequent kinds of failure: ``status_code``, ``code``, ``message``, ``count``, ``example`` (a
-        ``custom_id``), ``may_pass``.
+    :param errors: The most frequent kinds of failure, missing rows among them: ``status_code``, ``code``, ``message``,
+        ``count``, ``example`` (a ``custom_id``), ``may_pass``.
     :param may_pass: Failed and missing rows that another try can bring.
     :param results_path: Where the rows that succeeded are.
     :param errors_path: Where all other rows are.
@@ -99,7 +100,8 @@ def split_results(
     Split result rows into answers and failures, account for every request, and publish both files whole.
 
     Rows stay byte for byte as the API gave them. Of several rows with one ``custom_id`` the first counts, an answer
-    before a failure; the others are dropped and counted. Rows that nobody asked for go to the errors file.
+    before a failure; the others are dropped and counted. Rows that nobody asked for go to the errors file, and so does
+    a row for each request that has none, with error code ``missing_row``.
 
     :param streams: The content of the job's output and error files, in any order, as chunks cut anywhere.
     :param results_path: Where the rows that succeeded go: str, Path or ObjectStoragePath.
@@ -108,35 +110,35 @@ def split_results(
         :attr:`~airflow_provider_mistral_batch.jsonl.requests.PreparedRequests.paths`); without them nothing can be
         said about missing and unknown rows.
     :param check: Looks at each row that succeeded and gives a reason if its answer is not acceptable. The row then
-        counts as failed, with error code ``invalid_output``, and keeps its answer.
+        counts as failed, with error code ``invalid_output``, and keeps its answer: only its ``error`` is changed.
     :param output_format: ``jsonl``, or ``parquet`` (needs the extra ``parquet``).
     :param keep_cut_rows: A row that ends in the middle is a malformed row: its request has no result.
     :raises TruncatedResultsError: If a stream ends in the middle of a row. Nothing is published.
     """
+    files = None if requests is None else list(requests)
     with Landing() as landing, ExitStack() as stack:
         spools = landing.spool(results_path), landing.spool(errors_path)
         split = stack.enter_context(_Split(*spools, check, keep_cut_rows=keep_cut_rows))
         for number, stream in enumerate(streams, 1):
-            for block in line_blocks(stream):
+            for block in line_blocks(stream, max_line_bytes=MAX_RESULT_ROW_BYTES):
                 split.take(block, number)
-        split.close_files()
-        accounts = _Accounts(len(split.ids))
-        if requests is not None:
+        asked = None
+        if files is not None:
             asked = stack.enter_context(CustomIds(spools[0].parent))
-            for path in requests:
+            for path in files:
                 for ids in request_ids(path):
                     asked.extend(ids)
-            accounts = _account(split.ids, asked)
-        elif any(repeated := split.ids.repeated()):
-            accounts = _Accounts(len(split.ids) - repeated.count(1), repeated=repeated)
+        accounts = account(split.ids, split.failures, asked)
         if accounts.repeated or accounts.strange:
             again = landing.scratch(results_path), landing.scratch(errors_path)
             sifted = stack.enter_context(_Split(*again, None))
             split.sift(sifted, accounts)
-            sifted.close_files()
             for kept, spool in zip(again, spools, strict=True):
                 kept.replace(spool)
             split = sifted
+        if accounts.absent:
+            split.add_missing(flagged_ids(files or (), accounts.absent))
+        split.close_files()
         if output_format == "parquet":
             from airflow_provider_mistral_batch.jsonl.parquet import convert_to_parquet
 
@@ -149,14 +151,14 @@ def split_results(
             "total": accounts.total,
             "succeeded": tally.succeeded,
             "failed": tally.failed,
-            "missing": accounts.missing,
+            "missing": tally.missing,
             "unknown": accounts.strange.count(1),
             "duplicates": accounts.duplicates,
             "by_status": dict(sorted(tally.by_status.items())),
         },
         usage=tally.usage,
         errors=tally.digest,
-        may_pass=tally.may_pass + accounts.missing,
+        may_pass=tally.may_pass,
         results_path=str(results_path),
         errors_path=str(errors_path),
     )
@@ -191,44 +193,6 @@ def inline_stream(outputs: Iterable[Any]) -> Iterator[bytes]:
         yield encode(row) + b"\n"
 
 
-@dataclass(frozen=True)
-class _Accounts:
-    """
-    Rows against requests.
-
-    :param total: Requests; if they are not known, ids that have a row.
-    :param missing: Requests without a row.
-    :param repeated: A flag for each row whose id an earlier row had; empty if there is none.
-    :param strange: A flag for each row that nobody asked for; empty if there is none.
-    """
-
-    total: int
-    missing: int = 0
-    repeated: bytes | bytearray = b""
-    strange: bytes | bytearray = b""
-
-    @property
-    def duplicates(self) -> int:
-        """Rows that are dropped. A strange row is kept, however often its id comes."""
-        if not self.repeated:
-            return 0
-        strange = self.strange or bytes(len(self.repeated))
-        return sum(again > odd for again, odd in zip(self.repeated, strange, strict=True))
-
-
-def _account(answered: CustomIds, asked: CustomIds) -> _Accounts:
-    strange, missing = answered.unshared(asked)
-    if len(answered) == len(asked) and not any(strange) and not any(missing):
-        return _Accounts(len(asked))
-    repeated = answered.repeated()
-    return _Accounts(
-        len(asked),
-        missing=missing.count(1),
-        repeated=repeated if any(repeated) else b"",
-        strange=strange if any(strange) else b"",
-    )
-
-
 class _Split:
     """
     One pass over result rows into two local files, with their tally and their ids.
@@ -249,12 +213,13 @@ class _Split:
     ) -> None:
         self.tally = Tally()
         self.ids = CustomIds(results.parent)
+        #: A flag for each row in the order in which they came, as their ids are.
+        self.failures = bytearray()
         self._paths = (results, errors)
         self._check = check
         self._keep_cut_rows = keep_cut_rows
         self._results = results.open("wb")
         self._errors = errors.open("wb")
-        self._is_failure = bytearray()
         self._nameless = count()
 
     def __enter__(self) -> _Split:
@@ -276,6 +241,9 @@ class _Split:
         :param block: The rows.
         :param stream: Number of the stream that they are from, for messages.
         """
+        if not is_utf8(block.data):
+            self._take_each(block, stream)
+            return
         if self._check is None:
             try:
                 good = list(map(_decode_good, block.lines))
@@ -284,7 +252,7 @@ class _Split:
             else:
                 self._results.write(block.data + b"\n")
                 self.ids.extend([outcome.custom_id for outcome in good])
-                self._is_failure.extend(bytes(len(good)))
+                self.failures.extend(bytes(len(good)))
                 self.tally.add_succeeded([outcome.response for outcome in good])
                 return
         try:
@@ -294,20 +262,21 @@ class _Split:
         else:
             self._sort(block.lines, outcomes)
 
-    def sift(self, target: _Split, accounts: _Accounts) -> None:
+    def sift(self, target: _Split, accounts: Accounts) -> None:
         """
         Give all rows to another split, but repeated ones to none, and strange ones to its errors file uncounted.
 
         :param target: Takes the rows.
         :param accounts: What is wrong with which row.
         """
-        rows = len(self._is_failure)
+        self.close_files()
+        rows = len(self.failures)
         repeated, strange = accounts.repeated or bytes(rows), accounts.strange or bytes(rows)
-        is_success = bytes(not flag for flag in self._is_failure)
-        for path, here in zip(self._paths, (is_success, self._is_failure), strict=True):
+        is_success = bytes(not flag for flag in self.failures)
+        for path, here in zip(self._paths, (is_success, self.failures), strict=True):
             drops = compress(repeated, here)
             odds = compress(strange, here)
-            for block in line_blocks(file_chunks(path)):
+            for block in line_blocks(file_chunks(path), max_line_bytes=MAX_RESULT_ROW_BYTES):
                 odd = bytes(islice(odds, len(block.lines)))
                 kept = bytes(not (drop or is_odd) for is_odd, drop in zip(odd, drops, strict=False))
                 target.put_aside(compress(block.lines, odd))
@@ -319,6 +288,13 @@ class _Split:
         for line in lines:
             self._errors.write(line + b"\n")
 
+    def add_missing(self, ids: Iterable[str]) -> None:
+        """Say of requests that they have no row."""
+        for id_ in ids:
+            line = missing_row(id_)
+            self._errors.write(line + b"\n")
+            self.tally.add_failed(Outcome(id_), failure(line))
+
     def _sort(self, lines: list[bytes], outcomes: list[Outcome]) -> None:
         failed = bytearray(not succeeded(outcome) for outcome in outcomes)
         if self._check is not None:
@@ -326,7 +302,7 @@ class _Split:
             for index, line in enumerate(lines):
                 if not failed[index] and (reason := self._check(result_row(line))):
                     failed[index] = True
-                    lines[index] = _with_error(line, INVALID_OUTPUT, reason)
+                    lines[index] = with_error(line, INVALID_OUTPUT, reason)
         good: list[Response] = []
         for line, outcome, has_failed in zip(lines, outcomes, failed, strict=True):
             if has_failed or outcome.response is None:
@@ -336,7 +312,7 @@ class _Split:
                 self._results.write(line + b"\n")
                 good.append(outcome.response)
         self.tally.add_succeeded(good)
-        self._is_failure.extend(failed)
+        self.failures.extend(failed)
         # A row without an id answers no request, and repeats no other row.
         self.ids.extend([outcome.custom_id or f"\0{next(self._nameless)}" for outcome in outcomes])
 
@@ -344,64 +320,16 @@ class _Split:
         for number, line in enumerate(block.lines, block.first_line):
             if not line.strip():
                 continue
-            outcome = _read_outcome(line)
+            outcome = read_outcome(line)
             if outcome is None:
-                if block.ends_cut and not self._keep_cut_rows:
+                if len(line) > MAX_RESULT_ROW_BYTES:
+                    line = too_long_row(line, number)
+                elif block.ends_cut and not self._keep_cut_rows:
                     raise TruncatedResultsError(
                         f"result file {stream}, line {number}: the last row is cut after {len(line):,} bytes "
                         f"({shortened(line[-40:])}); nothing was written. Download the file again"
                     )
-                line, outcome = _malformed(line, number), Outcome()
+                else:
+                    line = malformed_row(line, number)
+                outcome = _decode_outcome(line)
             self._sort([line], [outcome])
-
-
-def _malformed(line: bytes, number: int) -> bytes:
-    """Wrap what is no row into one, so that the errors file stays JSONL."""
-    text = line[:_MAX_MALFORMED_BYTES].decode("utf-8", "replace")
-    error = {"code": MALFORMED_ROW, "message": f"line {number} is not a result row", "line": text}
-    return _encode({"id": None, "custom_id": None, "response": None, "error": error})
-
-
-def _read_outcome(line: bytes) -> Outcome | None:
-    """Decode a row whose shape may be odd; None if it is not a row at all."""
-    try:
-        return _decode_outcome(line)
-    except UNREADABLE:
-        pass
-    try:
-        line.decode()
-        loose = _decode_loose(line)
-    except UNREADABLE:
-        return None
-    response = None
-    if isinstance(loose.response, dict):
-        response = Response(
-            _whole(loose.response.get("status_code")), _answer_head(loose.response.get("body"))
-        )
-    return Outcome(loose.custom_id if isinstance(loose.custom_id, str) else None, response, loose.error)
-
-
-def _answer_head(body: Any) -> AnswerHead | None:
-    """Read what can be read of an answer's costs."""
-    if body is None:
-        return None
-    found = body if isinstance(body, dict) else {}
-    return AnswerHead(
-        msgspec.convert(_amounts(found.get("usage")), TokenUsage),
-        msgspec.convert(_amounts(found.get("usage_info")), PageUsage),
-    )
-
-
-def _amounts(usage: Any) -> dict[str, int]:
-    fields = usage.items() if isinstance(usage, dict) else ()
-    return {name: amount for name, amount in fields if _whole(amount) is not None}
-
-
-def _whole(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def _with_error(line: bytes, code: str, message: str) -> bytes:
-    row = msgspec.json.decode(line)
-    row["error"] = {"code": code, "message": message}
-    return _encode(row)

@@ -3,29 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from itertools import repeat
+from collections.abc import Iterable, Iterator
+from itertools import compress, repeat
 from typing import Annotated, Any, Literal
 
 import msgspec
 
+from airflow_provider_mistral_batch.jsonl.decoding import UNREADABLE, lone_surrogate
 from airflow_provider_mistral_batch.jsonl.lines import file_chunks, whole_lines
 from airflow_provider_mistral_batch.jsonl.problems import Problem, shortened
+from airflow_provider_mistral_batch.jsonl.ready_rows import ReadyRowReader
 from airflow_provider_mistral_batch.jsonl.template import RowTemplate
 
 RowFormat = Literal["mistral", "openai"]
 
-#: What msgspec raises on bytes that are not JSON of the expected shape.
-UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-
 _FIELDS = ("custom_id", "method", "url", "body")
 _SHAPE = 'A row is {"custom_id": …, "body": {…}}; what the endpoint is asked belongs into body'
-
-# A row as the API's documentation publishes it: "method" and "url" between "custom_id" and "body".
-_EXTRAS = re.compile(
-    rb'\{\s*"custom_id"\s*:\s*"(?:[^"\\]|\\.)*"'
-    rb'(\s*,\s*"method"\s*:\s*"POST"\s*,\s*"url"\s*:\s*"([^"\\]*)")\s*,\s*"body"'
-)
 
 _BYTE = re.compile(r" \(byte (\d+)\)$")
 
@@ -36,13 +29,6 @@ class BodyHead(msgspec.Struct, gc=False):
     """The one field of a body that concerns the batch as a whole; the rest is only checked to be JSON."""
 
     model: str | None = None
-
-
-class ReadyRow(msgspec.Struct, gc=False, forbid_unknown_fields=True):
-    """A row that Mistral's API takes as it stands."""
-
-    custom_id: _NonEmpty
-    body: BodyHead
 
 
 class Row(msgspec.Struct, gc=False, forbid_unknown_fields=True):
@@ -71,7 +57,6 @@ class _IdOnly(msgspec.Struct, gc=False):
 
 
 _decode_ids = msgspec.json.Decoder(_IdOnly).decode_lines
-_decode_ready = msgspec.json.Decoder(ReadyRow).decode
 _decode_row = msgspec.json.Decoder(Row).decode
 _decode_head = msgspec.json.Decoder(BodyHead).decode
 _decode_heads = msgspec.json.Decoder(BodyHead).decode_lines
@@ -100,44 +85,13 @@ class RowRules:
             name: _encoder.encode(name) + b":" + _encoder.encode(value)
             for name, value in template.defaults().items()
         }
-
-    def ready(self, data: bytes, lines: list[bytes]) -> tuple[list[ReadyRow], bytes] | None:
-        """
-        Decode rows that need no change but the loss of ``method`` and ``url``.
-
-        :param data: The rows, joined by newlines.
-        :param lines: The rows.
-        :return: The rows and their bytes as the API takes them, or None if any row is anything else.
-        """
-        if self._defaults or self._row_format != "mistral":
-            return None
-        try:
-            return list(map(_decode_ready, lines)), data
-        except UNREADABLE:
-            pass
-        lean = self._without_extras(lines)
-        if lean is None:
-            return None
-        try:
-            return list(map(_decode_ready, lean)), b"\n".join(lean)
-        except UNREADABLE:
-            return None
-
-    def _without_extras(self, lines: list[bytes]) -> list[bytes] | None:
-        """
-        Cut ``method`` and ``url`` out of rows that are all written alike; None if they are not.
-
-        Faster by half than taking rows apart and putting them together. The bytes that are cut out hold unescaped
-        quotes, so they cannot be part of a string; before ``body`` begins, they cannot be part of the body.
-        """
-        form = _EXTRAS.match(lines[0])
-        if form is None or form[2] != self._endpoint.encode():
-            return None
-        heads, _, tails = zip(*[line.partition(form[1]) for line in lines], strict=True)
-        # A row in which they were not found is all head, and so has its body there.
-        if b'"body"' in b"\n".join(heads):
-            return None
-        return [head + tail for head, tail in zip(heads, tails, strict=True)]
+        #: Rows that need little or no change, by the block. ``None`` for a block says nothing against it.
+        self.ready = ReadyRowReader(
+            endpoint=endpoint,
+            with_url=row_format == "openai",
+            defaults=self._defaults,
+            default_model=self._default_model,
+        ).read
 
     def acceptable(self, lines: list[bytes]) -> tuple[list[Row], list[str | None]] | None:
         """Decode rows and the models that they name; None if any of them is not acceptable."""
@@ -253,6 +207,22 @@ def request_ids(path: Any) -> Iterator[list[str]]:
         yield [row.custom_id for row in _decode_ids(data)]
 
 
+def flagged_ids(paths: Iterable[Any], flags: bytes | bytearray) -> Iterator[str]:
+    """
+    Read some ids of prepared request files.
+
+    :param paths: The files.
+    :param flags: A flag for each of their rows: whether its id is wanted.
+    """
+    start = 0
+    for path in paths:
+        for data, _ in whole_lines(file_chunks(path)):
+            end = start + data.count(b"\n") + 1
+            if flags.find(1, start, end) >= 0:
+                yield from [row.custom_id for row in compress(_decode_ids(data), flags[start:end])]
+            start = end
+
+
 def _value(fields: dict[str, msgspec.Raw], name: str) -> Any:
     if name not in fields:
         return None
@@ -277,6 +247,13 @@ def _body_problems(raw: msgspec.Raw) -> list[Problem]:
 def _malformed(line: bytes, error: Exception) -> Problem:
     if isinstance(error, RecursionError):
         return Problem("not JSON that can be read: it is nested too deeply", value=shortened(line))
+    if (half := lone_surrogate(line)) is not None:
+        return Problem(
+            f"the escape {line[half : half + 6].decode()} is half a character (a lone surrogate), and UTF-8 has none",
+            "Write the whole character, or leave it out",
+            byte=half + 1,
+            value=shortened(line[max(0, half - 20) : half + 20]),
+        )
     text = str(error).removeprefix("JSON is malformed: ")
     found = _BYTE.search(text)
     if not found:

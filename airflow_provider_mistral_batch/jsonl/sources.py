@@ -26,6 +26,9 @@ from airflow_provider_mistral_batch.jsonl.template import RowTemplate
 _GLOB_CHARACTERS = "*?["
 _REQUEST_FILE_SUFFIXES = (".jsonl", ".json", ".jsonl.gz", ".jsonl.zst", ".json.gz", ".json.zst")
 
+# None is an item, though a bad one.
+_NOTHING = object()
+
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 
 
@@ -66,11 +69,15 @@ def open_sources(
     else:
         items = source
     rest = iter(items)
-    first = next(rest, None)
-    if first is None:
+    first = next(rest, _NOTHING)
+    if first is _NOTHING:
         return
     if is_path(first):
-        for path in chain([first], rest):
+        for number, path in enumerate(chain([first], rest), 1):
+            if not is_path(path):
+                raise InvalidInputError(
+                    f"requests: item {number}, {shortened(path)}, is no path object as the first one is; make it one"
+                )
             for file in matching_files(path):
                 yield Source(str(file), line_blocks(file_chunks(file), max_line_bytes=max_row_bytes))
     else:

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from airflow_provider_mistral_batch.jsonl.outcomes import (
+    MISSING_ROW,
     AnswerHead,
     Failure,
     GoodResponse,
@@ -56,6 +57,7 @@ class Tally:
     def __init__(self) -> None:
         self.succeeded = 0
         self.failed = 0
+        self.missing = 0
         self.may_pass = 0
         self.by_status: Counter[str] = Counter()
         #: Sums of tokens, and of pages and audio seconds where there are any.
@@ -73,10 +75,13 @@ class Tally:
         self._add_usage([response.body for response in responses])
 
     def add_failed(self, outcome: Outcome | None, reason: Failure) -> None:
-        """Count a row that failed."""
-        self.failed += 1
+        """Count a row that failed, or one that says that there is none."""
+        if reason.code == MISSING_ROW:
+            self.missing += 1
+        else:
+            self.failed += 1
+            self.by_status["none" if reason.status_code is None else str(reason.status_code)] += 1
         self.may_pass += reason.may_pass
-        self.by_status["none" if reason.status_code is None else str(reason.status_code)] += 1
         kind = (reason.status_code, reason.code, _VARIABLE.sub("#", reason.message))
         if known := self._kinds.get(kind):
             known.count += 1

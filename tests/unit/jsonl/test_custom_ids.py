@@ -27,6 +27,18 @@ def test_repeated_flags_all_but_the_first(batches, window, digest):
         assert len(ids) == len(keys)
 
 
+@given(batches=ids_in_batches, window=windows, digest=digests, data=st.data())
+def test_repeated_with_rows_that_go_last(batches, window, digest, data):
+    with filled(batches, window, digest) as ids:
+        keys = [ids.key(id_) for batch in batches for id_ in batch]
+        later = data.draw(st.lists(st.integers(0, 1), min_size=len(keys), max_size=len(keys)).map(bytes))
+        order = sorted(range(len(keys)), key=lambda row: (later[row], row))
+        expected = [
+            keys[row] in [keys[before] for before in order[: order.index(row)]] for row in range(len(keys))
+        ]
+        assert list(ids.repeated(later)) == expected
+
+
 @given(some=ids_in_batches, others=ids_in_batches, window=windows, other_window=windows, digest=digests)
 def test_unshared_flags_what_only_one_side_has(some, others, window, other_window, digest):
     with filled(some, window, digest) as here, filled(others, other_window, digest) as there:
@@ -37,14 +49,18 @@ def test_unshared_flags_what_only_one_side_has(some, others, window, other_windo
         assert list(other_flags) == [key not in keys for key in other_keys]
 
 
-@given(batches=ids_in_batches, window=windows)
-def test_holds_finds_what_was_added_before_and_after_a_question(batches, window):
-    with filled(batches, window, hash) as ids:
-        for batch in batches:
-            assert all(map(ids.holds, batch))
-        assert not ids.holds("somebody else")
-        ids.extend(["somebody else"])
-        assert ids.holds("somebody else")
+@given(some=ids_in_batches, others=ids_in_batches, window=windows, other_window=windows, digest=digests)
+def test_shared_flags_what_both_sides_have(some, others, window, other_window, digest):
+    with filled(some, window, digest) as here, filled(others, other_window, digest) as there:
+        other_keys = [here.key(id_) for batch in others for id_ in batch]
+        assert list(here.shared(there)) == [here.key(id_) in other_keys for batch in some for id_ in batch]
+
+
+def test_ids_can_be_added_after_a_question():
+    with filled([["a", "b"]], 2, hash) as ids, filled([["c"]], 2, hash) as more:
+        assert list(more.shared(ids)) == [0]
+        ids.extend(["c"])
+        assert list(more.shared(ids)) == [1]
 
 
 def test_keys_at_stops_at_its_limit():

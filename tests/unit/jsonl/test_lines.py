@@ -65,6 +65,7 @@ def test_a_too_long_last_line_is_not_held():
 
 
 CONTENT = b"".join(b'{"custom_id": "%d", "body": {}}\n' % number for number in range(20_000))
+SKIPPED = b"\x5f\x2a\x4d\x18\x04\x00\x00\x00size"
 COMPRESSIONS = {
     "a.jsonl": lambda data: data,
     "a.jsonl.gz": gzip.compress,
@@ -72,6 +73,9 @@ COMPRESSIONS = {
     "a.jsonl.zst": zstandard.compress,
     "several-frames.jsonl.zst": lambda data: (
         zstandard.compress(data[:1000]) + zstandard.compress(data[1000:])
+    ),
+    "with-frames-to-skip.jsonl.zst": lambda data: (
+        SKIPPED + zstandard.compress(data[:1000]) + SKIPPED + SKIPPED + zstandard.compress(data[1000:])
     ),
     "misnamed.jsonl": gzip.compress,
 }
@@ -112,6 +116,17 @@ def test_a_damaged_compressed_file_is_an_error(name, tmp_path):
     path = tmp_path / name
     path.write_bytes(data)
     with pytest.raises(DamagedFileError, match=name):
+        list(file_chunks(path))
+
+
+def test_a_zstandard_file_that_takes_too_much_memory_is_not_called_damaged(tmp_path):
+    long = zstandard.ZstdCompressionParameters.from_level(3, window_log=28, enable_ldm=True)
+    compressor = zstandard.ZstdCompressor(compression_params=long).compressobj()
+    path = tmp_path / "long.jsonl.zst"
+    path.write_bytes(compressor.compress(CONTENT) + compressor.flush())
+    with pytest.raises(
+        DamagedFileError, match=r"long\.jsonl\.zst takes more than 128 MB.* --long=27 or less"
+    ):
         list(file_chunks(path))
 
 

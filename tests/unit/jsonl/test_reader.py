@@ -11,7 +11,7 @@ import pytest
 
 from airflow_provider_mistral_batch.jsonl import parquet
 from airflow_provider_mistral_batch.jsonl.lines import MissingExtraError, file_chunks
-from airflow_provider_mistral_batch.jsonl.reader import read_results, result_row
+from airflow_provider_mistral_batch.jsonl.reader import read_results, result_batches, result_row
 from airflow_provider_mistral_batch.jsonl.results import split_results
 
 CHAT = {
@@ -165,6 +165,28 @@ def test_parquet_columns_and_row_groups(tmp_path, monkeypatch):
     table = pyarrow.parquet.read_table(tmp_path / "e.parquet").to_pylist()
     assert [(row["custom_id"], row["status_code"], row["error"]) for row in table] == [("bad", 500, "x")]
     assert {path.name for path in tmp_path.iterdir()} == {"r.parquet", "e.parquet"}
+
+
+def test_row_groups_of_long_rows_are_small(tmp_path):
+    long = {"model": "o", "pages": [{"index": 0, "markdown": "x" * 300_000}]}
+    rows = [row_line(f"r{number}", long) for number in range(40)]
+    split_results([[row + b"\n"] for row in rows], tmp_path / "r", tmp_path / "e", output_format="parquet")
+    with pyarrow.parquet.ParquetFile(tmp_path / "r") as file:
+        groups = [file.metadata.row_group(group) for group in range(file.num_row_groups)]
+    assert sum(group.num_rows for group in groups) == 40
+    assert max(group.num_rows for group in groups) < 10
+
+
+def test_batches_of_long_rows_are_small_whatever_their_groups(tmp_path, monkeypatch):
+    rows = [row_line(f"r{number}", {"x": "x" * 300_000}) for number in range(40)]
+    for output_format in ("jsonl", "parquet"):
+        path = tmp_path / output_format
+        with monkeypatch.context() as patch:
+            patch.setattr(parquet, "_BYTES_IN_GROUP", 1 << 40)
+            split_results([[row + b"\n"] for row in rows], path, tmp_path / "e", output_format=output_format)
+        batches = list(result_batches(path))
+        assert [row for batch in batches for row in batch] == rows
+        assert max(map(len, batches)) < 10
 
 
 @pytest.mark.parametrize("extra", ["parquet", "zstd"])

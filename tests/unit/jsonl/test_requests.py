@@ -19,8 +19,10 @@ from airflow_provider_mistral_batch.api.errors import InvalidInputError, Mistral
 from airflow_provider_mistral_batch.api.limits import ENDPOINTS, MAX_INLINE_REQUESTS
 from airflow_provider_mistral_batch.jsonl import requests
 from airflow_provider_mistral_batch.jsonl.custom_ids import CustomIds
+from airflow_provider_mistral_batch.jsonl.numbering import PREFIXES
 from airflow_provider_mistral_batch.jsonl.problems import MAX_PROBLEMS_SHOWN, InvalidRequestsError
 from airflow_provider_mistral_batch.jsonl.requests import prepare_requests, validate_inline
+from airflow_provider_mistral_batch.jsonl.rows import RowRules
 from airflow_provider_mistral_batch.jsonl.template import RowTemplate
 
 CHAT = "/v1/chat/completions"
@@ -236,6 +238,38 @@ def test_numbering_that_collides_in_another_shard(prepare):
         assert shard.sha256 == hashlib.sha256(shard.path.read_bytes()).hexdigest()
 
 
+def test_every_name_that_is_taken_is_passed_over(prepare):
+    given_rows = [row(), row(), *(row(f"{prefix}1") for prefix in PREFIXES[:-1]), row("row-2"), row("row_2")]
+    assert [found["custom_id"] for found in rows_of(prepare(given_rows))][:2] == ["ROW-1", "row.2"]
+    with pytest.raises(InvalidInputError, match="row 1 has none, and all names"):
+        prepare([*given_rows, row("ROW-1")])
+
+
+@pytest.mark.parametrize("max_job_requests", [7, 1000])
+def test_many_names_that_are_taken(prepare, monkeypatch, max_job_requests):
+    passes = []
+    windows = CustomIds._windows
+    monkeypatch.setattr(CustomIds, "_windows", lambda ids: (passes.append(ids), windows(ids))[1])
+    monkeypatch.setattr(requests, "_MAX_SUSPECTS", 3)
+    taken = [f"row-{number}" for number in range(1, 301)]
+    prepared = prepare([*[row()] * 300, *map(row, taken)], max_job_requests=max_job_requests)
+    assert [found["custom_id"] for found in rows_of(prepared)] == [
+        *(f"row_{number}" for number in range(1, 301)),
+        *taken,
+    ]
+    assert len(passes) < 20
+    for shard in prepared.shards:
+        assert shard.sha256 == hashlib.sha256(shard.path.read_bytes()).hexdigest()
+
+
+def test_duplicates_are_counted_beside_names_that_are_taken(prepare, monkeypatch):
+    monkeypatch.setattr(requests, "_MAX_SUSPECTS", 3)
+    taken = [f"row-{number}" for number in range(1, 11)]
+    error = problems_of(lambda: prepare([*[row()] * 10, *map(row, taken), *map(row, taken)]))
+    assert error.total == 10
+    assert error.problems[0].line == 21
+
+
 @settings(deadline=None)
 @given(
     sizes=st.lists(st.integers(0, 60), min_size=1, max_size=40),
@@ -329,6 +363,82 @@ def test_bodies_of_python_values(prepare):
     }
 
 
+FIELDS = {"temperature": 0.5, "model": "m", 'q"': [1]}
+
+
+@settings(deadline=None)
+@given(data=st.data(), alike=st.booleans(), row_format=st.sampled_from(["mistral", "openai"]))
+def test_rows_become_the_same_however_they_are_written(tmp_path_factory, data, alike, row_format):
+    """Rows that are written alike take another way than rows that are not."""
+    folder = tmp_path_factory.mktemp("shapes")
+    names = data.draw(st.lists(st.sampled_from(sorted(FIELDS)), unique=True))
+    template = RowTemplate(parameters={name: FIELDS[name] for name in names})
+    traps = st.sampled_from(['x", "body": {"', '{"custom_id": "', "\\", 'b\\", "body": {"n"', "é"])
+    shapes = st.fixed_dictionaries(
+        {
+            "order": st.permutations(["custom_id", "method", "url", "body"]),
+            "extra": st.booleans(),
+            "separators": st.sampled_from([(",", ":"), (", ", ": ")]),
+            "own": st.lists(st.sampled_from([*sorted(FIELDS), "nested", "text"]), unique=True),
+            "ascii": st.booleans(),
+        }
+    )
+    shape = data.draw(shapes)
+    lines, expected = [], []
+    for number in range(data.draw(st.integers(1, 5))):
+        shape = shape if alike else data.draw(shapes)
+        text = data.draw(traps)
+        own = {
+            "nested": {"custom_id": text, "body": {"a": "b", "body": {"n": text}}},
+            "text": text,
+            **dict.fromkeys(FIELDS, "own"),
+        }
+        body = {name: own[name] for name in shape["own"]}
+        fields = {"custom_id": f"{number}{text}", "body": body}
+        if shape["extra"]:
+            fields |= {"method": "POST", "url": CHAT}
+        line = {name: fields[name] for name in shape["order"] if name in fields}
+        lines.append(json.dumps(line, separators=shape["separators"], ensure_ascii=shape["ascii"]).encode())
+        # One model a batch is another test's matter.
+        expected.append({"custom_id": fields["custom_id"], "body": {**template.defaults(), **body}})
+        if row_format == "openai":
+            expected[-1] |= {"method": "POST", "url": CHAT}
+    models = {line["body"].get("model") for line in expected} - {None}
+    path = write(folder / "in.jsonl", lines)
+
+    def prepare():
+        return prepare_requests(
+            path, endpoint=CHAT, directory=folder / "out", template=template, row_format=row_format
+        )
+
+    if len(models) > 1:
+        with pytest.raises(InvalidRequestsError, match="runs one model"):
+            prepare()
+    else:
+        prepared = prepare()
+        assert rows_of(prepared) == expected
+        assert prepared.model == next(iter(models), None)
+
+
+@pytest.mark.parametrize("row_format", ["mistral", "openai"])
+@pytest.mark.parametrize("extra", [{}, {"method": "POST", "url": CHAT}], ids=["plain", "published"])
+@pytest.mark.parametrize("template", [{}, {"max_tokens": 5}, {"max_tokens": 5, "temperature": 0.1}])
+@pytest.mark.parametrize("own", [{}, {"max_tokens": 7, "temperature": 1}], ids=["without", "with fields"])
+def test_rows_that_are_written_alike_are_not_taken_apart(
+    prepare, tmp_path, monkeypatch, row_format, extra, template, own
+):
+    monkeypatch.setattr(RowRules, "acceptable", None)
+    given_rows = [
+        {"custom_id": f"r{number}", **extra, "body": {"model": "m", **own}} for number in range(2000)
+    ]
+    path = write(tmp_path / "in.jsonl", given_rows)
+    prepared = prepare(path, template=RowTemplate(**template), row_format=row_format)
+    added = {"method": "POST", "url": CHAT} if row_format == "openai" else {}
+    assert rows_of(prepared) == [
+        {"custom_id": line["custom_id"], **added, "body": {**template, **line["body"]}} for line in given_rows
+    ]
+
+
 # What is refused
 
 
@@ -372,7 +482,18 @@ BAD_LINES = {
         None,
         "deeply",
     ),
-    "lone surrogate": (b'{"custom_id": "z", "body": {"x": "\\ud800"}}', None, None, "not JSON"),
+    "lone surrogate": (
+        b'{"custom_id": "z", "body": {"x": "\\ud800"}}',
+        None,
+        35,
+        "\\ud800 is half a character",
+    ),
+    "lone surrogate, and more": (
+        b'{"custom_id": "z", "body": {"x": "\\\\\\ud83d\\ude00 \\uDE00", "y": 1, "z": [2, 3, 4]}}',
+        None,
+        50,
+        "\\uDE00 is half a character (a lone surrogate)",
+    ),
     "same custom_id": (b'{"custom_id": "first", "body": {}}', "custom_id", None, "the same as on line 1"),
 }
 
@@ -525,6 +646,27 @@ def test_a_bad_item_is_named(prepare, out, item, field, reason):
     assert (problem.file, problem.line, problem.field) == (None, 2, field)
     assert reason in problem.reason
     assert list(out.iterdir()) == []
+
+
+def test_a_bad_first_item_is_named(prepare):
+    error = problems_of(lambda: prepare([None, row("fine")]))
+    assert [(problem.line, problem.reason) for problem in error.problems] == [
+        (1, "expected a row (dict) or a prompt (str), got NoneType")
+    ]
+
+
+@pytest.mark.parametrize("item", ["more-*.jsonl", None, {"custom_id": "a", "body": {}}])
+def test_what_is_no_path_among_paths(prepare, tmp_path, item):
+    with pytest.raises(InvalidInputError, match=r"requests: item 2, .*, is no path object"):
+        prepare([write(tmp_path / "in.jsonl", [row("a")]), item])
+
+
+def test_a_missing_object_in_a_store(prepare, bucket):
+    error = problems_of(lambda: prepare([bucket / "missing.jsonl", bucket / "missing.jsonl.gz"]))
+    assert [str(problem) for problem in error.problems] == [
+        f"memory://bucket/folder/{name}: there is no such file. Check path."
+        for name in ("missing.jsonl", "missing.jsonl.gz")
+    ]
 
 
 @pytest.mark.parametrize("source", [[], (), iter(()), ["missing-file"]])

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from airflow_provider_mistral_batch.jsonl.own_rows import MISSING_MESSAGE
 from airflow_provider_mistral_batch.jsonl.reader import read_results
 from airflow_provider_mistral_batch.jsonl.requests import prepare_requests
 from airflow_provider_mistral_batch.jsonl.resubmission import merge_rounds, write_resubmission
@@ -122,6 +124,7 @@ def test_merging_keeps_the_last_word_on_each_request(tmp_path, output_format):
         "d": (400, "failed 400"),
         "e": (500, "failed 500"),
         "f": (200, "f in 1"),
+        "g": (None, MISSING_MESSAGE),
     }
     assert summary.counts == {
         "total": 7,
@@ -133,7 +136,66 @@ def test_merging_keeps_the_last_word_on_each_request(tmp_path, output_format):
         "by_status": {"200": 3, "400": 1, "422": 1, "500": 1},
     }
     assert summary.usage["total_tokens"] == 6
-    assert {(kind["status_code"], kind["count"]) for kind in summary.errors} == {(400, 1), (422, 1), (500, 1)}
+    kinds = {(kind["status_code"] or kind["code"], kind["count"]) for kind in summary.errors}
+    assert kinds == {(400, 1), (422, 1), (500, 1), ("missing_row", 1)}
+    assert summary.may_pass == 2
+
+
+def test_missing_rows_are_merged_though_the_request_files_are_gone(tmp_path):
+    rounds = Rounds(tmp_path, "abcd")
+    rounds.run({"a": 200, "b": 500})
+    rounds.run({"c": 200})
+    summary = merge_rounds(rounds.landed, tmp_path / "r", tmp_path / "e", requests=None)
+    outcome = {row.custom_id: row.status_code for row in read_results(summary.as_dict(), failed=True)}
+    assert outcome == {"a": 200, "b": 500, "c": 200, "d": None}
+    counts = summary.counts
+    assert (counts["total"], counts["succeeded"], counts["failed"], counts["missing"]) == (4, 2, 1, 1)
+
+
+ODD_ROWS = {
+    "an id that is a number": b'{"custom_id":1,"response":{"status_code":200,"body":{}},"error":null}',
+    "half an emoji": b'{"custom_id":"a","response":{"status_code":200,"body":{"x":"\\ud83d"}},"error":null}',
+    "half an emoji in an error": b'{"custom_id":"a","response":null,"error":{"message":"\\ud83d"}}',
+    "not UTF-8": b'{"custom_id":"a","response":{"status_code":200,"body":{"x":"\xff"}},"error":null}',
+    "an id that is a number, and half an emoji": b'{"custom_id":1,"response":"\\ud83d","error":null}',
+    "no object": b"[1]",
+}
+
+
+@pytest.mark.parametrize("kind", ODD_ROWS)
+@pytest.mark.parametrize("asked", [False, True])
+def test_an_odd_row_stops_no_round(tmp_path, kind, asked):
+    rounds = Rounds(tmp_path, "abc")
+    stream = [ODD_ROWS[kind] + b"\n", row_line("b", 200), row_line("c", 500)]
+    landed = split_results(
+        [stream], tmp_path / "r0", tmp_path / "e0", requests=rounds.files if asked else None
+    ).as_dict()
+    (shard,) = write_resubmission(rounds.files, tmp_path / "r0", tmp_path / "e0", directory=tmp_path / "q1")
+    again = [json.loads(line)["custom_id"] for line in shard.path.read_bytes().splitlines()]
+    assert again == (["c"] if "half an emoji" in kind and "number" not in kind else ["a", "c"])
+    merged = merge_rounds([landed], tmp_path / "r", tmp_path / "e", requests=rounds.first)
+    assert merged.counts["succeeded"] + merged.counts["failed"] + merged.counts["missing"] == 3
+
+
+@pytest.mark.parametrize("output_format", ["jsonl", "parquet"])
+def test_long_rows_are_not_gathered_in_memory(tmp_path, output_format):
+    rounds = Rounds(tmp_path, map(str, range(300)), output_format=output_format)
+    rounds.landed = [
+        split_results(
+            [[row_line(str(id_), 200 if id_ % 2 else 400, "x" * 100_000)] for id_ in range(300)],
+            tmp_path / "r0",
+            tmp_path / "e0",
+            requests=rounds.files,
+            output_format=output_format,
+        ).as_dict()
+    ]
+    results, errors = tmp_path / "results", tmp_path / "errors"
+    tracemalloc.start()
+    write_resubmission(rounds.files, tmp_path / "r0", tmp_path / "e0", directory=tmp_path / "q1")
+    merge_rounds(rounds.landed, results, errors, requests=rounds.first, output_format=output_format)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < (2_000_000 if output_format == "jsonl" else 16_000_000)
 
 
 def test_invalid_answers_are_asked_again_with_what_was_wrong(tmp_path):
@@ -206,7 +268,7 @@ def test_each_request_has_exactly_one_final_outcome(tmp_path_factory, script):
             id_ for id_ in "abcdefghij" if expected.get(id_, 500) not in (200, 422)
         }
     summary, rows = rounds.merge()
-    assert {id_: row.status_code for id_, row in rows.items()} == expected
+    assert {id_: row.status_code for id_, row in rows.items()} == {**dict.fromkeys("abcdefghij"), **expected}
     counts = summary.counts
     assert counts["succeeded"] + counts["failed"] + counts["missing"] == counts["total"] == 10
     assert counts["succeeded"] == list(expected.values()).count(200)

@@ -10,10 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_mistral_batch.api.errors import InvalidInputError, MistralBatchError
-from airflow_provider_mistral_batch.jsonl import landing
+from airflow_provider_mistral_batch.jsonl import landing, own_rows, reader, results
 from airflow_provider_mistral_batch.jsonl.landing import Landing, check_writable
+from airflow_provider_mistral_batch.jsonl.lines import MAX_ROW_BYTES
 from airflow_provider_mistral_batch.jsonl.manifest import read_manifest, write_manifest
 from airflow_provider_mistral_batch.jsonl.outcomes import failure, may_pass
+from airflow_provider_mistral_batch.jsonl.own_rows import MISSING_MESSAGE, missing_row
 from airflow_provider_mistral_batch.jsonl.reader import read_results
 from airflow_provider_mistral_batch.jsonl.results import TruncatedResultsError, inline_stream, split_results
 
@@ -264,8 +266,45 @@ def test_every_request_is_accounted_for(split):
     assert split.results.read_bytes() == lines(answer("a"), answer("b"))
     aside = [answer("stranger"), result(None, 500, {}), result("stranger", 500, {})]
     assert sorted(split.errors.read_bytes().splitlines()) == sorted(
-        lines(result("c", 500, {}), *aside).splitlines()
+        [*lines(result("c", 500, {}), *aside).splitlines(), missing_row("d"), missing_row("e")]
     )
+
+
+def test_each_request_without_a_row_gets_one(split):
+    asked = ['q"1', "é", "c", "d"]
+    summary = split(lines(answer("c")), asked=asked)
+    assert summary.counts == counts(total=4, succeeded=1, missing=3, by_status={"200": 1})
+    assert [json.loads(line) for line in split.errors.read_bytes().splitlines()] == [
+        {
+            "id": None,
+            "custom_id": id_,
+            "response": None,
+            "error": {"code": "missing_row", "message": MISSING_MESSAGE},
+        }
+        for id_ in ('q"1', "é", "d")
+    ]
+    kind = {"status_code": None, "code": "missing_row", "message": MISSING_MESSAGE, "count": 3}
+    assert summary.errors == [{**kind, "example": 'q"1', "may_pass": True}]
+    assert summary.may_pass == 3
+    assert [(row.custom_id, row.error) for row in read_results(summary.as_dict(), failed=True)] == [
+        ("c", None),
+        *((id_, MISSING_MESSAGE) for id_ in ('q"1', "é", "d")),
+    ]
+
+
+def test_missing_rows_of_several_request_files_in_parquet(tmp_path):
+    files = [tmp_path / f"requests-{number}" for number in range(3)]
+    for number, file in enumerate(files):
+        ids = [f"{number}-{row:05d}" for row in range(5000)]
+        file.write_bytes(lines(*({"custom_id": id_, "body": {}} for id_ in ids)))
+    gone = {"0-00000", "0-04999", "1-02500", "2-00000", "2-04999"}
+    rows = [json.loads(line) for file in files for line in file.read_bytes().splitlines()]
+    stream = [lines(answer(row["custom_id"])) for row in rows if row["custom_id"] not in gone]
+    summary = split_results(
+        [stream], tmp_path / "r", tmp_path / "e", requests=iter(files), output_format="parquet"
+    )
+    assert [row.custom_id for row in read_results(tmp_path / "e")] == sorted(gone)
+    assert (summary.counts["missing"], summary.counts["failed"]) == (5, 0)
 
 
 def test_a_duplicate_does_not_make_up_for_a_missing_row(split):
@@ -283,6 +322,19 @@ def test_without_requests_duplicates_are_found_all_the_same(split):
     assert split.results.read_bytes() == lines(answer("a"), answer("b"))
 
 
+@pytest.mark.parametrize("asked", [None, "ab"])
+def test_an_answer_counts_before_the_failures_that_it_followed(split, asked):
+    first = [result("b", 500, {}), result("b", 429, {}), answer("b", "late"), answer("b", "later")]
+    summary = split(
+        lines(*first, result("b", 503, {})), lines(result("a", 500, {}), result("a", 429, {})), asked=asked
+    )
+    assert summary.counts == counts(
+        total=2, succeeded=1, failed=1, duplicates=5, by_status={"200": 1, "500": 1}
+    )
+    assert split.results.read_bytes() == lines(answer("b", "late"))
+    assert split.errors.read_bytes() == lines(result("a", 500, {}))
+
+
 def test_a_job_in_which_every_row_failed_has_only_an_error_file(split):
     summary = split(lines(result("a", 422, {}), result("b", 422, {})), asked="ab")
     assert summary.counts == counts(total=2, failed=2, by_status={"422": 2})
@@ -293,6 +345,7 @@ def test_a_job_in_which_every_row_failed_has_only_an_error_file(split):
 def test_a_job_without_any_output(split):
     assert split(asked="ab").counts == counts(total=2, missing=2)
     assert list(read_results(split.results)) == []
+    assert [row.custom_id for row in read_results(split.errors)] == ["a", "b"]
 
 
 @settings(deadline=None)
@@ -307,15 +360,17 @@ def test_accounts_balance(tmp_path_factory, asked, answered):
     summary = split_results([[lines(*rows)]], folder / "r", folder / "e", requests=[folder / "requests"])
     found = summary.counts
     ids = [id_ for id_, _ in answered]
-    first = {id_: good for id_, good in reversed(answered) if id_ in asked}
+    best = {id_: (id_, True) in answered for id_, _ in answered if id_ in asked}
     assert found["total"] == len(asked) == found["succeeded"] + found["failed"] + found["missing"]
-    assert found["succeeded"] == sum(first.values())
+    assert found["succeeded"] == sum(best.values())
     assert found["missing"] == len(asked - set(ids))
     assert found["unknown"] == sum(id_ not in asked for id_ in ids)
     assert found["duplicates"] == len(ids) - found["unknown"] - len(set(ids) & asked)
     assert {row.custom_id for row in read_results(folder / "r")} == {
-        str(id_) for id_, good in first.items() if good
+        str(id_) for id_, good in best.items() if good
     }
+    failed = [row.custom_id for row in read_results(folder / "e") if int(row.custom_id) in asked]
+    assert sorted(failed) == sorted(str(id_) for id_ in asked if not best.get(id_))
 
 
 # Streams that are not what they should be
@@ -335,6 +390,63 @@ def test_a_cut_last_line_is_an_error_and_nothing_is_published(split, keep):
 
 def test_a_last_line_without_newline_is_whole(split):
     assert split(lines(answer("a"), answer("b")).rstrip(b"\n")).counts["succeeded"] == 2
+
+
+@pytest.mark.parametrize("checked", [False, True])
+def test_a_row_that_is_not_utf8_is_malformed(split, checked):
+    bad = lines(answer("b", "?")).replace(b"?", b"\xff")
+    check = (lambda row: None) if checked else None
+    summary = split(lines(answer("a")) + bad + lines(answer("c", "é")), asked="abc", check=check)
+    assert (summary.counts["succeeded"], summary.counts["missing"], summary.may_pass) == (2, 1, 1)
+    assert split.results.read_bytes() == lines(answer("a"), answer("c", "é"))
+    malformed, missing = split.errors.read_bytes().splitlines()
+    assert failure(malformed).code == "malformed_row"
+    assert missing == missing_row("b")
+
+
+LONE_SURROGATES = {
+    r"\ud83d": "\ufffd",
+    r"\uDE00 after": "\ufffd after",
+    r"\ud83d\ud83d\ude00": "\ufffd\U0001f600",
+    r"\\\ud83d\u00e9": "\\\ufffdé",
+    r"\ud83d\n\\ud83d": "\ufffd\n\\ud83d",
+}
+
+
+@pytest.mark.parametrize("escape", LONE_SURROGATES)
+@pytest.mark.parametrize("output_format", ["jsonl", "parquet"])
+@pytest.mark.parametrize("checked", [False, True])
+def test_half_an_emoji_costs_no_answer(split, escape, output_format, checked):
+    text = LONE_SURROGATES[escape]
+    rows = lines(answer("a", "?"), result("b", 500, {"message": "?"})).replace(b"?", escape.encode())
+    check = (lambda row: "wrong" if row.content != text else None) if checked else None
+    summary = split(rows, asked="ab", check=check, output_format=output_format)
+    assert summary.counts == counts(total=2, succeeded=1, failed=1, by_status={"200": 1, "500": 1})
+    assert summary.usage["total_tokens"] == 5
+    assert summary.errors[0]["message"] == " ".join(text.split())
+    found = list(read_results(summary.as_dict(), failed=True))
+    assert [(row.content, row.custom_id) for row in found] == [(text, "a"), (None, "b")]
+    assert [row.raw for row in found] == rows.splitlines()
+    assert found[0].body["choices"][0]["message"]["content"] == text
+
+
+def test_an_answer_longer_than_any_request_may_be(split):
+    row = lines(answer("a", "x" * MAX_ROW_BYTES))
+    summary = split(row[start : start + (1 << 20)] for start in range(0, len(row), 1 << 20))
+    assert summary.counts == counts(total=1, succeeded=1, by_status={"200": 1})
+    assert [len(row.content) for row in read_results(split.results)] == [MAX_ROW_BYTES]
+
+
+@pytest.mark.parametrize("newline", [b"\n", b""])
+def test_an_answer_that_cannot_be_held_is_not_paid_for_again(split, newline, monkeypatch):
+    for module in (own_rows, reader, results):
+        monkeypatch.setattr(module, "MAX_RESULT_ROW_BYTES", 500)
+    rows = lines(answer("a"), answer("b", "x" * 1000)).rstrip() + newline
+    summary = split((rows[start : start + 100] for start in range(0, len(rows), 100)), asked="ab")
+    assert summary.counts == counts(total=2, succeeded=1, failed=1, by_status={"200": 1, "none": 1})
+    assert summary.may_pass == 0
+    (row,) = read_results(split.errors)
+    assert (row.custom_id, row.error) == ("b", "line 2 of the job's file has more than 500 bytes")
 
 
 def test_an_error_of_the_download_leaves_nothing_behind(split):
@@ -371,6 +483,29 @@ def test_rows_that_do_not_pass_a_check_fail_and_keep_their_text(split):
     assert (rows["b"].error, rows["b"].content, rows["b"].succeeded) == ("not a number", "twelve", False)
     assert {kind["code"] for kind in summary.errors} == {"invalid_output", None}
     assert summary.usage["total_tokens"] == 10
+
+
+@pytest.mark.parametrize(
+    ("row", "failed"),
+    [
+        (
+            b'{ "custom_id":"a", "response" : {"status_code":200,"body":{"error":null}} ,"error" : null }',
+            b'{ "custom_id":"a", "response" : {"status_code":200,"body":{"error":null}} ,"error" : %s }',
+        ),
+        (
+            b'{"custom_id":"a","error":null,"response":{"status_code":200,"body":{"n":1.0e5}}}',
+            b'{"custom_id":"a","error":%s,"response":{"status_code":200,"body":{"n":1.0e5}}}',
+        ),
+        (
+            b'{"custom_id":"a","response":{"body":{"n":1.0e5,"error":null},"status_code":200}}',
+            b'{"custom_id":"a","response":{"body":{"n":1.0e5,"error":null},"status_code":200},"error":%s}',
+        ),
+    ],
+)
+def test_rows_that_do_not_pass_a_check_stay_as_they_are_but_for_their_error(split, row, failed):
+    split(row + b"\n", check=lambda _: 'no "n"')
+    error = b'{"code":"invalid_output","message":"no \\"n\\""}'
+    assert split.errors.read_bytes() == failed % error + b"\n"
 
 
 # Where results land

@@ -1,0 +1,66 @@
+"""Where msgspec and JSON's grammar differ: it lets bytes pass that are not UTF-8, and refuses lone surrogates."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import TypeVar
+
+import msgspec
+
+#: What msgspec raises on bytes that are not JSON of the expected shape.
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
+# Every escape of a string, so that the second backslash of "\\ud83d" begins none.
+_ESCAPES = re.compile(
+    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)",
+    re.DOTALL,
+)
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+
+_Decoded = TypeVar("_Decoded")
+
+
+def is_utf8(data: bytes) -> bool:
+    """Tell whether bytes are UTF-8. msgspec does not look at what it skips."""
+    if data.isascii():
+        return True
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def lone_surrogate(line: bytes) -> int | None:
+    r"""
+    Find the escape of half a character, such as ``\ud83d``, in a line of JSON.
+
+    The grammar allows it and Python's own json writes it, for an emoji that was cut in two; UTF-8 has no bytes for it.
+
+    :return: Where it begins, from 0; None if there is none.
+    """
+    if _SURROGATE.search(line) is None:
+        return None
+    return next((escape.start() for escape in _ESCAPES.finditer(line) if escape[1]), None)
+
+
+def decoded(decode: Callable[[bytes], _Decoded], line: bytes) -> _Decoded:
+    """
+    Decode a row, with a replacement character (U+FFFD) for each lone surrogate.
+
+    :param decode: ``decode`` of a msgspec decoder.
+    :param line: The row.
+    """
+    try:
+        return decode(line)
+    except msgspec.ValidationError:
+        raise
+    except msgspec.DecodeError:
+        if lone_surrogate(line) is None:
+            raise
+        return decode(_ESCAPES.sub(_replaced, line))
+
+
+def _replaced(escape: re.Match[bytes]) -> bytes:
+    return rb"\ufffd" if escape[1] else escape[0]

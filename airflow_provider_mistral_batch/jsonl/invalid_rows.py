@@ -1,0 +1,54 @@
+"""Rows whose answers were not acceptable, found by the id of their requests, on disk."""
+
+from __future__ import annotations
+
+import sqlite3
+import tempfile
+from pathlib import Path
+
+from airflow_provider_mistral_batch.jsonl.outcomes import custom_ids
+
+
+class InvalidRows:
+    """
+    A table of rows in a temporary file.
+
+    It takes some MB of memory, whatever the number of rows.
+
+    :param directory: Where the temporary file is made.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._folder = tempfile.TemporaryDirectory(dir=directory)
+        self._rows = sqlite3.connect(Path(self._folder.name) / "rows", isolation_level=None)
+        # Nobody needs the file after a crash.
+        self._rows.execute("PRAGMA journal_mode = OFF")
+        self._rows.execute("PRAGMA synchronous = OFF")
+        self._rows.execute("CREATE TABLE rows (custom_id TEXT, line BLOB)")
+        self._count = 0
+        self._indexed = False
+
+    def __enter__(self) -> InvalidRows:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._rows.close()
+        self._folder.cleanup()
+
+    def __len__(self) -> int:
+        return self._count
+
+    def extend(self, lines: list[bytes]) -> None:
+        """Keep rows; before the first one is looked for."""
+        self._count += len(lines)
+        self._rows.execute("BEGIN")
+        self._rows.executemany("INSERT INTO rows VALUES (?, ?)", zip(custom_ids(lines), lines, strict=True))
+        self._rows.execute("COMMIT")
+
+    def get(self, custom_id: str) -> bytes | None:
+        """Give the row of a request; None if there is none."""
+        if not self._indexed:
+            self._rows.execute("CREATE INDEX ids ON rows (custom_id)")
+            self._indexed = True
+        found = self._rows.execute("SELECT line FROM rows WHERE custom_id = ?", (custom_id,)).fetchone()
+        return None if found is None else bytes(found[0])

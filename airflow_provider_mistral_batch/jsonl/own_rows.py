@@ -1,0 +1,83 @@
+"""Rows of the errors file that we write ourselves, where the API gave none that could stand there."""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+
+from airflow_provider_mistral_batch.jsonl.decoding import decoded
+from airflow_provider_mistral_batch.jsonl.lines import MAX_RESULT_ROW_BYTES
+from airflow_provider_mistral_batch.jsonl.outcomes import MALFORMED_ROW, MISSING_ROW, ROW_TOO_LONG
+
+#: What a missing row says.
+MISSING_MESSAGE = "the job's files have no row for this request"
+
+_MAX_MALFORMED_BYTES = 10_000
+
+_encode = msgspec.json.Encoder().encode
+_decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+_MISSING_TAIL = (
+    b',"response":null,"error":' + _encode({"code": MISSING_ROW, "message": MISSING_MESSAGE}) + b"}"
+)
+
+# The null is followed by the row's own last brace, so it is no field of the answer.
+_NO_ERROR = re.compile(rb'(?<=[{,])(\s*"error"\s*:\s*)null(?=\s*\}\s*\Z)')
+
+_ID_FIRST = re.compile(
+    rb'\s*\{\s*(?:"id"\s*:\s*(?:null|"(?:[^"\\]|\\.)*")\s*,\s*)?"custom_id"\s*:\s*("(?:[^"\\]|\\.)*")'
+)
+
+
+def malformed_row(line: bytes, number: int) -> bytes:
+    """
+    Wrap what is no row into one, so that the errors file stays JSONL.
+
+    :param line: What is there.
+    :param number: Number of the line, from 1.
+    """
+    text = line[:_MAX_MALFORMED_BYTES].decode("utf-8", "replace")
+    error = {"code": MALFORMED_ROW, "message": f"line {number} is not a result row", "line": text}
+    return _encode({"id": None, "custom_id": None, "response": None, "error": error})
+
+
+def too_long_row(line: bytes, number: int) -> bytes:
+    """
+    Stand in for a row that is too long to be held.
+
+    It is paid for, and another try would be as long: so the row names its request, which is not asked again.
+
+    :param line: The row's beginning.
+    :param number: Number of the line, from 1.
+    """
+    id_ = _ID_FIRST.match(line)
+    error = {
+        "code": ROW_TOO_LONG,
+        "message": f"line {number} of the job's file has more than {MAX_RESULT_ROW_BYTES:,} bytes",
+    }
+    custom_id = msgspec.Raw(id_[1] if id_ else b"null")
+    return _encode({"id": None, "custom_id": custom_id, "response": None, "error": error})
+
+
+def missing_row(custom_id: str) -> bytes:
+    """Say that a request has no row."""
+    return b'{"id":null,"custom_id":' + _encode(custom_id) + _MISSING_TAIL
+
+
+def is_missing_row(line: bytes) -> bool:
+    """Tell whether a row of an errors file is a :func:`missing_row`."""
+    return line.endswith(_MISSING_TAIL)
+
+
+def with_error(line: bytes, code: str, message: str) -> bytes:
+    """
+    Give a row an error; all else stays byte for byte.
+
+    :param line: A row whose error is null or not there.
+    :param code: The error's code.
+    :param message: The error's message.
+    """
+    error = _encode({"code": code, "message": message})
+    spliced, count = _NO_ERROR.subn(lambda null: null[1] + error, line, count=1)
+    return spliced if count else _encode({**decoded(_decode_fields, line), "error": msgspec.Raw(error)})
