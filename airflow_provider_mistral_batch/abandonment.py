@@ -31,6 +31,15 @@ def gives_up(state: str | None, *, another_try: bool) -> bool:
     return state in _OVER or (state == "running" and not another_try)
 
 
+def has_another_try(task_instance: Any) -> bool:
+    """
+    Whether Airflow tries a task once more if it fails now, for a cause that can pass.
+
+    :param task_instance: The running task instance.
+    """
+    return bool(task_instance.try_number <= (getattr(task_instance, "max_tries", None) or 0))
+
+
 def abandoned(task_instance: Any, *, another_try: bool = True) -> bool:
     """
     Ask Airflow whether a task instance that is being killed has given up its job.
@@ -60,7 +69,7 @@ def abandoned_on_worker(task_instance: Any) -> bool:
 
     :param task_instance: The task instance.
     """
-    another_try = task_instance.try_number <= (getattr(task_instance, "max_tries", None) or 0)
+    another_try = has_another_try(task_instance)
     answers: queue.SimpleQueue[bool] = queue.SimpleQueue()
     # Daemon: a question that nobody answers must not keep the process from ending.
     threading.Thread(

@@ -43,7 +43,7 @@ class Destination:
         self.output_format = output_format
         self._task = {name: getattr(identity, name) for name in ("dag_id", "task_id", "run_id", "map_index")}
         self._name = identity_hash(identity)
-        self._made_claim = False
+        self._made_claim = self._made_folder = False
 
     @property
     def results_path(self) -> Any:
@@ -95,6 +95,7 @@ class Destination:
         """
         from airflow_provider_mistral_batch.jsonl.landing import check_writable
 
+        self._made_folder = not self.folder.exists()
         for path in (self.results_path, self.errors_path):
             check_writable(path, field="destination")
         if if_exists == "fail" and (occupant := self._occupant()) is not None:
@@ -114,6 +115,10 @@ class Destination:
         """Take back a claim that was made just now; one that an earlier try made, whose work goes on, stays."""
         if self._made_claim:
             self.release()
+        if self._made_folder:
+            with suppress(Exception):
+                # Fails where somebody else has put something there.
+                self.folder.rmdir()
 
     def check_claim(self) -> None:
         """
@@ -121,11 +126,15 @@ class Destination:
 
         :raises InvalidInputError: When another task has taken it.
         """
-        if not (self._work / _OWNER).exists():
+        if (self._work / _OWNER).exists():
+            return
+        if (occupant := self._occupant()) is not None:
             raise InvalidInputError(
                 f"destination={str(self.folder)!r} was taken by another task with if_exists='replace' while this batch "
-                "was under way: give each run and each mapped task a destination of its own"
+                f"was under way, and has {occupant}: give each run and each mapped task a destination of its own"
             )
+        # A try that Airflow took for dead has come to its end here, and cleared away what was this one's, too.
+        _write_json(self._work / _OWNER, self._task)
 
     def own_manifest(self) -> dict[str, Any] | None:
         """The manifest of an earlier try of this task instance; ``None`` if there is none."""
@@ -165,7 +174,8 @@ class Destination:
         from airflow_provider_mistral_batch.jsonl.manifest import write_manifest
 
         complete = {**manifest, "task": self._task}
-        write_manifest(complete, self.manifest_path)
+        write_manifest(complete, self._work / MANIFEST)
+        _move(self._work / MANIFEST, self.manifest_path)
         self.release()
         return complete
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import itertools
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -16,12 +17,14 @@ from airflow_provider_mistral_batch.api.errors import MistralCallError
 from airflow_provider_mistral_batch.api.limits import PAGE_SIZE
 from airflow_provider_mistral_batch.api.models import BatchJobIn, BatchJobOut
 from airflow_provider_mistral_batch.policies.ownership import (
+    KEY,
     SUBMITTED_AT,
     Decision,
     TaskIdentity,
     decide,
     merged_metadata,
     ownership_metadata,
+    running_jobs,
 )
 
 if TYPE_CHECKING:
@@ -30,6 +33,8 @@ if TYPE_CHECKING:
     from airflow_provider_mistral_batch.hooks.mistral_batch import MistralBatchHook
 
 log = logging.getLogger(__name__)
+
+_Choose = Callable[[Iterable[BatchJobOut]], Decision]
 
 #: The API's clock may be behind ours, and a Dag run's start is by ours.
 _CLOCK_MARGIN = timedelta(minutes=15)
@@ -43,16 +48,13 @@ _ATTEMPTS = 2
 
 class Submission:
     """
-    One task instance's way to its batch job.
+    One task instance's way to its batch jobs, of which there are one or several.
 
     :param hook: How to talk to the API.
-    :param identity: Whose job it is.
+    :param identity: Whose jobs they are.
     :param since: Nothing of this task instance is older (our own clock): where the look-up ends.
     :param is_first_try: Whether nothing can have been submitted before, as far as Airflow knows.
     :param fresh: Makes this other work than that of jobs that were submitted without it; empty if those will do.
-    :param keep_partial: Take a job that ended early, but with results, for one that did this work.
-    :param parts_prefix: How the parts begin of what is asked now, for a task instance with several jobs: what it has
-        running besides is cancelled.
     """
 
     def __init__(
@@ -63,57 +65,43 @@ class Submission:
         since: datetime,
         is_first_try: bool,
         fresh: str = "",
-        keep_partial: bool = False,
-        parts_prefix: str | None = None,
     ) -> None:
         self.hook = hook
         self.identity = identity
         self.since = since
         self.is_first_try = is_first_try
         self.fresh = fresh
-        self.keep_partial = keep_partial
-        self.parts_prefix = parts_prefix
-        #: The job, once there is one.
-        self.batch_id: str | None = None
-        #: By which to find the job whose call is under way.
-        self._posting: Mapping[str, str] | None = None
+        #: Ids of the jobs that were found or created here.
+        self.batch_ids: list[str] = []
+        #: Whether the server may yet carry out another call for the same work: that of an earlier try, which may have
+        #: died in the middle of it, or one whose answer was lost.
+        self.may_have_twins = not is_first_try
         self._abandoned = False
 
     @classmethod
-    def of_task(
-        cls,
-        context: Context,
-        hook: MistralBatchHook,
-        *,
-        force_new: bool = False,
-        part: str = "",
-        keep_partial: bool = False,
-        parts_prefix: str | None = None,
-    ) -> Submission:
+    def of_task(cls, context: Context, hook: MistralBatchHook, *, force_new: bool = False) -> Submission:
         """
         Make the submission of the running task instance.
 
         :param context: The task's context.
         :param hook: How to talk to the API.
         :param force_new: Submit a new job where one exists from before the task was last cleared.
-        :param part: Which of several jobs of this task instance.
-        :param keep_partial: Take a job that ended early, but with results, for one that did this work.
-        :param parts_prefix: How the parts begin of what is asked now.
         """
         return cls(
             hook,
-            identity_of(context, hook, part=part),
+            identity_of(context, hook),
             since=_begun_at(context["dag_run"]),
             is_first_try=context["ti"].try_number <= 1,
             fresh=clearing(context) if force_new else "",
-            keep_partial=keep_partial,
-            parts_prefix=parts_prefix,
         )
 
     def submit(
         self,
         job: BatchJobIn,
         *,
+        part: str = "",
+        parts_prefix: str | None = None,
+        keep_partial: bool = False,
         content: Any = None,
         notes: Mapping[str, str] | None = None,
         before_create: Callable[[], None] | None = None,
@@ -122,46 +110,62 @@ class Submission:
         Return the job that does this work: one that exists, or a new one.
 
         :param job: What is asked.
+        :param part: Which of several jobs of this task instance.
+        :param parts_prefix: How the parts begin of what is asked now, for a task instance with several jobs: what it
+            has running besides is cancelled.
+        :param keep_partial: Take a job that ended early, but with results, for one that did this work.
         :param content: What stands for the requests in the key; by default the input files' ids or the requests.
         :param notes: Further metadata of the provider's own, which is no part of the key.
         :param before_create: Called when a new job is needed, before it is created; may raise to prevent that.
         :raises MistralCallError: When it can neither be found nor created.
         :raises AirflowException: When the task was killed meanwhile, and nobody wants a job any more.
         """
-        ours = ownership_metadata(self.identity, self._asked(job, content))
+        self._stop_if_abandoned()
+        identity = msgspec.structs.replace(self.identity, part=part)
+        ours = ownership_metadata(identity, self._asked(job, content))
         notes = {SUBMITTED_AT: str(int(time.time())), **(notes or {})}
         job = msgspec.structs.replace(job, metadata=merged_metadata({**ours, **notes}, job.metadata))
-        decision = self._look(ours)
+        choose = partial(decide, ours=ours, keep_partial=keep_partial, parts_prefix=parts_prefix)
+        decision = self._look(choose)
         if decision.attach_to is not None:
             return self._attach(decision)
         self._cancel(decision)
         if before_create is not None:
             before_create()
-        return self._create(job, ours, "force_new is set" if self.fresh else decision.reason)
+        return self._create(job, choose, "force_new is set" if self.fresh else decision.reason)
 
     def abandon(self) -> None:
         """
-        Cancel the job: nobody wants it any more. Made for signal handlers, which may interrupt :meth:`submit` anywhere.
+        Cancel all jobs of this task instance: nobody wants them any more.
 
-        A job that is not there yet is not submitted any more, and one whose call is under way is cancelled as soon as
-        its answer comes, if it does: the process may be ended before, so it is looked for here, too.
+        Made for signal handlers, which may interrupt :meth:`submit` anywhere: what is not there yet is not submitted
+        any more, and a job whose call is under way is cancelled as soon as its answer comes, if it does.
         """
         self._abandoned = True
-        if self.batch_id is not None:
-            log.info("The task is killed: cancelling batch job %s.", self.batch_id)
-            self._cancel_job(self.batch_id)
-        elif self._posting is not None:
-            decision = self._decide(self._jobs(), self._posting)
-            mine = [decision.attach_to] if decision.attach_to is not None else []
-            for job in [*mine, *decision.cancel]:
-                log.info("The task is killed: cancelling batch job %s.", job.id)
-                self._cancel_job(job.id)
+        log.info("The task is killed: cancelling what it has running.")
+        self.cancel_running()
 
-    def _create(self, job: BatchJobIn, ours: Mapping[str, str], reason: str) -> BatchJobOut:
+    def cancel_running(self, *, keep: Collection[str] = ()) -> None:
+        """
+        Cancel every job of this task instance that runs, also what an earlier try has left; never raises.
+
+        :param keep: Ids of jobs that are still wanted.
+        """
+        try:
+            running = [job.id for job in running_jobs(self._jobs(), self.identity)]
+            # Listings lag: a job that was created just now may not be in them.
+            lagging = set(self.batch_ids).difference(running, keep)
+            running += [job.id for job in map(self.hook.get, lagging) if not job.is_terminal]
+        except MistralCallError as error:
+            log.warning("%s So nobody knows what runs of this task.", error)
+            running = self.batch_ids
+        for batch_id in running:
+            if batch_id not in keep:
+                log.info("Cancelling batch job %s: nobody waits for it.", batch_id)
+                self._cancel_job(batch_id)
+
+    def _create(self, job: BatchJobIn, choose: _Choose, reason: str) -> BatchJobOut:
         """Post until there is a job; of two that the server made in the end, the older one stays."""
-        # An earlier try may have died with its call under way, and the server be at it still.
-        alone = self.is_first_try
-        self._posting = ours
         attempts = 0
         while True:
             self._stop_if_abandoned()
@@ -172,33 +176,40 @@ class Submission:
                 if not error.may_have_acted:
                     raise
                 log.warning("%s The job may exist all the same: looking for it.", error)
-                found = self._look_again(ours)
+                self.may_have_twins = True
+                found = self._look_again(choose)
                 if found.attach_to is not None:
                     return self._attach(found)
                 attempts += 1
                 if attempts == _ATTEMPTS:
                     raise
                 log.info("It does not: submitting it again.")
-                alone = False
-        self.batch_id = created.id
-        self._stop_if_abandoned()
+        self.batch_ids.append(created.id)
+        self._stop_if_abandoned(created.id)
         log.info("Created batch job %s, since %s.", created.id, reason)
-        if alone:
+        if KEY not in (created.metadata or {}):
+            log.warning(
+                "The server does not give back the metadata of batch job %s. If it does not keep it, no retry and no "
+                "clear of this task finds the job again: they will submit, and pay for, another one.",
+                created.id,
+            )
+        if not self.may_have_twins:
             return created
         jobs = {created.id: created, **{job.id: job for job in self._jobs()}}
-        decision = self._decide(jobs.values(), ours)
+        decision = choose(jobs.values())
         if decision.attach_to is not None and decision.attach_to.id != created.id:
             return self._attach(decision)
         self._cancel(decision)
         return created
 
-    def _stop_if_abandoned(self) -> None:
+    def _stop_if_abandoned(self, batch_id: str | None = None) -> None:
+        """Go no further when the task was killed: cancel the job that has just come into being, if one has."""
         if not self._abandoned:
             return
-        if self.batch_id is not None:
-            self._cancel_job(self.batch_id)
-            raise AirflowException(f"the task was killed, so batch job {self.batch_id} was cancelled")
-        raise AirflowException("the task was killed, so no batch job was submitted")
+        if batch_id is None:
+            raise AirflowException("the task was killed, so no batch job was submitted")
+        self._cancel_job(batch_id)
+        raise AirflowException(f"the task was killed, so batch job {batch_id} was cancelled")
 
     def _asked(self, job: BatchJobIn, content: Any) -> Mapping[str, Any]:
         asked: dict[str, Any] = {
@@ -212,28 +223,27 @@ class Submission:
             asked["fresh"] = self.fresh
         return asked
 
-    def _look(self, ours: Mapping[str, str]) -> Decision:
+    def _look(self, choose: _Choose) -> Decision:
         """Look for jobs of ours before anything is sent."""
         if self.is_first_try:
             # Nothing should be there, so it is worth one call and no more.
-            return self._decide(itertools.islice(self._jobs(), PAGE_SIZE), ours)
+            return choose(itertools.islice(self._jobs(), PAGE_SIZE))
         # The try before may have died while its call was under way.
-        return self._look_again(ours)
+        return self._look_again(choose)
 
-    def _look_again(self, ours: Mapping[str, str]) -> Decision:
+    def _look_again(self, choose: _Choose) -> Decision:
         """Look for jobs that may or may not exist, more than once; what was seen last counts."""
         for pause in _RECHECKS:
-            decision = self._decide(self._jobs(), ours)
+            decision = choose(self._jobs())
             if decision.attach_to is not None:
                 return decision
             time.sleep(pause)
-        return self._decide(self._jobs(), ours)
-
-    def _decide(self, jobs: Iterable[BatchJobOut], ours: Mapping[str, str]) -> Decision:
-        return decide(jobs, ours, keep_partial=self.keep_partial, parts_prefix=self.parts_prefix)
+        return choose(self._jobs())
 
     def _jobs(self) -> Iterator[BatchJobOut]:
-        return self.hook.iter_jobs(created_after=self.since - _CLOCK_MARGIN)
+        # Jobs are dated by the server's clock.
+        behind = timedelta(seconds=min(0.0, self.hook.clock_offset))
+        return self.hook.iter_jobs(created_after=self.since - _CLOCK_MARGIN + behind)
 
     def _attach(self, decision: Decision) -> BatchJobOut:
         job = decision.attach_to
@@ -245,8 +255,8 @@ class Submission:
                 ", ".join(twin.id for twin in decision.twins),
             )
         self._cancel(decision)
-        self.batch_id = job.id
-        self._stop_if_abandoned()
+        self.batch_ids.append(job.id)
+        self._stop_if_abandoned(job.id)
         log.info("Attached to batch job %s: %s.", job.id, decision.reason)
         return job
 
@@ -272,13 +282,12 @@ def clearing(context: Context) -> str:
     return f"up to try {context['ti'].max_tries + 1}"
 
 
-def identity_of(context: Context, hook: MistralBatchHook, *, part: str = "") -> TaskIdentity:
+def identity_of(context: Context, hook: MistralBatchHook) -> TaskIdentity:
     """
     Tell which task instance is running.
 
     :param context: The task's context.
     :param hook: Its hook, which knows the deployment.
-    :param part: Which of several jobs of this task instance.
     """
     ti = context["ti"]
     return TaskIdentity(
@@ -286,7 +295,6 @@ def identity_of(context: Context, hook: MistralBatchHook, *, part: str = "") -> 
         task_id=ti.task_id,
         run_id=ti.run_id,
         map_index=-1 if ti.map_index is None else ti.map_index,
-        part=part,
         deployment=hook.deployment,
     )
 

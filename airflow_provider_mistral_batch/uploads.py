@@ -44,14 +44,17 @@ def upload_once(hook: MistralBatchHook, shard: Shard, *, owner: str = "") -> Fil
     :raises MistralCallError: When it can neither be found nor uploaded.
     """
     name = f"airflow-{owner}{'-' if owner else ''}{shard.sha256}.jsonl"
-    if (known := _find(hook, name, shard.size)) is not None:
+    if (known := _find(hook, name, shard.size, lasting=True)) is not None:
         log.info("%s is uploaded already, as file %s: using that.", shard.path.name, known.id)
         return known
     attempts = 0
     while True:
         attempts += 1
         try:
-            return _upload(hook, shard, name)
+            uploaded = _upload(hook, shard, name)
+            # Of two that were uploaded at the same moment all take the one that is found from now on: what is asked
+            # with it is known by its id.
+            return _find(hook, name, shard.size) or uploaded
         except MistralCallError as error:
             if not error.may_have_acted:
                 raise
@@ -84,16 +87,21 @@ def _look_again(hook: MistralBatchHook, name: str, size: int) -> FileOut | None:
     return _find(hook, name, size)
 
 
-def _find(hook: MistralBatchHook, name: str, size: int) -> FileOut | None:
+def _find(hook: MistralBatchHook, name: str, size: int, *, lasting: bool = False) -> FileOut | None:
+    """Find the oldest file of a name; a ``lasting`` one is not deleted by the API before a job could use it."""
     # The OpenAI-compatible API cannot search: there the newest files have to do.
     by_name = {} if hook.get_conn().dialect.name == "openai" else {"search": name}
     files = hook.list_files(_FILES_SEARCHED, purpose="batch", **by_name).data
-    return next((file for file in files if _is_same(file, name, size)), None)
+    same = [
+        file
+        for file in files
+        if (file.filename, file.bytes, file.deleted) == (name, size, False) and (not lasting or _lasts(file))
+    ]
+    return min(same, key=lambda file: (file.created_at, file.id), default=None)
 
 
-def _is_same(file: FileOut, name: str, size: int) -> bool:
-    lasts = file.expires_at is None or file.expires_at - time.time() > _SECONDS_NEEDED
-    return file.filename == name and file.bytes == size and not file.deleted and lasts
+def _lasts(file: FileOut) -> bool:
+    return file.expires_at is None or file.expires_at - time.time() > _SECONDS_NEEDED
 
 
 class _Progress:

@@ -35,6 +35,7 @@ from airflow_provider_mistral_batch.api.errors import (
     BadRequestError,
     InvalidInputError,
     MistralConnectionError,
+    NotFoundError,
 )
 from airflow_provider_mistral_batch.api.models import (
     BatchJobIn,
@@ -400,9 +401,20 @@ class MistralBatchClient:
             try:
                 with contextlib.closing(chunks):
                     yield from chunks
+                if download.ends_unmarked:
+                    download.length = self._size_of(file_id, at_least=download.given)
+                    download.end(0)
                 return
             except MistralConnectionError as error:
                 log.warning("%s The download goes on at byte %d.", error, download.given)
+
+    def _size_of(self, file_id: str, *, at_least: int) -> int:
+        """Ask how many bytes a file has; where the server does not know, it has those that came."""
+        try:
+            size = self.get_file(file_id).bytes
+        except NotFoundError:
+            size = 0
+        return max(size, at_least)
 
     def _begin_download(self, call: Call, download: Download) -> Generator[bytes, None, None]:
         """Make an attempt to get new bytes; return them and all that follow."""

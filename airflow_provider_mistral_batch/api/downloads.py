@@ -26,6 +26,8 @@ class Download:
         self.by_range = True
         #: Bytes in all, once the server has said so.
         self.length: int | None = None
+        #: Whether nothing in the answer tells its end from a break of the connection.
+        self.ends_unmarked = False
         self._etag: str | None = None
 
     def request_headers(self) -> dict[str, str]:
@@ -74,6 +76,9 @@ class Download:
         self._etag = etag or self._etag
         self.length = self.length if whole is None else whole
         self.by_range = self.by_range and not encoded
+        self.ends_unmarked = (
+            announced_length(headers) is None and headers.get("Transfer-Encoding", "").lower() != "chunked"
+        )
         return 0 if status_code == 206 else self.given
 
     def end(self, to_skip: int) -> None:

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_mistral_batch.api.errors import NotFoundError
-from airflow_provider_mistral_batch.destination import Destination
+from airflow_provider_mistral_batch.api.errors import InvalidInputError, NotFoundError
+from airflow_provider_mistral_batch.destination import MANIFEST, Destination
 
 if TYPE_CHECKING:
     from airflow_provider_mistral_batch.api.models import BatchJobOut
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from airflow_provider_mistral_batch.jsonl.shards import Shard
 
 log = logging.getLogger(__name__)
-
-_MANIFEST = "manifest.json"
 
 
 class LandedRounds:
@@ -59,7 +57,7 @@ class LandedRounds:
         from airflow_provider_mistral_batch.jsonl.manifest import read_manifest, write_manifest
         from airflow_provider_mistral_batch.jsonl.results import split_downloads
 
-        manifest_path = self.destination.round_path(number, _MANIFEST)
+        manifest_path = self.destination.round_path(number, MANIFEST)
         results_path, errors_path = self.destination.round_paths(number)
         round_key = [plan.key, *(job.batch_id for job in plan.rounds[number])]
         if manifest_path.exists():
@@ -68,14 +66,22 @@ class LandedRounds:
                 return landed
         self.destination.check_claim()
         jobs = [self.hook.get(job.batch_id) for job in plan.rounds[number] if job.batch_id]
-        summary = split_downloads(
-            lambda: self._streams(jobs),
-            results_path,
-            errors_path,
-            requests=self._requests(plan, number),
-            check=self.structured.check if self.structured else None,
-            output_format=self.destination.output_format,
-        )
+        requests = self._requests(plan, number)
+        try:
+            summary = split_downloads(
+                lambda: self._streams(jobs),
+                results_path,
+                errors_path,
+                requests=requests,
+                check=self.structured.check if self.structured else None,
+                output_format=self.destination.output_format,
+            )
+        except NotFoundError as gone:
+            self.destination.release()
+            raise InvalidInputError(
+                f"{gone}. The job did this task's work, but its results are not in the account any more; an earlier "
+                "run may have deleted them (delete_files). To ask again, and pay again, set force_new=True and clear it"
+            ) from None
         landed = {
             **summary.as_dict(),
             "may_pass": summary.may_pass,
@@ -95,6 +101,14 @@ class LandedRounds:
             summary.may_pass,
         )
         return landed
+
+    def usages(self, plan: BatchPlan) -> list[dict[str, Any]]:
+        """
+        Tell what each round has used.
+
+        :param plan: The batch; all its rounds are landed.
+        """
+        return [self.land(plan, number)["usage"] for number in range(len(plan.rounds))]
 
     def open_requests(
         self, plan: BatchPlan, number: int, directory: Path, *, reask: bool, max_job_requests: int
@@ -134,26 +148,25 @@ class LandedRounds:
         destination = self.destination
         results_path, errors_path = destination.results_path, destination.errors_path
         landed = [self.land(plan, number) for number in range(len(plan.rounds))]
-        destination.clear_the_way()
-        if len(landed) == 1:
-            destination.publish(0)
-            final = landed[0]
-        else:
+        last = len(landed) - 1
+        final = landed[0]
+        if last:
             rounds = [
                 {**one, "results_path": paths[0], "errors_path": paths[1]}
-                for one, paths in zip(
-                    landed, map(self.destination.round_paths, range(len(landed))), strict=True
-                )
+                for one, paths in zip(landed, map(destination.round_paths, range(len(landed))), strict=True)
             ]
+            # Where one more round would be: what is not final never lies beside what is.
+            last += 1
             merged = merge_rounds(
                 rounds,
-                results_path,
-                errors_path,
+                *destination.round_paths(last),
                 # None says that nothing can be said about missing rows, as it does to split_results.
                 requests=self._requests(plan, 0),  # type: ignore[arg-type]
                 output_format=destination.output_format,  # type: ignore[arg-type]
             )
             final = {**merged.as_dict(), "may_pass": merged.may_pass}
+        destination.clear_the_way()
+        destination.publish(last)
         fields = ("counts", "usage", "errors", "may_pass")
         return {
             "results_path": str(results_path),

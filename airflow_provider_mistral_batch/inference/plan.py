@@ -22,6 +22,7 @@ class PlannedJob(msgspec.Struct, kw_only=True, omit_defaults=True):
     :param content: Hash of what is in them.
     :param request_count: Requests in them.
     :param batch_id: The job's id, once it is submitted.
+    :param submitted_at: When that was (epoch seconds of our own clock).
     :param found_over: It was over already when it was found: an earlier try has seen its end.
     """
 
@@ -29,6 +30,7 @@ class PlannedJob(msgspec.Struct, kw_only=True, omit_defaults=True):
     content: str
     request_count: int
     batch_id: str | None = None
+    submitted_at: float = 0.0
     found_over: bool = False
 
 

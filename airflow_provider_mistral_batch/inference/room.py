@@ -80,9 +80,9 @@ class Room:
         :param pause: Seconds between two looks.
         :return: Whether there is room; if not, the deadline has passed.
         """
-        while not self.is_there():
-            left = deadline - time.time()
-            if left <= 0:
-                return False
+        while (left := deadline - time.time()) > 0:
+            # First of all: that there is none just now is known already, or it is the API's own word.
             time.sleep(min(pause, left))
-        return True
+            if self.is_there():
+                return True
+        return False

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import msgspec
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, conf
 
-from airflow_provider_mistral_batch.abandonment import abandoned_on_worker
 from airflow_provider_mistral_batch.api import limits
 from airflow_provider_mistral_batch.api.errors import MistralCallError
 from airflow_provider_mistral_batch.api.models import (
@@ -20,9 +19,9 @@ from airflow_provider_mistral_batch.api.models import (
     chosen_model,
     chosen_window,
 )
-from airflow_provider_mistral_batch.exceptions import failing_for_good
 from airflow_provider_mistral_batch.links.mistral_batch import MistralBatchJobLink
-from airflow_provider_mistral_batch.operators.base import MistralBatchOperator, check_requests, check_timeout
+from airflow_provider_mistral_batch.operators.base import check_requests, check_timeout
+from airflow_provider_mistral_batch.operators.submitting import LeftRunningError, MistralSubmittingOperator
 from airflow_provider_mistral_batch.policies.cadence import (
     DEFAULT_POLL_INTERVAL,
     DEFAULT_POLL_INTERVAL_MIN,
@@ -30,7 +29,6 @@ from airflow_provider_mistral_batch.policies.cadence import (
 )
 from airflow_provider_mistral_batch.policies.deadline import seconds_allowed, submitted_at
 from airflow_provider_mistral_batch.policies.verdict import check_max_failed_ratio
-from airflow_provider_mistral_batch.submission import Submission
 from airflow_provider_mistral_batch.waiting import BACKSTOP_SECONDS, JobWatch, conclude, job_after_deferral
 
 if TYPE_CHECKING:
@@ -40,7 +38,7 @@ if TYPE_CHECKING:
     from airflow_provider_mistral_batch.jsonl.requests import InlineRequests
 
 
-class MistralCreateBatchJobOperator(MistralBatchOperator):
+class MistralCreateBatchJobOperator(MistralSubmittingOperator):
     """
     Create a batch job from uploaded request files or from inline requests; a retry finds the job of the try before.
 
@@ -65,7 +63,7 @@ class MistralCreateBatchJobOperator(MistralBatchOperator):
     :param poll_interval_min: Seconds between two looks at a job that has just been created.
     :param force_new: Submit a new job whenever the task is cleared, even where one exists that did this very work.
         Retries go on with it.
-    :param cancel_on_kill: Cancel the job when the task is killed while it waits.
+    :param cancel_on_kill: Cancel the job when the task is killed, or fails for good, while it runs.
     :param cancel_on_timeout: Cancel the job when the wait for it is given up.
     :param mistral_conn_id: The connection's id.
     """
@@ -127,9 +125,6 @@ class MistralCreateBatchJobOperator(MistralBatchOperator):
         self.force_new = force_new
         self.cancel_on_kill = cancel_on_kill
         self.cancel_on_timeout = cancel_on_timeout
-        #: The way to the job, once it is begun, and whose it is.
-        self._submission: Submission | None = None
-        self._task_instance: Any = None
 
     def run_batch_task(self, context: Context) -> str:
         """Submit, or find what was submitted; wait if asked."""
@@ -137,9 +132,7 @@ class MistralCreateBatchJobOperator(MistralBatchOperator):
         check_max_failed_ratio(self.max_failed_ratio)
         check_timeout(self.timeout)
         asked = self._job()
-        submission = Submission.of_task(context, self.hook, force_new=self.force_new)
-        self._task_instance, self._submission = context["ti"], submission
-        job = submission.submit(asked)
+        job = self.submission.submit(asked)
         context["ti"].xcom_push(key="batch_id", value=job.id)
         if not self.wait_for_completion:
             return job.id
@@ -159,31 +152,26 @@ class MistralCreateBatchJobOperator(MistralBatchOperator):
                     poll_interval=self.poll_interval,
                     poll_interval_min=self.poll_interval_min,
                     cancel_on_kill=self.cancel_on_kill,
-                    finish_with="batch_id" if may_finish_in_triggerer(self) else None,
+                    # A worker looks for twins at the end, where there may be some.
+                    finish_with=(
+                        "batch_id"
+                        if may_finish_in_triggerer(self) and not self.submission.may_have_twins
+                        else None
+                    ),
                     max_failed_ratio=self.max_failed_ratio,
                 ),
                 method_name="execute_complete",
+                kwargs={"may_have_twins": self.submission.may_have_twins},
                 timeout=timedelta(seconds=max(0.0, deadline - time.time()) + BACKSTOP_SECONDS),
             )
         ended = JobWatch(self.hook, job.id).wait(deadline=deadline, cadence=cadence)
         return self._conclude(context, ended) if ended is not None else self._give_up(context, job.id)
 
-    def execute_complete(self, context: Context, event: dict[str, Any]) -> str:
+    def execute_complete(self, context: Context, event: dict[str, Any], may_have_twins: bool = False) -> str:
         """Go on where the trigger ended."""
-        with failing_for_good():
-            job = job_after_deferral(event, self.hook)
-            return (
-                self._conclude(context, job) if job is not None else self._give_up(context, event["batch_id"])
-            )
-
-    def on_kill(self) -> None:
-        """Cancel the job that nobody waits for any more; one whose submission is under way, too."""
-        if not self.cancel_on_kill or self._submission is None:
-            return
-        if abandoned_on_worker(self._task_instance):
-            self._submission.abandon()
-        else:
-            self.log.info("The task is killed and will be tried again: its batch job goes on.")
+        self.submission.may_have_twins |= may_have_twins
+        job = job_after_deferral(event, self.hook)
+        return self._conclude(context, job) if job is not None else self._give_up(context, event["batch_id"])
 
     def _job(self) -> BatchJobIn:
         """Check what is asked; nothing has been sent yet."""
@@ -225,6 +213,8 @@ class MistralCreateBatchJobOperator(MistralBatchOperator):
     def _conclude(self, context: Context, job: BatchJobOut) -> str:
         verdict = conclude(job, hook=self.hook, ti=context["ti"], max_failed_ratio=self.max_failed_ratio)
         if verdict.acceptable:
+            if self.submission.may_have_twins:
+                self.submission.cancel_running(keep=[job.id])
             return job.id
         # A job that completed is ours for good: a retry would find it and judge it the same.
         raise (AirflowException if verdict.new_job_may_help else AirflowFailException)(verdict.message)
@@ -232,7 +222,7 @@ class MistralCreateBatchJobOperator(MistralBatchOperator):
     def _give_up(self, context: Context, batch_id: str) -> str:
         message = f"batch job {batch_id} was not over within the time given to it"
         # A retry would find the same job, past the same deadline.
-        left_running = AirflowFailException(f"{message}; it goes on running")
+        left_running = LeftRunningError(f"{message}; it goes on running")
         if not self.cancel_on_timeout:
             raise left_running
         try:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, ObjectStoragePath
 
     from airflow_provider_mistral_batch.api.models import BatchJobOut
+    from airflow_provider_mistral_batch.jsonl.results import ResultsSummary
 
 
 class MistralDownloadBatchResultsOperator(MistralBatchOperator):
@@ -65,23 +66,24 @@ class MistralDownloadBatchResultsOperator(MistralBatchOperator):
         destination.claim(self.if_exists)
         try:
             return self._land(context, destination)
-        finally:
-            # Nothing of it is of use to another try.
-            destination.release()
+        except FileNotFoundError:
+            # A try that Airflow took for dead may have landed the same meanwhile, and cleared away what was this one's.
+            manifest = destination.own_manifest()
+            if manifest is None or manifest.get("batch_ids") != [self.batch_id]:
+                raise
+            self.log.info("Another try of this task has landed these very results.")
+            return manifest
 
     def _land(self, context: Context, destination: Destination) -> dict[str, Any]:
         # Imported late: parsing a Dag needs none of it.
         from airflow_provider_mistral_batch.jsonl.digest import describe_errors
-        from airflow_provider_mistral_batch.jsonl.results import split_downloads
 
-        job = self.hook.get(self.batch_id)
-        if not job.is_terminal:
-            raise AirflowException(
-                f"batch job {job.id} is {job.status}, its results are not there yet: wait for it with "
-                "MistralBatchJobSensor before this task"
-            )
-        push_xcoms(context["ti"], job_xcoms(job))
-        summary = split_downloads(lambda: self._streams(job), *destination.round_paths(0))
+        try:
+            job, summary = self._download(context, destination)
+        except Exception:
+            # Nothing of it is of use to another try.
+            destination.withdraw()
+            raise
         destination.clear_the_way()
         destination.publish(0)
         counts = summary.counts
@@ -113,6 +115,20 @@ class MistralDownloadBatchResultsOperator(MistralBatchOperator):
                 "completed_at": job.ended_at,
             }
         )
+
+    def _download(self, context: Context, destination: Destination) -> tuple[BatchJobOut, ResultsSummary]:
+        """Bring the results beside their destination."""
+        # Imported late: parsing a Dag needs none of it.
+        from airflow_provider_mistral_batch.jsonl.results import split_downloads
+
+        job = self.hook.get(self.batch_id)
+        if not job.is_terminal:
+            raise AirflowException(
+                f"batch job {job.id} is {job.status}, its results are not there yet: wait for it with "
+                "MistralBatchJobSensor before this task"
+            )
+        push_xcoms(context["ti"], job_xcoms(job))
+        return job, split_downloads(lambda: self._streams(job), *destination.round_paths(0))
 
     def _streams(self, job: BatchJobOut) -> list[Iterable[bytes]]:
         """The job's result rows, wherever they are; read as they are asked for."""

@@ -11,14 +11,18 @@ from contextlib import contextmanager
 from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn
 
 import msgspec
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, conf
 
-from airflow_provider_mistral_batch.abandonment import abandoned_on_worker
 from airflow_provider_mistral_batch.api import limits
-from airflow_provider_mistral_batch.api.errors import InvalidInputError, MistralCallError, RateLimitError
+from airflow_provider_mistral_batch.api.errors import (
+    InvalidInputError,
+    MistralCallError,
+    NotFoundError,
+    RateLimitError,
+)
 from airflow_provider_mistral_batch.api.models import (
     BatchJobIn,
     BatchStatus,
@@ -32,14 +36,14 @@ from airflow_provider_mistral_batch.destination import (
     Destination,
     check_choice,
 )
-from airflow_provider_mistral_batch.exceptions import failing_for_good
 from airflow_provider_mistral_batch.inference.landed_rounds import LandedRounds
 from airflow_provider_mistral_batch.inference.plan import BatchPlan, content_hash
 from airflow_provider_mistral_batch.inference.request_files import RequestFiles
 from airflow_provider_mistral_batch.inference.room import LONGEST, NoRoomError, Room
 from airflow_provider_mistral_batch.inference.structured_output import StructuredOutput
 from airflow_provider_mistral_batch.links.mistral_batch import MistralBatchJobLink
-from airflow_provider_mistral_batch.operators.base import MistralBatchOperator, check_requests
+from airflow_provider_mistral_batch.operators.base import check_requests
+from airflow_provider_mistral_batch.operators.submitting import LeftRunningError, MistralSubmittingOperator
 from airflow_provider_mistral_batch.paths import storage_path
 from airflow_provider_mistral_batch.policies.cadence import (
     DEFAULT_POLL_INTERVAL,
@@ -57,7 +61,7 @@ from airflow_provider_mistral_batch.policies.row_verdict import (
     rounds_allowed,
 )
 from airflow_provider_mistral_batch.policies.verdict import check_max_failed_ratio
-from airflow_provider_mistral_batch.submission import Submission, clearing, identity_of
+from airflow_provider_mistral_batch.submission import clearing, identity_of
 from airflow_provider_mistral_batch.waiting import BACKSTOP_SECONDS, JobWatch
 from airflow_provider_mistral_batch.xcoms import job_xcoms, push_xcoms
 
@@ -74,7 +78,7 @@ _CANCELLATION_SECONDS = 600.0
 DELETE_FILES = ("never", "on_success")
 
 
-class MistralBatchInferenceOperator(MistralBatchOperator):
+class MistralBatchInferenceOperator(MistralSubmittingOperator):
     """
     Run a whole batch: check the requests, upload them, create the job, wait, and land the results.
 
@@ -124,7 +128,7 @@ class MistralBatchInferenceOperator(MistralBatchOperator):
     :param poll_interval_min: Seconds between two looks at a job that has just been created.
     :param max_pending_requests: Requests that your workspace may have pending.
     :param force_new: Submit new jobs whenever the task is cleared, even where there are some that did this very work.
-    :param cancel_on_kill: Cancel the jobs when the task is killed while it waits.
+    :param cancel_on_kill: Cancel the jobs when the task is killed, or fails for good, while they run.
     :param cancel_on_timeout: Cancel the jobs when the wait for them is given up.
     :param mistral_conn_id: The connection's id.
     """
@@ -210,11 +214,6 @@ class MistralBatchInferenceOperator(MistralBatchOperator):
         self.force_new = force_new
         self.cancel_on_kill = cancel_on_kill
         self.cancel_on_timeout = cancel_on_timeout
-        #: The batch, once there is one, the way to the job that is being submitted, and whose they are.
-        self._plan: BatchPlan | None = None
-        self._submission: Submission | None = None
-        self._task_instance: Any = None
-        self._abandoned = False
 
     def run_batch_task(self, context: Context) -> dict[str, Any]:
         """Begin: check, prepare, upload; then go on to the end."""
@@ -227,15 +226,14 @@ class MistralBatchInferenceOperator(MistralBatchOperator):
                     self.model, self.agent_id, named=prepared.model, default=self.hook.default_model
                 )
                 plan = BatchPlan(key=self._key(context, prepared, model, structured), model=model, rounds=[])
-                if (manifest := self._finished_before(work, plan)) is not None:
-                    work.destination.withdraw()
+                if (manifest := self._finished_before(context, work, plan)) is not None:
                     return manifest
                 self._check_cost(prepared, model)
                 plan.rounds.append(work.files.upload(prepared.shards))
                 return self._go_on(context, work, plan)
             except Exception:
                 # Nothing was asked, so nothing will come: others may have the place.
-                if self._plan is None or not self._plan.batch_ids:
+                if not self.submission.batch_ids:
                     work.destination.withdraw()
                 raise
 
@@ -243,40 +241,29 @@ class MistralBatchInferenceOperator(MistralBatchOperator):
         self, context: Context, event: Mapping[str, Any], plan: Mapping[str, Any]
     ) -> dict[str, Any]:
         """Go on where a wait ended; whether it ended well, the API tells."""
-        with failing_for_good():
-            if event.get("error"):
-                permanent = event.get("error_is_permanent")
-                raise (AirflowFailException if permanent else AirflowException)(event["error"])
-            with self._workplace(context, self._check()) as work:
-                return self._go_on(context, work, BatchPlan.from_kwargs(plan))
-
-    def on_kill(self) -> None:
-        """Cancel the jobs that nobody waits for any more; one whose submission is under way, too."""
-        if not self.cancel_on_kill or self._plan is None:
-            return
-        if not abandoned_on_worker(self._task_instance):
-            self.log.info("The task is killed and will be tried again: its batch jobs go on.")
-            return
-        self._abandoned = True
-        for job in self._plan.rounds[-1]:
-            if job.batch_id is not None:
-                self.log.info("The task is killed: cancelling batch job %s.", job.batch_id)
-                self._cancel(job.batch_id)
-        if self._submission is not None:
-            self._submission.abandon()
+        if event.get("error"):
+            permanent = event.get("error_is_permanent")
+            raise (AirflowFailException if permanent else AirflowException)(event["error"])
+        with self._workplace(context, self._check()) as work:
+            return self._go_on(context, work, BatchPlan.from_kwargs(plan))
 
     def _go_on(self, context: Context, work: Workplace, plan: BatchPlan) -> dict[str, Any]:
         """Make round after round, from wherever the batch is."""
-        self._task_instance, self._plan = context["ti"], plan
-        while True:
-            self._submit(context, plan)
-            jobs = self._wait(plan)
-            push_xcoms(context["ti"], job_xcoms(jobs[-1]))
-            landed = self._land(work, plan, jobs)
-            shards = self._next_round(context, work, plan, jobs, landed)
-            if not shards:
-                return self._finish(context, work, plan, jobs)
-            plan.rounds.append(work.files.upload(shards))
+        try:
+            while True:
+                self._submit(context, plan)
+                jobs = self._wait(plan)
+                push_xcoms(context["ti"], job_xcoms(jobs[-1]))
+                landed = self._land(work, plan, jobs)
+                shards = self._next_round(context, work, plan, jobs, landed)
+                if not shards:
+                    return self._finish(context, work, plan, jobs)
+                plan.rounds.append(work.files.upload(shards))
+        except FileNotFoundError:
+            # A try that Airflow took for dead may have come to its end meanwhile, and cleared away what was this one's.
+            if (manifest := self._finished_before(context, work, plan)) is None:
+                raise
+            return manifest
 
     # Before anything is sent
 
@@ -319,7 +306,7 @@ class MistralBatchInferenceOperator(MistralBatchOperator):
         if self.path is None:
             check_requests(self.requests)
             return self.requests
-        if isinstance(self.path, (list, tuple)):
+        if isinstance(self.path, Sequence) and not isinstance(self.path, (str, bytes)):
             return [storage_path(path, field="path") for path in self.path]
         return storage_path(self.path, field="path")
 
@@ -372,8 +359,8 @@ class MistralBatchInferenceOperator(MistralBatchOperator):
         }
         return hashlib.sha256(msgspec.json.encode(asked, order="deterministic")).hexdigest()
 
-    def _finished_before(self, work: Workplace, plan: BatchPlan) -> dict[str, Any] | None:
-        """The manifest of an earlier try that did this very work to its end, if its results are still there."""
+    def _finished_before(self, context: Context, work: Workplace, plan: BatchPlan) -> dict[str, Any] | None:
+        """The manifest of another try that did this very work to its end, if its results are still there."""
         manifest = work.destination.own_manifest()
         if (
             manifest is None
@@ -383,9 +370,17 @@ class MistralBatchInferenceOperator(MistralBatchOperator):
                 manifest["counts"], (), max_failed_ratio=self.max_failed_ratio, may_pass=0
             ).acceptable
             or not work.destination.results_path.exists()
+            or not work.destination.errors_path.exists()
         ):
             return None
-        self.log.info("An earlier try of this task has landed these very results: there is nothing to do.")
+        self.log.info("Another try of this task has landed these very results: there is nothing to do.")
+        try:
+            push_xcoms(context["ti"], job_xcoms(self.hook.get(manifest["batch_ids"][-1])))
+        except NotFoundError as gone:
+            self.log.info("%s So there are no XComs of that job.", gone)
+        # That try may have died before it came to this.
+        work.destination.release()
+        self._clean_up(manifest["batch_ids"])
         return manifest
 
     def _check_cost(self, prepared: PreparedRequests, model: str | None) -> None:
@@ -395,7 +390,7 @@ class MistralBatchInferenceOperator(MistralBatchOperator):
 
         cost = estimate(prepared.paths, endpoint=self.endpoint, model=model)
         details = (
-            f"about ${cost.usd:.4f}, for {cost.prompt_tokens:,} tokens to read and at most "
+            f"about ${cost.usd:.3g}, for {cost.prompt_tokens:,} tokens to read and at most "
             f"{cost.completion_tokens:,} to write"
         )
         if cost.usd > self.max_cost_usd:
@@ -405,25 +400,38 @@ class MistralBatchInferenceOperator(MistralBatchOperator):
             )
         self.log.info("The batch may cost %s.", details)
 
+    def _can_afford(self, plan: BatchPlan, shards: Sequence[Shard], work: Workplace) -> bool:
+        """Whether another round keeps to ``max_cost_usd``, with what the rounds before it have cost."""
+        if self.max_cost_usd is None or plan.model is None:
+            return True
+        from airflow_provider_mistral_batch.inference.costs import estimate, price_usd
+
+        spent = sum(price_usd(plan.model, usage) or 0.0 for usage in work.results.usages(plan))
+        more = estimate([shard.path for shard in shards], endpoint=self.endpoint, model=plan.model).usd
+        if spent + more <= self.max_cost_usd:
+            return True
+        self.log.warning(
+            "max_cost_usd=%g: the rounds so far have cost about $%.3g, and another one may cost $%.3g: nothing is "
+            "asked again.",
+            self.max_cost_usd,
+            spent,
+            more,
+        )
+        return False
+
     # Submitting and waiting
 
     def _submit(self, context: Context, plan: BatchPlan) -> None:
         """Submit the jobs of the round that are not yet submitted; wait where there is no room."""
         for number, job in enumerate(plan.rounds[-1]):
             while job.batch_id is None:
-                if self._abandoned:
-                    raise AirflowException("the task was killed, so it submits nothing any more")
                 room = Room(self.hook, job.request_count, self.max_pending_requests)
-                self._submission = Submission.of_task(
-                    context,
-                    self.hook,
-                    part=plan.part(number),
-                    parts_prefix=plan.parts_prefix,
-                    keep_partial=True,
-                )
                 try:
-                    found = self._submission.submit(
+                    found = self.submission.submit(
                         self._job_in(job.input_files, plan.model),
+                        part=plan.part(number),
+                        parts_prefix=plan.parts_prefix,
+                        keep_partial=True,
                         content=job.content,
                         notes={REQUESTS: str(job.request_count)},
                         before_create=room.check,
@@ -433,7 +441,9 @@ class MistralBatchInferenceOperator(MistralBatchOperator):
                     self._wait_for_room(plan, room)
                 else:
                     job.batch_id, job.found_over = found.id, found.is_terminal
-                    self._submission = None
+                    job.submitted_at = submitted_at(
+                        found, clock_offset=self.hook.clock_offset, now=time.time()
+                    )
                     plan.room_deadline = None
                     context["ti"].xcom_push(key="batch_id", value=job.batch_id)
 
@@ -467,57 +477,61 @@ class MistralBatchInferenceOperator(MistralBatchOperator):
 
     def _wait(self, plan: BatchPlan) -> list[BatchJobOut]:
         """Wait until all jobs of the round are over."""
+        watches = [JobWatch(self.hook, str(job.batch_id)) for job in plan.rounds[-1]]
+        over: dict[str, BatchJobOut] = {}
         while True:
-            jobs = [self.hook.get(str(job.batch_id)) for job in plan.rounds[-1]]
-            running = [job for job in jobs if not job.is_terminal]
+            for watch in watches:
+                if watch.batch_id not in over and (job := watch.look()) is not None and job.is_terminal:
+                    over[watch.batch_id] = job
+            running = [watch for watch in watches if watch.batch_id not in over]
             if not running:
-                return jobs
-            deadline = self._deadline(plan, running)
+                return [over[watch.batch_id] for watch in watches]
+            deadline = self._deadline(plan)
             left = deadline - time.time()
             if left > 0 and self.deferrable:
-                # Imported late: parsing a Dag needs none of it.
-                from airflow_provider_mistral_batch.triggers.inference import MistralBatchJobsTrigger
+                self._defer(plan, running, deadline)
+            if running[0].wait(deadline=deadline, cadence=self._cadence) is None:
+                self._give_up(plan, [watch.batch_id for watch in running])
 
-                self.defer(
-                    trigger=MistralBatchJobsTrigger(
-                        [job.id for job in running],
-                        self.mistral_conn_id,
-                        deadline=deadline,
-                        poll_interval=self.poll_interval,
-                        poll_interval_min=self.poll_interval_min,
-                        cancel_on_kill=self.cancel_on_kill,
-                    ),
-                    method_name="execute_complete",
-                    kwargs=plan.as_kwargs(),
-                    timeout=timedelta(seconds=left + BACKSTOP_SECONDS),
-                )
-            for job in running:
-                if JobWatch(self.hook, job.id).wait(deadline=deadline, cadence=self._cadence) is None:
-                    self._give_up(plan, running)
-                    break
+    def _defer(self, plan: BatchPlan, running: Sequence[JobWatch], deadline: float) -> NoReturn:
+        # Imported late: parsing a Dag needs none of it.
+        from airflow_provider_mistral_batch.triggers.inference import MistralBatchJobsTrigger
 
-    def _deadline(self, plan: BatchPlan, running: Sequence[BatchJobOut]) -> float:
+        self.defer(
+            trigger=MistralBatchJobsTrigger(
+                [watch.batch_id for watch in running],
+                self.mistral_conn_id,
+                deadline=deadline,
+                poll_interval=self.poll_interval,
+                poll_interval_min=self.poll_interval_min,
+                cancel_on_kill=self.cancel_on_kill,
+            ),
+            method_name="execute_complete",
+            kwargs=plan.as_kwargs(),
+            timeout=timedelta(seconds=max(0.0, deadline - time.time()) + BACKSTOP_SECONDS),
+        )
+
+    def _deadline(self, plan: BatchPlan) -> float:
         """When to give up: counted from the jobs' submission, so that no retry and no re-attach moves it."""
         if plan.given_up_at is not None:
             return plan.given_up_at + _CANCELLATION_SECONDS
-        now, offset = time.time(), self.hook.clock_offset
-        begun = max(submitted_at(job, clock_offset=offset, now=now) for job in running)
+        begun = max(job.submitted_at for job in plan.rounds[-1])
         return begun + seconds_allowed(self.timeout, completion_window_hours(self._window))
 
-    def _give_up(self, plan: BatchPlan, running: Sequence[BatchJobOut]) -> None:
+    def _give_up(self, plan: BatchPlan, running: Sequence[str]) -> None:
         """The time is over: cancel what runs, so that at least partial results can be landed."""
         message = f"{_named(running)} not over within the time given"
         if not self.cancel_on_timeout:
             # A retry would find the same jobs, past the same deadline.
-            raise AirflowFailException(f"{message}; left running (cancel_on_timeout=False)")
+            raise LeftRunningError(f"{message}; left running (cancel_on_timeout=False)")
         if plan.given_up_at is not None:
             raise AirflowException(
                 f"{message}, nor {_CANCELLATION_SECONDS:g} s after their cancellation was asked for"
             )
         self.log.warning("%s: cancelling, and landing what there is.", message)
         plan.given_up_at = time.time()
-        for job in running:
-            self._cancel(job.id)
+        for batch_id in running:
+            self._cancel(batch_id)
 
     # Landing
 
@@ -552,6 +566,8 @@ class MistralBatchInferenceOperator(MistralBatchOperator):
             reask=self.reask_invalid,
             max_job_requests=min(self.max_pending_requests, limits.MAX_REQUESTS_PER_JOB),
         )
+        if shards and not self._can_afford(plan, shards, work):
+            return ()
         if shards:
             requests = sum(shard.request_count for shard in shards)
             self.log.info(
@@ -591,8 +607,9 @@ class MistralBatchInferenceOperator(MistralBatchOperator):
             context["ti"].xcom_push(key=XCOM_RETURN_KEY, value=manifest)
             raise (AirflowException if verdict.new_job_may_help else AirflowFailException)(message)
         self.log.log(logging.WARNING if verdict.rows_failed else logging.INFO, "%s", message)
-        if self.delete_files == "on_success":
-            self._delete_files(plan)
+        if self.submission.may_have_twins:
+            self.submission.cancel_running(keep=plan.batch_ids)
+        self._clean_up(plan.batch_ids)
         return manifest
 
     def _cost(self, plan: BatchPlan, usage: Mapping[str, float]) -> float | None:
@@ -606,17 +623,31 @@ class MistralBatchInferenceOperator(MistralBatchOperator):
         except MissingExtraError:
             return None
 
-    def _delete_files(self, plan: BatchPlan) -> None:
-        """Delete the batch's files from the account; what cannot be deleted is no reason to fail."""
+    def _clean_up(self, batch_ids: Sequence[str]) -> None:
+        """Delete the batch's files from the account, if that is wished; what cannot be is no reason to fail."""
+        if self.delete_files != "on_success":
+            return
+        for file_id in dict.fromkeys(self._files_of(batch_ids)):
+            self._delete_file(file_id)
+
+    def _delete_file(self, file_id: str) -> None:
         try:
-            jobs = [self.hook.get(batch_id) for batch_id in plan.batch_ids]
-            outputs = [
-                file_id for job in jobs for file_id in (job.output_file_id, job.error_file_id) if file_id
-            ]
-            for file_id in dict.fromkeys([*plan.input_files, *outputs]):
-                self.hook.delete_file(file_id)
+            self.hook.delete_file(file_id)
+        except NotFoundError:
+            self.log.debug("File %s is gone already.", file_id)
         except MistralCallError as error:
-            self.log.warning("%s Some of the batch's files stay in the account.", error)
+            self.log.warning("%s File %s stays in the account.", error, file_id)
+
+    def _files_of(self, batch_ids: Sequence[str]) -> Iterator[str]:
+        """Ids of the files that went into jobs and came out of them."""
+        for batch_id in batch_ids:
+            try:
+                job = self.hook.get(batch_id)
+            except MistralCallError as error:
+                self.log.warning("%s The files of batch job %s stay in the account.", error, batch_id)
+                continue
+            yield from job.input_files
+            yield from (file_id for file_id in (job.output_file_id, job.error_file_id) if file_id)
 
     def _time_is_up(self, plan: BatchPlan) -> str:
         return "" if plan.given_up_at is None else "the batch was not over within the time given; "
@@ -687,6 +718,6 @@ def _check_positive(field: str, value: float | None) -> None:
         raise InvalidInputError(f"{field}={value!r} is not a number above 0")
 
 
-def _named(jobs: Sequence[BatchJobOut]) -> str:
-    ids = ", ".join(job.id for job in jobs)
-    return f"batch job {ids} was" if len(jobs) == 1 else f"batch jobs {ids} were"
+def _named(batch_ids: Sequence[str]) -> str:
+    ids = ", ".join(batch_ids)
+    return f"batch job {ids} was" if len(batch_ids) == 1 else f"batch jobs {ids} were"

@@ -133,11 +133,7 @@ def decide(
     ]
     attach_to = usable[0] if usable else None
     stale = [] if parts_prefix is None else _stale_parts(anyones, identity, parts_prefix)
-    cancel = [
-        job
-        for job in [*same_task, *stale]
-        if job.status not in _LOST and not job.is_terminal and job is not attach_to
-    ]
+    cancel = [job for job in [*same_task, *stale] if _runs(job) and job is not attach_to]
     if attach_to is not None:
         reason = f"it does the same work for this task instance and is {attach_to.status}"
     elif same_work:
@@ -164,6 +160,21 @@ def noted_number(job: BatchJobOut, name: str) -> int | None:
     """
     value = str((job.metadata or {}).get(name, ""))
     return int(value) if value.isascii() and value.isdigit() and len(value) < 12 else None
+
+
+def running_jobs(jobs: Iterable[BatchJobOut], identity: TaskIdentity) -> list[BatchJobOut]:
+    """
+    Choose the jobs of a task instance that run, whatever they were asked and whichever part of its work they do.
+
+    :param jobs: Jobs of the workspace, any order.
+    :param identity: The task instance.
+    """
+    mine = msgspec.structs.replace(identity, part="").metadata()
+    return [job for job in jobs if _has(job, mine) and _runs(job)]
+
+
+def _runs(job: BatchJobOut) -> bool:
+    return job.status not in _LOST and not job.is_terminal
 
 
 def _stale_parts(jobs: Iterable[BatchJobOut], identity: Mapping[str, str], prefix: str) -> list[BatchJobOut]:

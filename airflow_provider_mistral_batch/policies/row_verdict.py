@@ -65,7 +65,7 @@ def judge_rows(
         return Verdict(
             acceptable=acceptable,
             message=message,
-            rows_failed=failed > 0,
+            rows_failed=failed + missing > 0,
             new_job_may_help=not acceptable and (may_pass > 0 or bool(unfinished)),
         )
 

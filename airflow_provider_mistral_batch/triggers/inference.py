@@ -153,15 +153,15 @@ class MistralBatchRoomTrigger(BaseTrigger):
         """Look again and again, until there is room."""
         hook = MistralBatchHook(self.mistral_conn_id)
         room = Room(hook, self.requests, self.limit)
-        payload: dict[str, Any] = {}
+        payload: dict[str, Any] = {"timed_out": True}
         try:
-            while not await in_thread(room.is_there):
-                left = self.deadline - time.time()
-                if left <= 0:
-                    payload = {"timed_out": True}
-                    break
-                # Jittered, so that those who wait for the same room do not all come at once.
+            while (left := self.deadline - time.time()) > 0:
+                # First of all: that there is none just now is known already, or it is the API's own word. Jittered, so
+                # that those who wait for the same room do not all come at once.
                 await asyncio.sleep(min(left, self.poll_interval * random.uniform(0.75, 1.25)))
+                if await in_thread(room.is_there):
+                    payload = {}
+                    break
         except Exception as error:
             self.log.error("Nobody can say whether there is room: %s", error)
             payload = {"error": str(error), "error_is_permanent": is_permanent(error)}

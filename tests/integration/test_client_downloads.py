@@ -294,3 +294,25 @@ def test_nothing_is_asked_before_the_first_chunk_is():
     with ScriptedServer(Storage()) as server, _client(server) as client:
         client.stream_file("f")
         assert server.requests == []
+
+
+#: An HTTP/1.0 server closes the connection at the end of a body, and so does a break.
+UNMARKED, UNMARKED_HALF = (
+    Raw(b'HTTP/1.0 200 OK\r\nETag: "v1"\r\n\r\n' + CONTENT[:length]) for length in (2000, 1000)
+)
+
+
+@pytest.mark.parametrize(
+    "file",
+    [as_json({"id": "f", "bytes": 2000}), as_json({"id": "f"}), as_json({"message": "no"}, 404)],
+    ids=["its size is known", "its size is not known", "the server knows no files"],
+)
+def test_an_end_that_nothing_marks(file):
+    with ScriptedServer(UNMARKED, file) as server, _client(server) as client:
+        assert client.download_file("f") == CONTENT[:2000]
+
+
+def test_a_break_that_nothing_marks_is_not_taken_for_the_end():
+    file = as_json({"id": "f", "bytes": 2000})
+    with ScriptedServer(UNMARKED_HALF, file, UNMARKED, file) as server, _client(server) as client:
+        assert client.download_file("f") == CONTENT[:2000]

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from airflow.sdk import ObjectStoragePath
 from airflow.sdk.io import attach
 from fsspec.implementations.memory import MemoryFileSystem
 
+from airflow_provider_mistral_batch.destination import Destination
 from airflow_provider_mistral_batch.emulator.client import Control
 from airflow_provider_mistral_batch.operators.mistral_batch import (
     MistralCreateBatchJobOperator,
@@ -131,7 +133,7 @@ def test_nothing_to_land(end: str, inline: bool, download: Any, ended: Any, tmp_
     assert "left no results" in outcome.message
     assert ("No GPU" in outcome.message) == (end == "FAILED")
     assert outcome.xcoms["status"]
-    assert list((tmp_path / "out").iterdir()) == []
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_job_that_still_runs(download: Any, make_job: Any, control: Control, tmp_path: Path) -> None:
@@ -222,7 +224,7 @@ def test_a_download_that_never_ends_well_leaves_nothing(
     control.fault("cut", "GET", "*/content", bytes=0, times=None)
     outcome = download(batch_id)
     assert outcome.state == "retry"
-    assert list((tmp_path / "out").iterdir()) == []
+    assert not (tmp_path / "out").exists()
     # The next try leaves one copy.
     control.clear_faults()
     assert download(batch_id).state == "success"
@@ -282,3 +284,46 @@ def test_a_result_file_that_was_deleted(download: Any, ended: Any, hook: Any, jo
     outcome = download(batch_id)
     assert outcome.state == "failed"
     assert jobs()[0]["output_file"] in outcome.message
+
+
+def test_an_error_between_results_and_manifest_costs_a_try_and_nothing_else(
+    download: Any, ended: Any, new_ti: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def disk_full(*_: Any) -> NoReturn:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    batch_id, ti = ended(), new_ti()
+    with monkeypatch.context() as patch:
+        patch.setattr(Destination, "write_manifest", disk_full)
+        assert download(batch_id, ti=ti).state == "retry"
+    outcome = download(batch_id, ti=ti.next_try())
+    assert outcome.state == "success", outcome.message
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == LANDED
+
+
+def test_a_try_that_airflow_took_for_dead_may_end_first(
+    airflow: Any, download: Any, ended: Any, new_ti: Any, tmp_path: Path
+) -> None:
+    def stream_after_the_older(job: Any) -> Any:
+        yield from streams(job)
+        assert download(batch_id, ti=ti).state == "success"
+
+    batch_id, ti = ended(), new_ti()
+    newer = MistralDownloadBatchResultsOperator(
+        task_id="download", batch_id=batch_id, destination=tmp_path / "out"
+    )
+    streams, newer._streams = newer._streams, stream_after_the_older
+    outcome = airflow.run(lambda: newer, ti.next_try())
+    assert outcome.state == "success", outcome.message
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == LANDED
+
+
+def test_a_store_that_is_away_for_a_moment_costs_a_try(
+    download: Any, ended: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: Any, **__: Any) -> NoReturn:
+        raise ConnectionError("503 Slow Down")
+
+    batch_id = ended()
+    monkeypatch.setattr(Path, "open", away)
+    assert download(batch_id).state == "retry"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -250,3 +252,26 @@ def test_a_lost_answer_leaves_one_file_in_use(
     assert [file.id for file in hook.list_files().data] == outcome.value
     acted = fault.get("when") == "after"
     assert control.requests()["POST /v1/files"] == (1 if acted else 2)
+
+
+def test_of_two_files_that_were_uploaded_at_once_all_take_the_older(
+    upload: Any, hook: Any, control: Control
+) -> None:
+    first = upload(requests=ROWS).value
+    twin = hook.get_file(first[0])
+    # As if the other had not been there yet when this one looked.
+    time.sleep(1.1)
+    hook.upload_file(io.BytesIO(hook.download_file(first[0])), filename=twin.filename)
+    assert len(hook.list_files().data) == 2
+    assert upload(requests=ROWS).value == first
+
+
+def test_a_lost_answer_is_found_where_files_do_not_last(
+    upload: Any, hook: Any, control: Control, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uploads, "_RECHECKS", (0.01, 0.01))
+    soon = int(time.time()) + 3 * 24 * 3600
+    control.fault("alter", "GET", "/v1/files", fields={"expires_at": soon}, times=None)
+    control.fault("drop", "POST", "/v1/files", when="after")
+    assert upload(requests=ROWS).state == "success"
+    assert control.requests()["POST /v1/files"] == 1

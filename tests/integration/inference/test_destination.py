@@ -118,6 +118,7 @@ def test_of_two_at_the_same_moment_one_goes_on_at_most(tmp_path: Path) -> None:
     with pytest.raises(InvalidInputError, match="unfinished results of task 't' of Dag 'd', run 'first'"):
         second.claim("fail")
     first.check_claim()
+    del second._occupant
     with pytest.raises(InvalidInputError):
         second.check_claim()
 

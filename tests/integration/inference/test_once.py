@@ -136,14 +136,144 @@ def test_two_task_instances_with_the_same_requests_share_the_upload_but_not_the_
     assert len(uploaded(control, hook)) == 1
 
 
+@pytest.mark.parametrize("step", ["_prepare", "_submit"], ids=["before the upload", "after the upload"])
+def test_a_kill_before_the_submission_submits_nothing(
+    step: str, airflow: Any, supervisor: Any, batch: Any, jobs: Any
+) -> None:
+    task = batch()()
+    original = getattr(task, step)
+
+    def killed(*arguments: Any) -> Any:
+        task.on_kill()
+        return original(*arguments)
+
+    setattr(task, step, killed)
+    outcome = airflow.run(lambda: task)
+    assert "the task was killed, so no batch job was submitted" in outcome.message
+    assert jobs() == []
+
+
+@pytest.mark.parametrize("step", ["_prepare", "_submit"], ids=["before the upload", "after the upload"])
+def test_a_kill_of_a_retry_cancels_what_the_try_before_has_left(
+    step: str, airflow: Any, supervisor: Any, new_ti: Any, batch: Any, settled: Any, control: Any
+) -> None:
+    control.settings(job_seconds=1000)
+    ti = new_ti()
+    with pytest.raises(RuntimeError):
+        _die_while_waiting(batch(), ti)
+    task = batch()()
+    setattr(task, step, lambda *arguments: (task.on_kill(), _die()))
+    assert airflow.run(lambda: task, ti.next_try()).state == "retry"
+    settled("CANCELLED")
+
+
+@pytest.mark.parametrize("refused", [402, 403, 422])
+def test_a_task_that_fails_for_good_leaves_none_of_its_jobs_running(
+    refused: int, airflow: Any, batch: Any, settled: Any, control: Any, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr("airflow_provider_mistral_batch.operators.inference.Room.check", lambda room: None)
+    control.settings(job_seconds=1000)
+    control.fault("status", "POST", "/v1/batch/jobs", status=refused, skip=1)
+    outcome = airflow.run(batch(4, max_pending_requests=2))
+    assert outcome.state == "failed", outcome.message
+    settled("CANCELLED")
+
+
+@pytest.mark.parametrize(("tries_left", "status"), [(True, "RUNNING"), (False, "CANCELLED")])
+def test_a_failure_cancels_only_if_no_other_try_follows(
+    tries_left: bool, status: str, airflow: Any, new_ti: Any, batch: Any, settled: Any, control: Any
+) -> None:
+    control.settings(job_seconds=1000)
+    ti = new_ti()
+    ti.max_tries = 1 if tries_left else 0
+    task = batch()()
+    task._wait = lambda plan: _die()
+    assert airflow.run(lambda: task, ti).state == "retry"
+    settled(status)
+
+
+def test_a_failure_for_good_leaves_the_jobs_if_told(
+    airflow: Any, batch: Any, settled: Any, control: Any
+) -> None:
+    control.settings(job_seconds=1000)
+    assert airflow.run(batch(timeout=0.2, cancel_on_timeout=False)).state == "failed"
+    settled("RUNNING")
+
+
+def test_of_several_jobs_one_that_is_gone_ends_the_others(
+    airflow: Any, batch: Any, settled: Any, control: Any, hook: Any, jobs: Any, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr("airflow_provider_mistral_batch.operators.inference.Room.check", lambda room: None)
+    control.settings(job_seconds=1000)
+    airflow.on_deferral = lambda: hook.delete(jobs()[0]["id"])
+    outcome = airflow.run(batch(4, max_pending_requests=2, deferrable=True))
+    assert outcome.state == "failed", outcome.message
+    deadline = time.monotonic() + 30
+    while jobs()[1]["status"] != "CANCELLED":
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_an_api_that_is_away_during_the_wait_costs_no_try(airflow: Any, batch: Any, control: Any) -> None:
+    control.settings(job_seconds=0.5)
+    control.fault("status", "GET", "/v1/batch/jobs/*", status=500, times=5)
+    outcome = airflow.run(batch())
+    assert outcome.state == "success", outcome.message
+
+
+def test_a_try_that_airflow_took_for_dead_may_end_first(
+    airflow: Any, new_ti: Any, batch: Any, jobs: Any, rows_of: Any, out: Path
+) -> None:
+    ti = new_ti()
+    newer = batch()()
+    land = newer._land
+
+    def land_after_the_older(*arguments: Any) -> Any:
+        newer._land = land
+        older = airflow.run(batch(), ti)
+        assert older.state == "success", older.message
+        return land(*arguments)
+
+    newer._land = land_after_the_older
+    outcome = airflow.run(lambda: newer, ti.next_try())
+    assert outcome.state == "success", outcome.message
+    assert len(jobs()) == 1
+    assert len(rows_of(out / "results.jsonl")) == 5
+    assert sorted(path.name for path in out.iterdir()) == ["errors.jsonl", "manifest.json", "results.jsonl"]
+
+
+def test_work_that_is_cleared_away_under_a_try_was_done_by_another(
+    airflow: Any, new_ti: Any, batch: Any, rows_of: Any, out: Path
+) -> None:
+    ti = new_ti()
+    newer = batch()()
+    newer._finish = lambda *arguments: _end_first(airflow, batch, ti)
+    outcome = airflow.run(lambda: newer, ti.next_try())
+    assert outcome.state == "success", outcome.message
+    assert len(rows_of(outcome.value["results_path"])) == 5
+
+
+def _end_first(airflow: Any, batch: Any, ti: Any) -> NoReturn:
+    assert airflow.run(batch(), ti).state == "success"
+    raise FileNotFoundError("results.jsonl")
+
+
+def test_a_finished_task_leaves_the_same_xcoms_when_it_is_run_again(
+    airflow: Any, new_ti: Any, batch: Any
+) -> None:
+    ti = new_ti()
+    first = airflow.run(batch(), ti)
+    assert airflow.run(batch(), ti.next_try()).xcoms == first.xcoms
+
+
 def test_killing_the_worker_cancels_the_job(airflow: Any, batch: Any, jobs: Any, control: Any) -> None:
     control.settings(job_seconds=3600)
     task = batch(row_retries=0)()
     result: list[Any] = []
-    worker = threading.Thread(target=lambda: result.append(airflow.run(lambda: task)))
+    worker = threading.Thread(target=lambda: result.append(airflow.run(lambda: task)), daemon=True)
     worker.start()
     deadline = time.monotonic() + 30
-    while not jobs() or task._plan is None or not task._plan.batch_ids:
+    while not jobs() or not task.submission.batch_ids:
         assert time.monotonic() < deadline
         time.sleep(0.01)
     task.on_kill()
@@ -183,7 +313,7 @@ def test_a_kill_while_it_waits_for_room_submits_nothing_more(
         task.on_kill()
         # There is room now.
         outcome = run.result()
-    assert "submits nothing any more" in outcome.message
+    assert "no batch job was submitted" in outcome.message
     settled("CANCELLED")
 
 

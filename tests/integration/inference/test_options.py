@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
+import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -214,3 +217,78 @@ def test_other_endpoints(endpoint: str, model: str, rows: list[Any], airflow: An
     outcome = airflow.run(batch(endpoint=endpoint, model=model, requests=rows, max_tokens=None))
     assert outcome.state == "success", outcome.message
     assert outcome.value["counts"]["succeeded"] == len(rows)
+
+
+def test_files_that_a_dead_try_has_left_are_deleted_by_the_next(
+    airflow: Any, new_ti: Any, batch: Any, hook: Any
+) -> None:
+    ti = new_ti()
+    task = batch(delete_files="on_success")()
+    task._clean_up = lambda batch_ids: None
+    assert airflow.run(lambda: task, ti).state == "success"
+    assert files_left(hook) == 2
+    assert airflow.run(batch(delete_files="on_success"), ti.next_try()).state == "success"
+    assert files_left(hook) == 0
+
+
+def test_a_file_that_is_gone_does_not_keep_the_others(airflow: Any, batch: Any, hook: Any) -> None:
+    task = batch(delete_files="on_success")()
+    clean_up = task._clean_up
+
+    def one_is_gone(batch_ids: Any) -> None:
+        hook.delete_file(hook.get(batch_ids[0]).input_file_id)
+        clean_up(batch_ids)
+
+    task._clean_up = one_is_gone
+    assert airflow.run(lambda: task).state == "success"
+    assert files_left(hook) == 0
+
+
+def test_results_that_were_deleted_from_the_account_say_what_to_do(
+    airflow: Any, new_ti: Any, batch: Any, out: Path
+) -> None:
+    ti = new_ti()
+    assert airflow.run(batch(delete_files="on_success"), ti).state == "success"
+    shutil.rmtree(out)
+    outcome = airflow.run(batch(delete_files="on_success"), ti.next_try())
+    assert outcome.state == "failed"
+    assert "force_new=True" in outcome.message
+
+
+def test_a_limit_bounds_all_rounds_together(
+    airflow: Any, batch: Any, jobs: Any, logged: Any, new_ti: Any, tmp_path: Path
+) -> None:
+    # No answer has this form, so each is asked again.
+    form = {
+        "type": "object",
+        "properties": {"n": {"type": "integer"}},
+        "not": {"required": ["n"]},
+        "required": ["n"],
+    }
+    options = {"response_model": form, "reask_invalid": True, "row_retries": 2, "max_tokens": 5}
+    refused = airflow.run(batch(max_cost_usd=1e-9, **options))
+    estimate = float(re.search(r"about \$([0-9.e-]+)", refused.message)[1])  # type: ignore[index]
+    for index, (limit, rounds) in enumerate([(1, 3), (1.05 * estimate, 1)]):
+        before = len(jobs())
+        airflow.run(
+            batch(max_cost_usd=limit, destination=tmp_path / str(index), **options), new_ti(map_index=index)
+        )
+        assert len(jobs()) - before == rounds
+    assert any("nothing is asked again" in line for line in logged())
+
+
+def test_paths_from_a_mapped_task(airflow: Any, batch: Any, tmp_path: Path) -> None:
+    class Lazy(Sequence[str]):
+        """What Airflow gives for the output of a mapped task."""
+
+        def __len__(self) -> int:
+            return 2
+
+        def __getitem__(self, index: Any) -> Any:
+            return [str(tmp_path / "a.jsonl"), str(tmp_path / "b.jsonl")][index]
+
+    for name in "ab":
+        body = {"messages": [{"role": "user", "content": name}]}
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps({"custom_id": name, "body": body}) + "\n")
+    outcome = airflow.run(batch(path=Lazy()))
+    assert outcome.value["counts"]["succeeded"] == 2

@@ -131,3 +131,14 @@ def test_a_job_that_cannot_be_watched_ends_the_wait_for_all(
     outcome = airflow.run(batch(deferrable=True))
     assert outcome.state == "failed"
     assert "404" in outcome.message
+
+
+def test_a_refusal_is_not_answered_at_once_with_another_call(
+    airflow: Any, way: dict[str, Any], batch: Any, control: Any, connect: Any
+) -> None:
+    connect(retries=1)
+    control.fault("status", "POST", "/v1/batch/jobs", status=429, times=3)
+    started = time.monotonic()
+    outcome = airflow.run(batch(poll_interval=0.3, **way))
+    assert outcome.state == "success", outcome.message
+    assert time.monotonic() - started > 3 * 0.3 * 0.75

@@ -1,0 +1,85 @@
+"""What the operators that submit batch jobs have in common: a task that ends for good leaves nothing running."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import AirflowFailException
+
+from airflow_provider_mistral_batch.abandonment import abandoned_on_worker, has_another_try
+from airflow_provider_mistral_batch.exceptions import failing_for_good
+from airflow_provider_mistral_batch.operators.base import MistralBatchOperator
+from airflow_provider_mistral_batch.submission import Submission
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+
+class LeftRunningError(AirflowFailException):
+    """The task fails for good, and its batch jobs are meant to go on."""
+
+
+class MistralSubmittingOperator(MistralBatchOperator):
+    """
+    Base of the operators that submit batch jobs.
+
+    A job whose task is killed, or fails and is not tried again, runs for nobody: it is cancelled, if
+    ``cancel_on_kill`` is set. While the task has another try, that one goes on with the job.
+    """
+
+    force_new: bool
+    cancel_on_kill: bool
+
+    #: The way to the jobs, once the task is begun, and whose they are.
+    _submission: Submission | None = None
+    _task_instance: Any = None
+
+    def execute(self, context: Context) -> Any:
+        """Do the work."""
+        with self._answering_for_jobs(context, submitted=False):
+            return super().execute(context)
+
+    def resume_execution(
+        self, next_method: str, next_kwargs: Mapping[str, Any] | None, context: Context
+    ) -> Any:
+        """Go on after a deferral; that it failed, or took too long for Airflow, is an end like any other."""
+        with self._answering_for_jobs(context, submitted=True), failing_for_good():
+            return super().resume_execution(next_method, next_kwargs, context)  # type: ignore[arg-type]
+
+    def on_kill(self) -> None:
+        """Cancel the jobs that nobody waits for any more; one whose submission is under way, too."""
+        if not self.cancel_on_kill or self._submission is None:
+            return
+        if abandoned_on_worker(self._task_instance):
+            self._submission.abandon()
+        else:
+            self.log.info("The task is killed and will be tried again: what it has running goes on.")
+
+    @property
+    def submission(self) -> Submission:
+        """The running task's way to its jobs."""
+        assert self._submission is not None
+        return self._submission
+
+    @contextmanager
+    def _answering_for_jobs(self, context: Context, *, submitted: bool) -> Iterator[None]:
+        """
+        Cancel what runs when the task fails and is not tried again.
+
+        :param submitted: Whether this try has submitted jobs before.
+        """
+        with failing_for_good():
+            submission = self._submission = Submission.of_task(context, self.hook, force_new=self.force_new)
+        self._task_instance = context["ti"]
+        try:
+            yield
+        except LeftRunningError:
+            raise
+        except Exception as error:
+            is_final = isinstance(error, AirflowFailException) or not has_another_try(self._task_instance)
+            may_have_jobs = submitted or submission.may_have_twins or submission.batch_ids
+            if is_final and may_have_jobs and self.cancel_on_kill:
+                submission.cancel_running()
+            raise
