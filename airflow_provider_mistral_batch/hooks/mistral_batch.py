@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import msgspec
 from airflow.providers.common.compat.sdk import BaseHook
@@ -45,6 +46,7 @@ class MistralBatchHook(BaseHook):
 
     :param mistral_conn_id: The connection's id.
     :param retries: How stubbornly calls are made, instead of what the connection says.
+    :param longest_timeout: Seconds to wait for an answer at most, whatever the connection says.
     """
 
     conn_name_attr = "mistral_conn_id"
@@ -53,11 +55,17 @@ class MistralBatchHook(BaseHook):
     hook_name = "Mistral"
 
     def __init__(
-        self, mistral_conn_id: str = default_conn_name, *, retries: RetryPolicy | None = None, **kwargs: Any
+        self,
+        mistral_conn_id: str = default_conn_name,
+        *,
+        retries: RetryPolicy | None = None,
+        longest_timeout: float | None = None,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.mistral_conn_id = mistral_conn_id
         self.retries = retries
+        self.longest_timeout = longest_timeout
         self._client: MistralBatchClient | None = None
         self._default_model: str | None = None
         self._deployment = ""
@@ -85,13 +93,25 @@ class MistralBatchHook(BaseHook):
             try:
                 self._default_model = _text(connection, "default_model") or None
                 self._deployment = _text(connection, "deployment")
-                self._client = _client_of(connection, renew_key=self._current_key, **options)
+                self._client = _client_of(
+                    connection,
+                    longest_timeout=self.longest_timeout,
+                    renew_key=self._current_key,
+                    **options,
+                )
             except InvalidInputError as error:
                 raise InvalidInputError(f"connection {self.mistral_conn_id!r}: {_as_field(error)}") from None
             if self._client.verifies_tls is False:
                 self.log.warning(
                     "Connection %r has verify=false: TLS certificates are NOT checked, and whoever is between here "
                     "and %s can read the API key.",
+                    self.mistral_conn_id,
+                    self._client.base_url,
+                )
+            if not _keeps_secrets(self._client.base_url):
+                self.log.warning(
+                    "Connection %r has a host without https: the API key goes to %s in clear, and whoever is between "
+                    "here and there can read it.",
                     self.mistral_conn_id,
                     self._client.base_url,
                 )
@@ -310,7 +330,9 @@ _FIELDS = {
 }
 
 
-def _client_of(connection: Connection, **options: Any) -> MistralBatchClient:
+def _client_of(
+    connection: Connection, *, longest_timeout: float | None, **options: Any
+) -> MistralBatchClient:
     """Make the client that a connection's fields describe; given options win over them."""
     # Imported late: `requests` is not needed to parse a Dag.
     from airflow_provider_mistral_batch.api import client as api
@@ -324,12 +346,24 @@ def _client_of(connection: Connection, **options: Any) -> MistralBatchClient:
     # Forms and URIs have strings alone.
     if "timeout" in extra:
         fields["timeout"] = _number("timeout", extra["timeout"])
+    if longest_timeout is not None:
+        fields["timeout"] = min(longest_timeout, fields.get("timeout", longest_timeout))
     if "retries" in extra:
         fields["retries"] = RetryPolicy(attempts=_whole_number("retries", extra["retries"]))
     if isinstance(extra.get("verify"), str):
         fields["verify"] = {"true": True, "false": False}.get(extra["verify"].lower(), extra["verify"])
     base_url = _base_url(connection) or api.DEFAULT_BASE_URL
     return api.MistralBatchClient(api_key, base_url, **{**fields, **options})
+
+
+def _keeps_secrets(base_url: str) -> bool:
+    """Whether nobody on the way to a server reads along."""
+    parts = urlsplit(base_url)
+    return (
+        parts.scheme == "https"
+        or parts.hostname in ("localhost", "::1")
+        or str(parts.hostname).startswith("127.")
+    )
 
 
 def _as_field(error: InvalidInputError) -> str:

@@ -13,6 +13,15 @@ if TYPE_CHECKING:
 CONSOLE_URL = "https://console.mistral.ai/build/batches"
 
 
+def console_url(batch_id: object) -> str:
+    """
+    Give the console's address of a batch job, or of all of them where the job is not known.
+
+    :param batch_id: The job's id.
+    """
+    return f"{CONSOLE_URL}/{quote(batch_id, safe='')}" if isinstance(batch_id, str) else CONSOLE_URL
+
+
 class MistralBatchJobLink(BaseOperatorLink):
     """Opens the batch job in Mistral's console."""
 
@@ -28,5 +37,6 @@ class MistralBatchJobLink(BaseOperatorLink):
         # Imported late: parsing a Dag needs none of it.
         from airflow.providers.common.compat.sdk import XCom
 
-        batch_id = XCom.get_value(key="batch_id", ti_key=ti_key) or getattr(operator, "batch_id", None)
-        return f"{CONSOLE_URL}/{quote(batch_id, safe='')}" if isinstance(batch_id, str) else CONSOLE_URL
+        return console_url(
+            XCom.get_value(key="batch_id", ti_key=ti_key) or getattr(operator, "batch_id", None)
+        )

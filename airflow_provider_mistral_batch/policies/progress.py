@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from airflow_provider_mistral_batch.api.models import BatchJobOut, BatchStatus
+from airflow_provider_mistral_batch.api.models import BatchJobOut, BatchJobRequestCounts, BatchStatus
 
 #: Seconds between two lines about the same status, at least.
 QUIET_SECONDS = 60.0
@@ -17,8 +17,7 @@ class Progress(msgspec.Struct):
     It remembers what it said last, and nothing else.
     """
 
-    _said_status: str | None = None
-    _said: str | None = None
+    _said: tuple[str, BatchJobRequestCounts] | None = None
     _said_at: float = float("-inf")
 
     def line(self, job: BatchJobOut, *, now: float, server_now: float) -> str | None:
@@ -29,11 +28,14 @@ class Progress(msgspec.Struct):
         :param now: Seconds of a clock that never goes back.
         :param server_now: Epoch seconds of the server's clock, for the time that is left.
         """
-        line = describe(job, server_now=server_now)
-        if line == self._said or (job.status == self._said_status and now - self._said_at < QUIET_SECONDS):
-            return None
-        self._said_status, self._said, self._said_at = job.status, line, now
-        return line
+        # The time that is left is told along; that it passes is no news.
+        news = (job.status, job.request_counts)
+        if self._said is not None:
+            same_status = job.status == self._said[0]
+            if news == self._said or (same_status and now - self._said_at < QUIET_SECONDS):
+                return None
+        self._said, self._said_at = news, now
+        return describe(job, server_now=server_now)
 
 
 def describe(job: BatchJobOut, *, server_now: float) -> str:

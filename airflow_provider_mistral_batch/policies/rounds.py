@@ -78,6 +78,5 @@ class Backoff:
         """
         pause = min(self.LONGEST, self.FIRST * 2.0**self._failures) * random.uniform(0.75, 1.25)
         self._failures = min(self._failures + 1, 16)
-        return (
-            pause if retry_after is None else min(retry_after, self.LONGEST_ASKED) + random.uniform(0.0, 1.0)
-        )
+        # "Come again at once" has been said by servers that then said it again, for ever.
+        return min(retry_after, self.LONGEST_ASKED) + random.uniform(0.0, 1.0) if retry_after else pause

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from airflow_provider_mistral_batch.api.models import BatchJobOut
 
 
+#: What Airflow resumes a task with whose deferral took too long (its ``TriggerFailureReason.TRIGGER_TIMEOUT``).
+_TRIGGER_TIMEOUT = "Trigger timeout"
+
 #: Named, not imported: parsing a Dag needs none of it.
 _TRIGGER = "airflow_provider_mistral_batch.triggers.mistral_batch.MistralBatchJobTrigger"
 
@@ -112,6 +115,14 @@ class MistralBatchJobSensor(BaseSensorOperator):
             return PokeReturnValue(is_done=False)
         return PokeReturnValue(is_done=True, xcom_value=self._conclude(context, job))
 
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Go on after a deferral; one that Airflow ended for its time ends like any other wait that took too long."""
+        if next_method != "__fail__" or (next_kwargs or {}).get("error") != _TRIGGER_TIMEOUT:
+            return super().resume_execution(next_method, next_kwargs, context)
+        # The triggerer may have been down for long.
+        over = self.poke(context)
+        return over.xcom_value if over else self._time_out()
+
     def execute_complete(self, context: Context, event: dict[str, Any]) -> str | None:
         """Go on where the trigger ended."""
         try:
@@ -140,7 +151,9 @@ class MistralBatchJobSensor(BaseSensorOperator):
 
         from airflow_provider_mistral_batch.triggers.starting import obstacle_to_start, reference
 
-        obstacle = obstacle_to_start(self.batch_id, self.mistral_conn_id)
+        # The trigger has no way to say so better.
+        check_max_failed_ratio(self.max_failed_ratio)
+        obstacle = obstacle_to_start(self)
         if obstacle:
             warnings.warn(
                 f"Task {self.task_id!r} cannot start in the triggerer, so it is deferred from a worker: {obstacle}",
@@ -151,7 +164,11 @@ class MistralBatchJobSensor(BaseSensorOperator):
         self.start_from_trigger = True
         self.start_trigger_args = StartTriggerArgs(
             trigger_cls=_TRIGGER,
-            trigger_kwargs={**self._trigger_options(), "batch_id": reference(self.batch_id)},
+            trigger_kwargs={
+                **self._trigger_options(),
+                "batch_id": reference(self.batch_id),
+                "leave_link": True,
+            },
             next_method="execute_complete",
             # Here the deadline is Airflow's: there is no moment before the start when ours could be worked out.
             timeout=timedelta(seconds=self.timeout),

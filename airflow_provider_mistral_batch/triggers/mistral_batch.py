@@ -15,6 +15,7 @@ from airflow_provider_mistral_batch.abandonment import abandoned
 from airflow_provider_mistral_batch.api.models import BatchJobOut, check_id
 from airflow_provider_mistral_batch.exceptions import is_permanent
 from airflow_provider_mistral_batch.hooks.mistral_batch import MistralBatchHook
+from airflow_provider_mistral_batch.links.mistral_batch import MistralBatchJobLink, console_url
 from airflow_provider_mistral_batch.policies.cadence import (
     DEFAULT_POLL_INTERVAL,
     DEFAULT_POLL_INTERVAL_MIN,
@@ -87,6 +88,7 @@ class MistralBatchJobTrigger(BaseTrigger):
     :param finish_with: End the task here when the job ended well, returning the job's XCom of this name; ``None``
         leaves the end to a worker. A job that ended badly is always left to a worker.
     :param max_failed_ratio: Share of requests that may fail for that, 0 to 1.
+    :param leave_link: Leave the task's link to the job in Mistral's console, too, for a task that no worker has seen.
     """
 
     def __init__(
@@ -100,6 +102,7 @@ class MistralBatchJobTrigger(BaseTrigger):
         cancel_on_kill: bool = False,
         finish_with: str | None = None,
         max_failed_ratio: float = 1.0,
+        leave_link: bool = False,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.batch_id = batch_id
@@ -110,6 +113,7 @@ class MistralBatchJobTrigger(BaseTrigger):
         self.cancel_on_kill = cancel_on_kill
         self.finish_with = finish_with
         self.max_failed_ratio = max_failed_ratio
+        self.leave_link = leave_link
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return what the triggerer makes this trigger from."""
@@ -124,12 +128,13 @@ class MistralBatchJobTrigger(BaseTrigger):
                 "cancel_on_kill": self.cancel_on_kill,
                 "finish_with": self.finish_with,
                 "max_failed_ratio": self.max_failed_ratio,
+                "leave_link": self.leave_link,
             },
         )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Watch the job; yield one :class:`JobEvent`, or the task's end."""
-        told = await self._wait(await resolve(self.batch_id, self.task_instance))
+        told = await self._wait()
         if (
             self.finish_with is not None
             and told.error is None
@@ -141,8 +146,11 @@ class MistralBatchJobTrigger(BaseTrigger):
             if verdict.acceptable and not verdict.rows_failed:
                 log.info("%s", verdict.message)
                 xcoms = job_xcoms(told.job)
+                return_value = xcoms[self.finish_with]
+                if self.leave_link:
+                    xcoms[MistralBatchJobLink().xcom_key] = console_url(told.job.id)
                 try:
-                    end = await finish(self.task_instance, xcoms, return_value=xcoms[self.finish_with])
+                    end = await finish(self.task_instance, xcoms, return_value=return_value)
                 except Exception as error:
                     log.warning("The task cannot be ended here, so a worker ends it: %s", error)
                 else:
@@ -168,19 +176,22 @@ class MistralBatchJobTrigger(BaseTrigger):
         finally:
             hook.close()
 
-    async def _wait(self, batch_id: str) -> JobEvent:
-        cadence = Cadence(shortest=self.poll_interval_min, longest=self.poll_interval)
+    async def _wait(self) -> JobEvent:
+        batch_id: Any = self.batch_id
         progress = Progress()
         job: BatchJobOut | None = None
-        if self.deadline is not None:
-            log.info("Waiting for batch job %s until %s.", batch_id, _utc(self.deadline))
         try:
+            batch_id = await resolve(batch_id, self.task_instance)
+            if self.deadline is not None:
+                log.info("Waiting for batch job %s until %s.", batch_id, _utc(self.deadline))
             check_id(batch_id, field="batch_id")
+            cadence = Cadence(shortest=self.poll_interval_min, longest=self.poll_interval)
             async with watching(self.mistral_conn_id, batch_id, cadence) as watch:
                 while True:
                     seen = await watch.changed(timeout=min(self._seconds_left(), _CLOCK_CHECK_SECONDS))
-                    if seen is not None:
-                        job = seen
+                    job = seen or job
+                    if job is not None:
+                        # Also without news: those of the last minute may not have been told.
                         server_now = time.time() + watch.clock_offset
                         if line := progress.line(job, now=time.monotonic(), server_now=server_now):
                             log.info("Batch job %s: %s", batch_id, line)

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
 import logging
 import math
 import random
 import time
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime, timezone
+from functools import cache
 from typing import TypeVar
 from weakref import WeakKeyDictionary
 
@@ -23,6 +26,7 @@ from airflow_provider_mistral_batch.api.dialects import JobFilter
 from airflow_provider_mistral_batch.api.errors import (
     AuthenticationError,
     MistralCallError,
+    MistralConnectionError,
     MistralResponseError,
     ServerError,
 )
@@ -51,6 +55,12 @@ T = TypeVar("T")
 _GATHER_SECONDS = 0.2
 _GATHER_LONGEST = 2.0
 
+#: Seconds to wait for an answer at most: all jobs of the loop wait with it.
+_TIMEOUT_SECONDS = 30.0
+
+#: Seconds that it takes, about, to come from the first job of a round to the last, and to learn how it ended.
+_ROUND_SECONDS = 0.5
+
 #: Failures of the listing, in a row and while single jobs can be read, after which it is left alone for a while.
 _LISTING_FAILURES = 5
 
@@ -72,10 +82,23 @@ def _poller_of(mistral_conn_id: str) -> ConnectionPoller:
     pollers = _pollers.setdefault(loop, {})
     poller = pollers.get(mistral_conn_id)
     if poller is None:
+        _spare_the_garbage_collector()
         poller = pollers[mistral_conn_id] = ConnectionPoller(mistral_conn_id)
         # In a context of its own: what the loop does and logs is not the first trigger's.
         poller.task = contextvars.Context().run(loop.create_task, _run(poller, pollers))
     return poller
+
+
+@cache
+def _spare_the_garbage_collector() -> None:
+    """
+    Keep what a triggerer has imported out of the garbage collector's sight, once in a process.
+
+    A full collection stops the event loop for as long as it takes to look at everything, and thousands of waiting
+    triggers make one due: with 10,000 of them, 115 ms, of which their own objects are a fifth. Modules and classes,
+    which are the rest, never go away; Airflow's executors freeze theirs, too.
+    """
+    gc.freeze()
 
 
 #: Pollers by event loop and connection. A poller is in here exactly as long as its loop runs.
@@ -154,7 +177,8 @@ class Watch:
             return None
         self._has_news = False
         if self._error is not None:
-            raise self._error
+            # One error for many: each would add its frames to the same traceback.
+            raise self._error.with_traceback(None)
         return self._job
 
     def show(self, job: BatchJobOut, clock_offset: float) -> None:
@@ -198,7 +222,11 @@ class ConnectionPoller:
     def __init__(self, mistral_conn_id: str) -> None:
         self.mistral_conn_id = mistral_conn_id
         # A failed call is not repeated on the spot: the loop comes again, later and for all.
-        self._hook = MistralBatchHook(mistral_conn_id, retries=RetryPolicy(attempts=1))
+        self._hook = MistralBatchHook(
+            mistral_conn_id, retries=RetryPolicy(attempts=1), longest_timeout=_TIMEOUT_SECONDS
+        )
+        # Of its own: the event loop's default one may be busy with what others do, or with XComs.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"mistral-batch-{mistral_conn_id}")
         self._watches: dict[str, list[Watch]] = {}
         self._schedules: dict[str, Schedule] = {}
         self._created_at: dict[str, int] = {}
@@ -207,6 +235,8 @@ class ConnectionPoller:
         self._crew_changed = asyncio.Event()
         self._wakes_at = -math.inf
         self._backoff = Backoff()
+        #: The job that could not be read last, if no call has succeeded since.
+        self._unreadable: str | None = None
         self._listings = {BatchStatus.ACTIVE: _Listing(), BatchStatus.TERMINAL: _Listing()}
         #: The running loop; held here, since the event loop itself holds tasks only weakly.
         self.task: asyncio.Task[None] | None = None
@@ -255,6 +285,7 @@ class ConnectionPoller:
                     await self._round()
         finally:
             self._hook.close()
+            self._thread.shutdown(wait=False)
 
     async def _pause(self, seconds: float) -> None:
         """Pause; a watcher that comes and cannot wait as long ends it early, and so does the last one that leaves."""
@@ -274,17 +305,23 @@ class ConnectionPoller:
             await self._look_at(due(self._schedules, time.monotonic()))
         except Exception as error:
             if is_permanent(error):
-                self._fail(list(self._watches), error)
+                await self._fail(list(self._watches), error)
                 return
-            pause = self._backoff.failed(getattr(error, "retry_after", None))
-            log.warning(
-                "%s The %d jobs watched through connection %r are looked at again in %.0f s.",
-                error,
-                len(self._watches),
-                self.mistral_conn_id,
-                pause,
-            )
-            await self._back_off(pause)
+            await self._slow_down(error)
+
+    async def _slow_down(self, error: Exception) -> None:
+        if isinstance(error, (MistralConnectionError, MistralResponseError)):
+            # It may be the connection that is wrong, and mended by the next time: it is read anew then.
+            self._hook.close()
+        pause = self._backoff.failed(getattr(error, "retry_after", None))
+        log.warning(
+            "%s The %d jobs watched through connection %r are looked at again in %.0f s.",
+            error,
+            len(self._watches),
+            self.mistral_conn_id,
+            pause,
+        )
+        await self._back_off(pause)
 
     async def _look_at(self, batch_ids: Iterable[str]) -> None:
         """Look at jobs in as few calls as possible."""
@@ -316,10 +353,16 @@ class ConnectionPoller:
             try:
                 page = await self._call(lambda hook: hook.get_conn().jobs_page(wanted, at))  # noqa: B023 - awaited
             except MistralCallError as error:
-                if not await self._is_the_listings_fault(listing, error, next(iter(missing))):
+                if await self._is_the_listings_fault(listing, error, next(iter(missing))):
+                    log.warning(
+                        "%s So jobs of connection %r are read one by one.", error, self.mistral_conn_id
+                    )
+                    break
+                if is_permanent(error):
                     raise
-                log.warning("%s So jobs of connection %r are read one by one.", error, self.mistral_conn_id)
-                break
+                # On with the same page: begun anew each time, a long listing would never be read to its end.
+                await self._slow_down(error)
+                continue
             listing.works()
             pages_read += 1
             for job in page.items:
@@ -330,10 +373,13 @@ class ConnectionPoller:
                 listing.learned(pages_read, time.monotonic())
                 return list(missing), True
             if page.total is not None:
-                listing.learned(math.ceil(page.total / PAGE_SIZE), time.monotonic())
-                pages_left = max(1, math.ceil(page.total / PAGE_SIZE) - pages_read)
+                # Rounded up; a server's number may be too large for a float.
+                pages = -(-page.total // PAGE_SIZE)
+                listing.learned(pages, time.monotonic())
+                pages_left = max(1, pages - pages_read)
             elif pages_read >= asked_for:
                 # By now single calls would have cost less; nor does every server ever come to an end.
+                listing.learned(pages_read + 1, time.monotonic())
                 break
             cursor = page.next
         return list(missing), False
@@ -347,9 +393,8 @@ class ConnectionPoller:
             return True
         if not isinstance(error, (ServerError, MistralResponseError)):
             return False
-        # Fails in its turn when it is the server that is in trouble.
-        await self._read_job(batch_id)
-        return listing.failed(time.monotonic())
+        # If single jobs cannot be read, either, it is the server that is in trouble.
+        return await self._read_job(batch_id) and listing.failed(time.monotonic())
 
     def _oldest(self, batch_ids: Iterable[str]) -> datetime | None:
         """A time just before the oldest of some jobs was created; ``None`` when that of any is not known yet."""
@@ -360,22 +405,37 @@ class ConnectionPoller:
         oldest = min(at for at in created_at if at is not None) - 1
         return datetime.fromtimestamp(oldest, tz=timezone.utc)
 
-    async def _read_job(self, batch_id: str) -> None:
-        """Look at one job; what is wrong with it alone ends its own watching alone."""
+    async def _read_job(self, batch_id: str) -> bool:
+        """Look at one job; what is wrong with it alone ends its own watching alone. False: the server stumbled."""
         if batch_id not in self._watches:
-            return
-        # To the end of the queue: should the server stumble over this very job, the others go first next time.
-        self._schedules[batch_id] = self._schedules.pop(batch_id)
+            return True
         try:
             self._show(await self._call(lambda hook: hook.get(batch_id)))
         except MistralCallError as error:
-            if isinstance(error, AuthenticationError) or not is_permanent(error):
+            if is_permanent(error) and not isinstance(error, AuthenticationError):
+                await self._fail([batch_id], error)
+            elif isinstance(error, (ServerError, MistralResponseError)) and not self._others_fail(batch_id):
+                self._put_off(batch_id, error)
+                return False
+            else:
                 raise
-            self._fail([batch_id], error)
+        return True
+
+    def _others_fail(self, batch_id: str) -> bool:
+        """Note that a job could not be read; whether the last one that was tried could not be, either."""
+        before, self._unreadable = self._unreadable, batch_id
+        return before not in (None, batch_id)
+
+    def _put_off(self, batch_id: str, error: Exception) -> None:
+        """Look later at a job over which alone the server may stumble: the others do not wait for it."""
+        pause = min(2 * max(self._schedules[batch_id].interval, Backoff.FIRST), Backoff.LONGEST)
+        self._schedules[batch_id] = Schedule(time.monotonic() + pause, pause)
+        log.warning("%s Batch job %s is looked at again in %.0f s.", error, batch_id, pause)
 
     async def _call(self, call: Callable[[MistralBatchHook], T]) -> T:
-        answer = await in_thread(call, self._hook)
+        answer = await in_thread(call, self._hook, executor=self._thread)
         self._backoff.succeeded()
+        self._unreadable = None
         return answer
 
     def _show(self, job: BatchJobOut) -> None:
@@ -387,19 +447,24 @@ class ConnectionPoller:
         self._created_at[job.id] = job.created_at
         age = max(0.0, time.time() + offset - job.created_at)
         interval = min(watch.cadence.interval(age) for watch in watches)
-        # Jittered downwards only, so that the cadence is a promise.
-        next_look = time.monotonic() + interval * random.uniform(0.85, 1.0)
+        # Jittered downwards only, and early enough for the round itself, so that the cadence is a promise.
+        next_look = (
+            time.monotonic() + interval * random.uniform(0.85, 1.0) - min(_ROUND_SECONDS, 0.15 * interval)
+        )
         self._schedules[job.id] = Schedule(next_look, interval)
         for watch in watches:
             watch.show(job, offset)
 
-    def _fail(self, batch_ids: Iterable[str], error: BaseException) -> None:
-        for batch_id in batch_ids:
+    async def _fail(self, batch_ids: Iterable[str], error: BaseException) -> None:
+        for number, batch_id in enumerate(batch_ids, start=1):
             for watch in self._watches.get(batch_id, ()):
                 watch.fail(error)
             if batch_id in self._schedules:
                 # Its watchers are about to leave.
                 self._schedules[batch_id] = Schedule(math.inf)
+            if number % PAGE_SIZE == 0:
+                # All at once would block the event loop.
+                await asyncio.sleep(0)
 
 
 class _Listing:

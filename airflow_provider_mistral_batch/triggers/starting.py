@@ -6,7 +6,7 @@ from functools import cache
 from importlib.metadata import version
 from typing import Any
 
-from airflow.providers.common.compat.sdk import XComArg
+from airflow.providers.common.compat.sdk import BaseOperator, XComArg
 from airflow.sdk.definitions.xcom_arg import PlainXComArg
 from packaging.version import Version
 
@@ -16,19 +16,29 @@ from airflow_provider_mistral_batch.triggers.threads import in_thread
 _FIRST_AIRFLOW = Version("3.3")
 
 
-def obstacle_to_start(batch_id: Any, mistral_conn_id: Any) -> str:
+def obstacle_to_start(task: Any) -> str:
     """
     Find out while a Dag is parsed why a wait cannot begin in the triggerer.
 
-    :param batch_id: As the task was given it.
-    :param mistral_conn_id: As the task was given it.
+    :param task: The task, with its ``batch_id`` and ``mistral_conn_id`` as it was given them.
     :return: The reason; empty when there is none.
     """
     if _airflow() < _FIRST_AIRFLOW:
         return f"that takes Airflow {_FIRST_AIRFLOW} or newer, and this is {_airflow()}"
-    if isinstance(batch_id, XComArg) and not isinstance(batch_id, PlainXComArg):
-        return "batch_id is made from another task's output by a function, which takes a worker"
-    for name, value in (("batch_id", batch_id), ("mistral_conn_id", mistral_conn_id)):
+    if isinstance(task.batch_id, XComArg):
+        if not isinstance(task.batch_id, PlainXComArg):
+            return "batch_id is made from another task's output by a function, which takes a worker"
+        if task.get_closest_mapped_task_group() is not None:
+            return "batch_id is another task's output in a mapped task group, and which one of many a worker tells"
+    if isinstance(task.mistral_conn_id, XComArg):
+        return "mistral_conn_id is another task's output, which a worker reads"
+    if (
+        task.on_execute_callback
+        or task._pre_execute_hook
+        or type(task).pre_execute is not BaseOperator.pre_execute
+    ):
+        return "on_execute_callback and pre_execute are called by a worker"
+    for name, value in (("batch_id", task.batch_id), ("mistral_conn_id", task.mistral_conn_id)):
         # The triggerer renders templates, but for `ti.xcom_pull` without `map_indexes` it waits for ever (3.3.2).
         if isinstance(value, str) and ("{{" in value or "{%" in value):
             return f"{name}={value!r} is a template, which takes a worker; pass the task's output instead"

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 
 
-async def in_thread(function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+async def in_thread(
+    function: Callable[..., T], *args: Any, executor: ThreadPoolExecutor | None = None, **kwargs: Any
+) -> T:
     """
     Call a blocking function in a thread, while the event loop goes on.
 
@@ -19,4 +23,7 @@ async def in_thread(function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
     # Imported late: parsing a Dag needs none of it.
     from asgiref.sync import sync_to_async
 
-    return await sync_to_async(function, thread_sensitive=False)(*args, **kwargs)
+    call = sync_to_async(function, thread_sensitive=False, executor=executor)(*args, **kwargs)
+    # Whoever is cancelled stops waiting, but the call goes on: before Airflow 3.3, a question to Airflow that is
+    # broken off leaves its answer to whoever asks next, and the triggerer ends of that.
+    return await asyncio.shield(asyncio.ensure_future(call))

@@ -30,6 +30,7 @@ def worker_killed_before_create(new_trial: NewTrial, emulators: Emulators) -> No
     trial.kill_worker("submit")
     trial.control.release(look_up)
     trial.finish("kill -9 of the worker in its look-up before the create call")
+    assert trial.task_instance("submit")["try_number"] == 2
 
 
 def worker_killed_during_create(new_trial: NewTrial, emulators: Emulators) -> None:
@@ -41,6 +42,7 @@ def worker_killed_during_create(new_trial: NewTrial, emulators: Emulators) -> No
     # The server has the request, and nobody is left to hear its answer.
     trial.control.release(create)
     trial.finish("kill -9 of the worker with its create call under way; the job was made after its death")
+    assert trial.task_instance("submit")["try_number"] == 2
 
 
 def worker_killed_after_create(new_trial: NewTrial, emulators: Emulators) -> None:
@@ -51,6 +53,7 @@ def worker_killed_after_create(new_trial: NewTrial, emulators: Emulators) -> Non
     trial.kill_worker("submit")
     trial.control.release(create)
     trial.finish("kill -9 of the worker when the job was made and the answer not there")
+    assert trial.task_instance("submit")["try_number"] == 2
 
 
 def task_killed_after_create(new_trial: NewTrial, emulators: Emulators) -> None:
@@ -80,6 +83,7 @@ def worker_killed_while_polling(new_trial: NewTrial, emulators: Emulators) -> No
     trial.wait_until_looked_at()
     trial.kill_worker("submit")
     trial.finish("kill -9 of the worker that waited for a running job")
+    assert trial.task_instance("submit")["try_number"] == 2
 
 
 def one_task_killed_during_create(new_trial: NewTrial, emulators: Emulators) -> None:
@@ -99,7 +103,24 @@ def one_task_killed_while_landing(new_trial: NewTrial, emulators: Emulators) -> 
     trial.wait_for_fault(download)
     trial.kill_worker("submit")
     trial.control.release(download)
-    trial.finish("kill -9 of the worker of a batch in one task, in the middle of the download", ONE_TASK)
+    trial.finish("kill -9 of the worker of a batch in one task, in its call for the results", ONE_TASK)
+
+
+def one_task_suspended_while_landing(new_trial: NewTrial, emulators: Emulators) -> None:
+    trial = new_trial("one_task_suspended_while_landing", "chaos_one_task")
+    download = trial.fault("hold", "GET", "/v1/files/*/content", when="after")
+    trial.start()
+    trial.wait_for_fault(download)
+    go_on = trial.suspend_worker("submit")
+    trial.control.release(download)
+    try:
+        # Airflow takes it for dead.
+        trial.wait_until(lambda: trial.task_instance("submit")["try_number"] == 2, "another try begins")
+    finally:
+        go_on()
+    trial.finish(
+        "the worker of a batch in one task suspended until another try had begun, then awake again", ONE_TASK
+    )
 
 
 def storm_of_429(new_trial: NewTrial, emulators: Emulators) -> None:
@@ -115,12 +136,15 @@ def storm_of_5xx(new_trial: NewTrial, emulators: Emulators) -> None:
     trial = new_trial("storm_of_5xx")
     trial.plan_job(job_seconds=15)
     storms = [trial.fault("status", status=status, probability=0.2, times=None) for status in (500, 502, 503)]
+    # The first of them certainly: chance alone might spare all.
+    drop = trial.fault("drop", "POST", "/v1/*", when="after")
     trial.fault("drop", "POST", "/v1/*", when="after", probability=0.3, times=None)
     trial.start()
     trial.finish(
         "half of all calls answered with 500, 502 or 503, and 30 % of the other POSTs done but not answered"
     )
     assert sum(trial.control.fault_state(storm)["hits"] for storm in storms) > 2
+    assert trial.control.fault_state(drop)["hits"] == 1
 
 
 def answers_cut_in_the_middle(new_trial: NewTrial, emulators: Emulators) -> None:
@@ -234,6 +258,7 @@ CASES: dict[str, Callable[..., None]] = {
         worker_killed_while_polling,
         one_task_killed_during_create,
         one_task_killed_while_landing,
+        one_task_suspended_while_landing,
         storm_of_429,
         storm_of_5xx,
         answers_cut_in_the_middle,

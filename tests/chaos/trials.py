@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import time
@@ -133,13 +134,35 @@ class Trial:
 
         :param only_task: Kill the task's own process and not the one that supervises it, as the OOM killer does.
         """
+        *worker, process = self._worker(task_id)
+        for victim in [process] if only_task else [*worker, process]:
+            victim.kill()
+
+    def suspend_worker(self, task_id: str) -> Callable[[], None]:
+        """
+        Stop the worker that runs a task, as a machine that has no time for it does.
+
+        :return: Lets it go on.
+        """
+        worker = self._worker(task_id)
+        for process in worker:
+            process.suspend()
+
+        def go_on() -> None:
+            for process in worker:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.resume()
+
+        return go_on
+
+    def _worker(self, task_id: str) -> list[psutil.Process]:
+        """The processes of the worker that runs a task, the task's own last."""
         process = psutil.Process(self.task_instance(task_id)["pid"])
         # The scheduler is the parent of LocalExecutor's workers: what is between it and the task is the worker.
         scheduler = self.airflow.processes["scheduler"].pid
         parents = process.parents()
         above = [parent.pid for parent in parents].index(scheduler)
-        for victim in [process] if only_task else [*reversed(parents[:above]), process]:
-            victim.kill()
+        return [*reversed(parents[:above]), process]
 
     def end_task(self, task_id: str, map_index: int = -1) -> None:
         """End a task as a user does who marks it failed in the UI."""

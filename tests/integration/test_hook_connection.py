@@ -309,3 +309,17 @@ def test_the_key_is_masked_and_in_no_repr(connection, monkeypatch):
         "s3cret-k3y"
         not in f"{hook!r}{client!r}{vars(hook)}{vars(client)}{vars(client._transport)['_session']!r}"
     )
+
+
+@pytest.mark.parametrize(
+    ("host", "said"),
+    [
+        ("https://api.example", False),
+        ("http://127.0.0.1:8787", False),
+        ("http://localhost:8787", False),
+        ("http://gateway.example", True),
+    ],
+)
+def test_a_key_that_goes_in_clear_is_said_loudly(connection, logged, host, said):
+    connection(host=host).get_conn()
+    assert any("goes to http://gateway.example in clear" in line for line in logged()) is said

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import os
 import random
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Any
@@ -603,3 +605,87 @@ def test_a_deadline_passes_when_our_clock_jumps_over_it(
     told = asyncio.run(scenario())
     assert told.timed_out
     assert told.job is not None
+
+
+def test_a_server_that_refuses_often_is_read_to_the_end_of_its_list(control: Control) -> None:
+    # Were the listing begun anew after each refusal, few of the last jobs would ever be looked at.
+    ids = control.make_jobs(1000)
+    control.fault("status", "GET", "/v1/batch/jobs", status=429, retry_after=0, probability=0.3, times=None)
+
+    async def scenario() -> None:
+        watchers = [Watcher(batch_id) for batch_id in ids]
+        await all_seen(watchers)
+        await dismiss(watchers)
+
+    asyncio.run(scenario())
+    assert SINGLE not in control.requests()
+
+
+def test_a_job_over_which_the_server_stumbles_slows_nobody_down(
+    control: Control, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rounds.Backoff, "FIRST", 30.0)
+    stone, healthy = control.make_jobs(2)
+    control.settings(listing_lag=1000)
+    control.fault("status", "GET", f"/v1/batch/jobs/{stone}", status=500, times=None)
+
+    async def scenario() -> None:
+        bad = Watcher(stone)
+        await until(lambda: control.requests().get(SINGLE, 0) >= 1, "a look")
+        newcomer = Watcher(healthy)
+        await asyncio.wait_for(all_seen([newcomer]), 10)
+        await dismiss([bad, newcomer])
+
+    asyncio.run(scenario())
+
+
+def test_a_connection_that_is_mended_is_read_anew(control: Control, connect: Any, monkeypatch: Any) -> None:
+    [batch_id] = control.make_jobs(1)
+    right = os.environ["AIRFLOW_CONN_MISTRAL_DEFAULT"]
+    monkeypatch.setenv(
+        "AIRFLOW_CONN_MISTRAL_DEFAULT", json.dumps({**json.loads(right), "host": "http://127.0.0.1:9"})
+    )
+
+    async def scenario() -> None:
+        watcher = Watcher(batch_id)
+        await asyncio.sleep(0.3)
+        monkeypatch.setenv("AIRFLOW_CONN_MISTRAL_DEFAULT", right)
+        await all_seen([watcher])
+        assert watcher.error is None
+        await dismiss([watcher])
+
+    asyncio.run(scenario())
+
+
+def test_an_end_for_thousands_does_not_block_the_event_loop(control: Control) -> None:
+    ids = control.make_jobs(3000)
+
+    async def scenario() -> None:
+        watchers = [Watcher(batch_id, PATIENT) for batch_id in ids]
+        await all_seen(watchers)
+        await beside(control.fault, "status", "GET", status=401, times=None)
+        extra = Watcher(ids[0])
+        await all_over([*watchers, extra])
+        errors = [watcher.error for watcher in watchers]
+        assert all(errors)
+        # They share an error, but not each other's frames.
+        assert len(traceback.extract_tb(errors[0].__traceback__)) < 10
+
+    asyncio.run(scenario())
+
+
+def test_what_others_do_in_threads_does_not_hold_up_the_loop(control: Control) -> None:
+    [batch_id] = control.make_jobs(1)
+
+    async def scenario() -> None:
+        release = threading.Event()
+        busy = [asyncio.create_task(asyncio.to_thread(release.wait)) for _ in range(40)]
+        try:
+            watcher = Watcher(batch_id)
+            await asyncio.wait_for(all_seen([watcher]), 10)
+            await dismiss([watcher])
+        finally:
+            release.set()
+            await asyncio.gather(*busy)
+
+    asyncio.run(scenario())

@@ -201,3 +201,36 @@ def test_default_deferrable(setting: str | None, deferred: bool) -> None:
         [sys.executable, "-c", code], env=environment, check=True, stdout=subprocess.PIPE, text=True
     )
     assert done.stdout.split()[-2:] == [str(deferred)] * 2
+
+
+@pytest.mark.parametrize(
+    ("job_seconds", "soft_fail", "state"),
+    [(0, False, "success"), (1000, False, "timeout"), (1000, True, "skipped")],
+)
+def test_a_deferral_that_took_too_long_for_airflow_ends_with_a_last_look(
+    job_seconds: float,
+    soft_fail: bool,
+    state: str,
+    airflow: Any,
+    control: Control,
+    make_job: Any,
+    new_ti: Any,
+) -> None:
+    batch_id = make_job(wait=not job_seconds, job_seconds=job_seconds)
+
+    class Late(MistralBatchJobSensor):
+        def execute(self, context: Any) -> Any:
+            return self.resume_execution("__fail__", {"error": "Trigger timeout"}, context)
+
+    outcome = airflow.run(lambda: Late(task_id="wait", batch_id=batch_id, soft_fail=soft_fail))
+    assert outcome.state == state
+    if state == "timeout":
+        assert batch_id in outcome.message
+
+
+def test_a_deferral_that_failed_otherwise_fails(airflow: Any, hook: Any) -> None:
+    class Failed(MistralBatchJobSensor):
+        def execute(self, context: Any) -> Any:
+            return self.resume_execution("__fail__", {"error": "Trigger failure"}, context)
+
+    assert airflow.run(lambda: Failed(task_id="wait", batch_id="b")).state == "retry"

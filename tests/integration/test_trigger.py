@@ -27,6 +27,7 @@ ARGUMENTS: dict[str, Any] = {
     "cancel_on_kill": True,
     "finish_with": "output_file_id",
     "max_failed_ratio": 0.25,
+    "leave_link": True,
 }
 
 

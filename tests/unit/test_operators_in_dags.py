@@ -6,9 +6,10 @@ from datetime import datetime, timezone
 from typing import Any
 
 import pytest
-from airflow.sdk import DAG, task
+from airflow.sdk import DAG, task, task_group
 from airflow.serialization.serialized_objects import DagSerialization
 
+from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.operators.mistral_batch import (
     MistralCancelBatchJobOperator,
     MistralCreateBatchJobOperator,
@@ -17,6 +18,7 @@ from airflow_provider_mistral_batch.operators.mistral_batch import (
 )
 from airflow_provider_mistral_batch.sensors.mistral_batch import MistralBatchJobSensor
 
+START = datetime(2026, 1, 1, tzinfo=timezone.utc)
 ROWS = [{"custom_id": "a", "body": {}}]
 
 #: Each operator, its usual arguments, and one that is mapped over.
@@ -47,7 +49,7 @@ OPERATORS: dict[str, tuple[type, dict[str, Any], dict[str, Any]]] = {
 
 @pytest.fixture
 def dag() -> Any:
-    with DAG("dag", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=timezone.utc)) as dag:
+    with DAG("dag", schedule=None, start_date=START) as dag:
         yield dag
 
 
@@ -107,3 +109,45 @@ def test_outputs_make_dependencies(dag: Any) -> None:
 def test_no_connection_is_needed_to_parse(name: str, dag: Any) -> None:
     operator, arguments, _ = OPERATORS[name]
     operator(task_id="t", mistral_conn_id="nobodys", **arguments)
+
+
+OBSTACLES: dict[str, tuple[dict[str, Any], str]] = {
+    "a template": ({"batch_id": "{{ params.b }}"}, "is a template"),
+    "an output of a function": ({"batch_id": "MAPPED"}, "by a function"),
+    "a connection from another task": ({"batch_id": "b", "mistral_conn_id": "OUTPUT"}, "mistral_conn_id"),
+    "a callback": ({"batch_id": "b", "on_execute_callback": print}, "on_execute_callback"),
+    "a hook before": ({"batch_id": "b", "pre_execute": print}, "pre_execute"),
+}
+
+
+@pytest.mark.parametrize(("options", "reason"), OBSTACLES.values(), ids=OBSTACLES)
+def test_what_cannot_start_in_the_triggerer_is_said_while_the_dag_is_parsed(
+    options: dict[str, Any], reason: str
+) -> None:
+    with DAG("d", schedule=None, start_date=START):
+        made = MistralCreateBatchJobOperator(task_id="made", input_files=["f"])
+        given = {"OUTPUT": made.output, "MAPPED": made.output.map(str)}
+        options = {
+            name: given.get(value, value) if isinstance(value, str) else value
+            for name, value in options.items()
+        }
+        with pytest.warns(UserWarning, match=f"cannot start in the triggerer.*{reason}"):
+            sensor = MistralBatchJobSensor(task_id="wait", start_from_trigger=True, **options)
+    assert (sensor.start_from_trigger, sensor.deferrable) == (False, True)
+
+
+def test_a_wait_in_a_mapped_task_group_begins_on_a_worker() -> None:
+    @task_group
+    def group(model: str) -> None:
+        made = MistralCreateBatchJobOperator(task_id="made", input_files=["f"], model=model)
+        with pytest.warns(UserWarning, match="mapped task group"):
+            MistralBatchJobSensor(task_id="wait", batch_id=made.output, start_from_trigger=True)
+
+    with DAG("d", schedule=None, start_date=START) as dag:
+        group.expand(model=["a", "b"])
+    assert dag.get_task("group.wait").start_from_trigger is False
+
+
+def test_a_wait_that_starts_in_the_triggerer_checks_its_arguments() -> None:
+    with pytest.raises(InvalidInputError, match=r"max_failed_ratio='0\.5'"):
+        MistralBatchJobSensor(task_id="w", batch_id="b", start_from_trigger=True, max_failed_ratio="0.5")

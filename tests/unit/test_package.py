@@ -36,7 +36,7 @@ ARROWS: dict[str, set[str]] = {
     "hooks": {"api", "jsonl"},
     "inference": {"api", "jsonl", "policies", "hooks"},
     "links": {"api", "hooks"},
-    "triggers": {"api", "policies", "hooks", "inference"},
+    "triggers": {"api", "policies", "hooks", "inference", "links"},
     "sensors": {"api", "policies", "hooks", "links", "triggers"},
     "operators": {"api", "jsonl", "policies", "hooks", "inference", "links", "triggers", "sensors"},
     "decorators": {
