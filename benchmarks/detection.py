@@ -42,7 +42,7 @@ _PROCESS = Path(__file__).with_name("detection_process.py")
 def main() -> None:
     """Measure all ages side by side, each in a process and a workspace of its own."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--jobs", type=int, default=200, help="of each age (default: %(default)s)")
+    parser.add_argument("--jobs", type=int, default=1000, help="of each age (default: %(default)s)")
     parser.add_argument(
         "--ages", type=float, nargs="+", default=list(AGES), help="in seconds (default: %(default)s)"
     )

@@ -7,12 +7,18 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from reporting import check
+
 SMALL = 100_000
 LARGE = 1_000_000
+
+#: What is claimed of all steps.
+MOST_MB = 150
+TIMES_SDK = 30
 
 _STEPS = Path(__file__).with_name("jsonl_steps.py")
 
@@ -23,8 +29,9 @@ def compare(
     *,
     limit: str,
     sdk: str | None = None,
+    targets: Mapping[str, float | None],
     prepare: Callable[[Path], None] | None = None,
-) -> dict[str, Any]:
+) -> None:
     """
     Measure steps and print a table and a line of JSON.
 
@@ -35,6 +42,8 @@ def compare(
     :param steps: Names in ``jsonl_steps.STEPS``.
     :param limit: The step whose rows per second are 100 %.
     :param sdk: The official SDK's step, measured at the smaller size only.
+    :param targets: Steps for which something is claimed: to stay below 150 MB, whatever the number of rows, and if a
+        share of the limit is given, to reach it and to be 30 times as fast as the SDK.
     :param prepare: Called with the directory of the files when they are made.
     """
     arguments = _arguments(title)
@@ -55,8 +64,16 @@ def compare(
                 sdk_rate = rows / runs[sdk][0]["seconds"]
             found[str(rows)] = {step: _figures(took, runs[limit], sdk_rate) for step, took in runs.items()}
             _print(title, rows, limit, found[str(rows)])
-    print(json.dumps({title: found}))
-    return found
+    claims = []
+    for step, share in targets.items():
+        for rows, steps_found in found.items():
+            size = f"{step}, {int(rows):,} rows"
+            claims.append((f"{size}, peak MB", steps_found[step]["peak_mb"], "under", MOST_MB))
+        if share is not None:
+            claims.append((f"{size}, share of {limit}", steps_found[step]["of_limit"], "at least", share))
+        if share is not None and sdk:
+            claims.append((f"{size}, times the SDK", steps_found[step]["times_sdk"], "at least", TIMES_SDK))
+    print(json.dumps({title: {"sizes": found, "targets": check(claims)}}))
 
 
 def _figures(

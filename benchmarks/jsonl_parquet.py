@@ -12,6 +12,7 @@ def main() -> None:
         ["copy results", "decode results", "split", "split to parquet"],
         limit="decode results",
         sdk="sdk output",
+        targets={"split to parquet": None},
     )
 
 

@@ -9,14 +9,16 @@ def main() -> None:
     """Measure both forms of rows that the API's documentation shows."""
     compare(
         "Validate and shard",
-        ["copy requests", "decode requests", "prepare"],
+        ["copy requests", "decode requests", "prepare", "prepare with parameters"],
         limit="decode requests",
         sdk="sdk input",
+        targets={"prepare": 0.5, "prepare with parameters": 0.5},
     )
     compare(
         "Validate and shard rows with method and url",
         ["decode published", "prepare published"],
         limit="decode published",
+        targets={"prepare published": 0.5},
     )
 
 

@@ -125,11 +125,17 @@ def _decode(name: str) -> Callable[[Path, int], None]:
     return decode
 
 
-def _prepare(name: str) -> Callable[[Path, int], None]:
+def _prepare(name: str, **parameters: Any) -> Callable[[Path, int], None]:
     def prepare(directory: Path, rows: int) -> None:
         from airflow_provider_mistral_batch.jsonl.requests import prepare_requests
+        from airflow_provider_mistral_batch.jsonl.template import RowTemplate
 
-        prepared = prepare_requests(directory / name, endpoint=ENDPOINT, directory=directory / "shards")
+        prepared = prepare_requests(
+            directory / name,
+            endpoint=ENDPOINT,
+            directory=directory / "shards",
+            template=RowTemplate(**parameters),
+        )
         assert prepared.request_count == rows
 
     return prepare
@@ -230,6 +236,7 @@ STEPS: dict[str, Callable[[Path, int], None]] = {
     "copy requests": _copy("requests.jsonl"),
     "decode requests": _decode("requests.jsonl"),
     "prepare": _prepare("requests.jsonl"),
+    "prepare with parameters": _prepare("requests.jsonl", temperature=0.1),
     "decode published": _decode("published.jsonl"),
     "prepare published": _prepare("published.jsonl"),
     "copy results": _copy("results.jsonl"),

@@ -21,8 +21,17 @@ def main() -> None:
         os.environ[URL] = emulator.url
         compare(
             "Transfer",
-            ["copy requests", "upload requests", "copy results", "download results", "download and split"],
-            limit="copy results",
+            [
+                "copy requests",
+                "upload requests",
+                "copy results",
+                "decode results",
+                "download results",
+                "download and split",
+            ],
+            limit="decode results",
+            sdk="sdk output",
+            targets={"download and split": 0.4},
             prepare=_store,
         )
 

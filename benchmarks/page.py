@@ -47,9 +47,12 @@ def _machine(found: Mapping[str, Any]) -> str:
 
 def _tables(title: str, result: Mapping[str, Any]) -> str:
     """One table, or one for each size; and what was claimed, with the targets."""
-    if "rows" not in result:
-        return "\n".join(_table(f"{title}, {int(size):,} rows", rows) for size, rows in result.items())
-    text = _table(title, result["rows"])
+    if "sizes" in result:
+        text = "\n".join(
+            _table(f"{title}, {int(size):,} rows", rows) for size, rows in result["sizes"].items()
+        )
+    else:
+        text = _table(title, result["rows"])
     if result.get("targets"):
         text += "\n| claim | measured | target | |\n|---|---|---|---|\n"
         for claim in result["targets"]:

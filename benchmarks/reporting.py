@@ -7,7 +7,7 @@ import operator
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-_COMPARISONS = {"at most": operator.le, "under": operator.lt}
+_COMPARISONS = {"at least": operator.ge, "at most": operator.le, "under": operator.lt}
 
 
 def report(
@@ -37,7 +37,7 @@ def check(claims: Sequence[tuple[str, float, str, float]]) -> list[dict[str, Any
     """
     Compare what was measured with what is claimed, and print it.
 
-    :param claims: What it is, the measured number, ``at most`` or ``under``, and the target.
+    :param claims: What it is, the measured number, ``at least``, ``at most`` or ``under``, and the target.
     """
     checked = []
     for what, measured, comparison, target in claims:
