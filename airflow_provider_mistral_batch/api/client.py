@@ -183,6 +183,7 @@ class MistralBatchClient:
         :param filters: See :class:`~airflow_provider_mistral_batch.api.dialects.JobFilter`.
         """
         limit = _checked_limit(limit)
+        _job_filter(filters)
         # One more than asked for tells whether there are more. Where jobs must be picked out, small pages do not pay.
         page_size = limits.PAGE_SIZE if after or filters else min(limit + 1, limits.PAGE_SIZE)
         data = list(itertools.islice(self.iter_jobs(after=after, page_size=page_size, **filters), limit + 1))

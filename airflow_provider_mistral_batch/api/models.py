@@ -329,9 +329,10 @@ def check_metadata(metadata: Mapping[str, str] | None) -> None:
                 f"metadata key {key!r} must be a string of 1 to {limits.MAX_METADATA_KEY_LENGTH} characters"
             )
         if not isinstance(value, str) or not 1 <= len(value) <= limits.MAX_METADATA_VALUE_LENGTH:
-            shown = f"{value!r:.80}"
+            is_what = f"has {len(value):,} characters" if isinstance(value, str) else "is no string"
             raise InvalidInputError(
-                f"metadata[{key!r}]={shown} must be a string of 1 to {limits.MAX_METADATA_VALUE_LENGTH} characters"
+                f"metadata[{key!r}]={value!r:.80} {is_what}: pass a string of 1 to "
+                f"{limits.MAX_METADATA_VALUE_LENGTH} characters"
             )
 
 

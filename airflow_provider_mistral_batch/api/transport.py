@@ -205,7 +205,7 @@ class Transport:
         except (OSError, ValueError, HTTPError) as cause:
             failed = MistralConnectionError(
                 self.without_secrets(
-                    f"{call.operation} got no answer from {self.base_url}: {_reason(cause)}."
+                    f"{call.operation} got no answer from {self.base_url}: {_reason(cause)}.{_remedy(cause)}"
                 ),
                 operation=call.operation,
                 may_have_acted=not _never_sent(cause),
@@ -466,6 +466,12 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         yield cause
         within = (getattr(cause, "reason", None), *cause.args)
         cause = next((inner for inner in within if isinstance(inner, BaseException)), None)
+
+
+def _remedy(error: BaseException) -> str:
+    if any(getattr(cause, "reason", None) == "WRONG_VERSION_NUMBER" for cause in _causes(error)):
+        return " The server speaks no TLS: if it is meant to, check the port; else write http:// before the host."
+    return ""
 
 
 def _reason(error: BaseException) -> str:

@@ -46,6 +46,8 @@ def main(arguments: list[str] | None = None) -> int:
     settings = {name: getattr(options, name) for name in Settings.model_fields}
     upstream = None
     if options.upstream:
+        if not options.upstream.startswith(("http://", "https://")):
+            parser.error(f"--upstream {options.upstream!r} is no URL: write http://host:port/v1")
         key = options.upstream_key or os.environ.get(UPSTREAM_KEY_VARIABLE)
         upstream = UpstreamOptions(
             options.upstream, key, options.upstream_model, options.upstream_concurrency
@@ -67,7 +69,8 @@ def main(arguments: list[str] | None = None) -> int:
             )
         )
     except OSError as error:
-        sys.stderr.write(f"Cannot serve on {options.host}:{options.port}: {error}\n")
+        where = f", with its state in {options.state_dir}" if options.state_dir else ""
+        sys.stderr.write(f"Cannot serve on {options.host}:{options.port}{where}: {error}\n")
         return 1
     except ValueError as error:
         parser.error(str(error))

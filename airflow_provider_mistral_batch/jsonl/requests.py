@@ -240,10 +240,12 @@ class _Reading:
                     Problem("this is a directory", f"Name its files, such as {origin.name}/*.jsonl"), None
                 )
         if not self._rows and not self.problems.total:
-            what = (
-                "no requests" if not self._places.names else f"no requests in {', '.join(self._places.names)}"
+            names = self._places.names
+            raise InvalidInputError(
+                f"path: no requests in {', '.join(names)}: a batch needs at least one"
+                if names
+                else "requests is empty, there are no requests in it: a batch needs at least one"
             )
-            raise InvalidInputError(f"requests: {what}; an empty batch cannot be sent")
 
     def is_numbered(self, index: int) -> bool:
         """Tell whether an accepted row got its id from us."""

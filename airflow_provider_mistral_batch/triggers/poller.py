@@ -449,7 +449,7 @@ class ConnectionPoller:
         interval = min(watch.cadence.interval(age) for watch in watches)
         # Jittered downwards only, and early enough for the round itself, so that the cadence is a promise.
         next_look = (
-            time.monotonic() + interval * random.uniform(0.85, 1.0) - min(_ROUND_SECONDS, 0.15 * interval)
+            time.monotonic() + interval * random.uniform(0.85, 1.0) - min(_ROUND_SECONDS, 0.25 * interval)
         )
         self._schedules[job.id] = Schedule(next_look, interval)
         for watch in watches:

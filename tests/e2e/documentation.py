@@ -30,7 +30,8 @@ class Block:
     @property
     def dag_ids(self) -> list[str]:
         """Ids of the Dags that the block makes."""
-        return re.findall(r"^@dag\b.*\ndef (\w+)\(", self.code, re.MULTILINE)
+        functions = re.findall(r"^@dag\b.*\ndef (\w+)\(", self.code, re.MULTILINE)
+        return functions + re.findall(r'^with DAG\("(\w+)"', self.code, re.MULTILINE)
 
 
 def blocks() -> Iterator[Block]:

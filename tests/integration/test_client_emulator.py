@@ -263,6 +263,8 @@ def test_bad_limits(client, limit, listing):
 def test_unknown_filters(client):
     with pytest.raises(InvalidInputError, match="state: no such filter; jobs are filtered by status, model"):
         client.list(state="x")
+    with pytest.raises(InvalidInputError, match="page_size: no such filter"):
+        client.list(page_size=5)
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,10 @@ ROW = {"custom_id": "a", "body": {"messages": []}}
         ({"input_files": ["f"], "metadata": {"k" * 33: "v"}}, ["metadata key 'kkk", "1 to 32"]),
         ({"input_files": ["f"], "metadata": {1: "v"}}, ["metadata key 1", "a string"]),
         ({"input_files": ["f"], "metadata": {"k": ""}}, ["metadata['k']=''", "1 to 512"]),
-        ({"input_files": ["f"], "metadata": {"k": "v" * 513}}, ["metadata['k']='vvv", "1 to 512"]),
+        (
+            {"input_files": ["f"], "metadata": {"k": "v" * 513}},
+            ["metadata['k']='vvv", "513 characters", "1 to 512"],
+        ),
         ({"input_files": ["f"], "metadata": {"k": 5}}, ["metadata['k']=5", "a string"]),
         ({"input_files": ["f"], "model": "m", "agent_id": "a"}, ["model='m'", "agent_id='a'", "one of them"]),
     ],
