@@ -7,7 +7,6 @@ measured is not compressed: every second of delay is a second.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
 import random
@@ -40,7 +39,7 @@ _PROCESS = Path(__file__).with_name("detection_process.py")
 
 
 def main() -> None:
-    """Measure all ages side by side, each in a process and a workspace of its own."""
+    """Measure one age after the other, each in a process and a workspace of its own."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--jobs", type=int, default=1000, help="of each age (default: %(default)s)")
     parser.add_argument(
@@ -53,11 +52,12 @@ def main() -> None:
         help="end the jobs within this part of the usual time, for a quick try (default: %(default)s)",
     )
     options = parser.parse_args()
-    with Emulator(latency=LATENCY) as emulator, contextlib.ExitStack() as stack:
-        waits = [stack.enter_context(_Wait(emulator, age)) for age in options.ages]
-        for wait in waits:
-            wait.begin(options.jobs, options.compress)
-        rows = {_name(wait.age): wait.delays() for wait in waits}
+    rows = {}
+    with Emulator(latency=LATENCY) as emulator:
+        for age in options.ages:
+            with _Wait(emulator, age) as wait:
+                wait.begin(options.jobs, options.compress)
+                rows[_name(age)] = wait.delays()
     claims = [
         (f"{name}, {figure} delay in s", row[figure], "at most", row["allowed"])
         for name, row in rows.items()
