@@ -54,7 +54,7 @@ def upload_once(hook: MistralBatchHook, shard: Shard, *, owner: str = "") -> Fil
             uploaded = _upload(hook, shard, name)
             # Of two that were uploaded at the same moment all take the one that is found from now on: what is asked
             # with it is known by its id.
-            return _find(hook, name, shard.size) or uploaded
+            return _find(hook, name, shard.size, lasting=True) or uploaded
         except MistralCallError as error:
             if not error.may_have_acted:
                 raise

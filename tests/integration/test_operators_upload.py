@@ -275,3 +275,11 @@ def test_a_lost_answer_is_found_where_files_do_not_last(
     control.fault("drop", "POST", "/v1/files", when="after")
     assert upload(requests=ROWS).state == "success"
     assert control.requests()["POST /v1/files"] == 1
+
+
+def test_a_file_that_does_not_last_is_not_used_again(upload: Any, hook: Any) -> None:
+    first = hook.get_file(upload(requests=ROWS).value[0])
+    content = hook.download_file(first.id)
+    hook.delete_file(first.id)
+    passing = hook.upload_file(io.BytesIO(content), filename=first.filename, expiry=24)
+    assert upload(requests=ROWS).value not in ([first.id], [passing.id])
