@@ -40,6 +40,7 @@ pytestmark = pytest.mark.usefixtures("hook")
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rounds.Backoff, "FIRST", 0.05)
+    monkeypatch.setattr(rounds.Backoff, "LONGEST", 0.5)
 
 
 class Watcher:
@@ -625,6 +626,7 @@ def test_a_job_over_which_the_server_stumbles_slows_nobody_down(
     control: Control, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rounds.Backoff, "FIRST", 30.0)
+    monkeypatch.setattr(rounds.Backoff, "LONGEST", 120.0)
     stone, healthy = control.make_jobs(2)
     control.settings(listing_lag=1000)
     control.fault("status", "GET", f"/v1/batch/jobs/{stone}", status=500, times=None)
