@@ -80,7 +80,7 @@ class LandedRounds:
             self.destination.release()
             raise InvalidInputError(
                 f"{gone}. The job did this task's work, but its results are not in the account any more; an earlier "
-                "run may have deleted them (delete_files). To ask again, and pay again, set force_new=True and clear it"
+                "run may have deleted them (delete_files). To ask, and pay, again: set force_new=True, clear the task"
             ) from None
         landed = {
             **summary.as_dict(),
