@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from airflow_provider_mistral_batch.api.decoding import decoded
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.api.models import (
     BatchError,
@@ -530,7 +531,7 @@ class _SignedUrl(msgspec.Struct):
 
 
 def _read(content: bytes, wire: type[T]) -> T:
-    return msgspec.json.decode(content, type=wire, strict=False)
+    return decoded(msgspec.json.Decoder(wire, strict=False).decode, content)
 
 
 #: A time in seconds is below this until the year 5138; one in milliseconds has been above since 1973.

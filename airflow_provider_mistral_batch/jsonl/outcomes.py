@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from airflow_provider_mistral_batch.jsonl.decoding import UNREADABLE, decoded, is_utf8
+from airflow_provider_mistral_batch.api.decoding import UNREADABLE, decoded, is_utf8
 
 #: ``error.code`` of rows that we fail ourselves: the API answered, but the answer is not what was asked for.
 INVALID_OUTPUT = "invalid_output"

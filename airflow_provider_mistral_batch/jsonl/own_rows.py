@@ -6,7 +6,7 @@ import re
 
 import msgspec
 
-from airflow_provider_mistral_batch.jsonl.decoding import decoded
+from airflow_provider_mistral_batch.api.decoding import decoded
 from airflow_provider_mistral_batch.jsonl.lines import MAX_RESULT_ROW_BYTES
 from airflow_provider_mistral_batch.jsonl.outcomes import MALFORMED_ROW, MISSING_ROW, ROW_TOO_LONG
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from airflow_provider_mistral_batch.jsonl.decoding import UNREADABLE, decoded
+from airflow_provider_mistral_batch.api.decoding import UNREADABLE, decoded
 from airflow_provider_mistral_batch.jsonl.lines import (
     MAX_RESULT_ROW_BYTES,
     file_chunks,

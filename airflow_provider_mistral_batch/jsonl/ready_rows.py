@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 
-from airflow_provider_mistral_batch.jsonl.decoding import UNREADABLE
+from airflow_provider_mistral_batch.api.decoding import UNREADABLE
 
 # No value is both: a row whose body has a field of this type does not decode.
 _Never = Annotated[int, msgspec.Meta(ge=1, le=0)] | msgspec.UnsetType

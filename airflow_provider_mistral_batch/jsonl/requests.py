@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from airflow_provider_mistral_batch.api.decoding import is_utf8
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.api.limits import (
     ENDPOINTS,
@@ -21,7 +22,6 @@ from airflow_provider_mistral_batch.api.limits import (
     MAX_REQUESTS_PER_JOB,
 )
 from airflow_provider_mistral_batch.jsonl.custom_ids import CustomIds
-from airflow_provider_mistral_batch.jsonl.decoding import is_utf8
 from airflow_provider_mistral_batch.jsonl.lines import (
     MAX_ROW_BYTES,
     DamagedFileError,

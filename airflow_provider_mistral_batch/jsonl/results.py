@@ -12,10 +12,10 @@ from typing import Any, Literal
 
 import msgspec
 
+from airflow_provider_mistral_batch.api.decoding import UNREADABLE, is_utf8
 from airflow_provider_mistral_batch.api.errors import MistralBatchError
 from airflow_provider_mistral_batch.jsonl.accounts import Accounts, account
 from airflow_provider_mistral_batch.jsonl.custom_ids import CustomIds
-from airflow_provider_mistral_batch.jsonl.decoding import UNREADABLE, is_utf8
 from airflow_provider_mistral_batch.jsonl.landing import Landing
 from airflow_provider_mistral_batch.jsonl.lines import (
     MAX_RESULT_ROW_BYTES,

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from airflow_provider_mistral_batch.jsonl.decoding import UNREADABLE, lone_surrogate
+from airflow_provider_mistral_batch.api.decoding import UNREADABLE, lone_surrogate
 from airflow_provider_mistral_batch.jsonl.lines import file_chunks, whole_lines
 from airflow_provider_mistral_batch.jsonl.problems import Problem, shortened
 from airflow_provider_mistral_batch.jsonl.ready_rows import ReadyRowReader

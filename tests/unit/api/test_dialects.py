@@ -128,6 +128,12 @@ def test_whole_job_in_openais_dialect():
     }
 
 
+def test_half_an_emoji_in_an_inline_answer_costs_one_character():
+    # Python's own json writes an escape for it, as it does for a text that says "\\ud83d" and for each half of a pair.
+    job = _mistral(outputs=[{"custom_id": "a", "text": "\\ud83d \N{GRINNING FACE} \ud83d"}])
+    assert job.outputs == [{"custom_id": "a", "text": "\\ud83d \N{GRINNING FACE} \N{REPLACEMENT CHARACTER}"}]
+
+
 def test_every_field_of_the_published_page_is_on_the_model():
     published = """id object endpoint errors input_file_id completion_window status output_file_id error_file_id
         created_at in_progress_at expires_at finalizing_at completed_at failed_at expired_at cancelling_at

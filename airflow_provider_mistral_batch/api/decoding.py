@@ -32,34 +32,34 @@ def is_utf8(data: bytes) -> bool:
     return True
 
 
-def lone_surrogate(line: bytes) -> int | None:
+def lone_surrogate(text: bytes) -> int | None:
     r"""
-    Find the escape of half a character, such as ``\ud83d``, in a line of JSON.
+    Find the escape of half a character, such as ``\ud83d``, in JSON.
 
     The grammar allows it and Python's own json writes it, for an emoji that was cut in two; UTF-8 has no bytes for it.
 
     :return: Where it begins, from 0; None if there is none.
     """
-    if _SURROGATE.search(line) is None:
+    if _SURROGATE.search(text) is None:
         return None
-    return next((escape.start() for escape in _ESCAPES.finditer(line) if escape[1]), None)
+    return next((escape.start() for escape in _ESCAPES.finditer(text) if escape[1]), None)
 
 
-def decoded(decode: Callable[[bytes], _Decoded], line: bytes) -> _Decoded:
+def decoded(decode: Callable[[bytes], _Decoded], text: bytes) -> _Decoded:
     """
-    Decode a row, with a replacement character (U+FFFD) for each lone surrogate.
+    Decode JSON, with a replacement character (U+FFFD) for each lone surrogate.
 
     :param decode: ``decode`` of a msgspec decoder.
-    :param line: The row.
+    :param text: The JSON.
     """
     try:
-        return decode(line)
+        return decode(text)
     except msgspec.ValidationError:
         raise
     except msgspec.DecodeError:
-        if lone_surrogate(line) is None:
+        if lone_surrogate(text) is None:
             raise
-        return decode(_ESCAPES.sub(_replaced, line))
+        return decode(_ESCAPES.sub(_replaced, text))
 
 
 def _replaced(escape: re.Match[bytes]) -> bytes:
