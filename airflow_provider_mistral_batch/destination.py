@@ -116,9 +116,7 @@ class Destination:
         if self._made_claim:
             self.release()
         if self._made_folder:
-            with suppress(Exception):
-                # Fails where somebody else has put something there.
-                self.folder.rmdir()
+            _remove_empty_folder(self.folder)
 
     def check_claim(self) -> None:
         """
@@ -143,26 +141,25 @@ class Destination:
 
     def publish(self, number: int) -> None:
         """
-        Move a round's files to their final names: it is the only one.
+        Give a round's files their final names, and remove what would be mistaken for a part of the same results.
 
         :param number: The round, from 0.
-        """
-        for path, target in zip(self.round_paths(number), (self.results_path, self.errors_path), strict=True):
-            _move(path, target)
-
-    def clear_the_way(self) -> None:
-        """
-        Remove what would be mistaken for a part of this batch's results. To be called when those are ready.
-
         :raises InvalidInputError: When another task has taken the folder.
+        :raises FileNotFoundError: When another try of this task has cleared the files away; nothing was removed.
         """
         self.check_claim()
+        paths = self.round_paths(number)
+        for path in paths:
+            if not path.exists():
+                raise FileNotFoundError(f"{path} is gone")
         # A manifest says that the results beside it are complete.
         _remove(self.manifest_path)
         for output_format in OUTPUT_FORMATS:
             if output_format != self.output_format:
                 _remove(self.folder / f"results.{output_format}")
                 _remove(self.folder / f"errors.{output_format}")
+        for path, target in zip(paths, (self.results_path, self.errors_path), strict=True):
+            _move(path, target)
 
     def write_manifest(self, manifest: Mapping[str, Any]) -> dict[str, Any]:
         """
@@ -184,9 +181,7 @@ class Destination:
         # Who may write need not be allowed to delete: what stays is hidden and does no harm to the same task's retry.
         with suppress(Exception):
             _remove_folder(self._work)
-        with suppress(Exception):
-            # Fails while others have something there; in object stores there is nothing to remove.
-            (self.folder / _WORK).rmdir()
+        _remove_empty_folder(self.folder / _WORK)
 
     def _occupant(self) -> str | None:
         """Describe whose results are here, if they are not this task instance's own."""
@@ -276,6 +271,15 @@ def _move(path: Any, target: Any) -> None:
 def _remove(path: Any) -> None:
     with suppress(FileNotFoundError):
         path.unlink()
+
+
+def _remove_empty_folder(folder: Any) -> None:
+    """Remove a folder that nobody has anything in. In object stores there is none, and `rmdir` takes all below it."""
+    from airflow_provider_mistral_batch.jsonl.landing import local_path
+
+    if (local := local_path(folder)) is not None:
+        with suppress(OSError):
+            local.rmdir()
 
 
 def _remove_folder(folder: Any) -> None:

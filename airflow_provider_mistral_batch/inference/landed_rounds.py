@@ -165,7 +165,6 @@ class LandedRounds:
                 output_format=destination.output_format,  # type: ignore[arg-type]
             )
             final = {**merged.as_dict(), "may_pass": merged.may_pass}
-        destination.clear_the_way()
         destination.publish(last)
         fields = ("counts", "usage", "errors", "may_pass")
         return {

@@ -72,6 +72,7 @@ class MistralDownloadBatchResultsOperator(MistralBatchOperator):
             if manifest is None or manifest.get("batch_ids") != [self.batch_id]:
                 raise
             self.log.info("Another try of this task has landed these very results.")
+            destination.release()
             return manifest
 
     def _land(self, context: Context, destination: Destination) -> dict[str, Any]:
@@ -84,7 +85,6 @@ class MistralDownloadBatchResultsOperator(MistralBatchOperator):
             # Nothing of it is of use to another try.
             destination.withdraw()
             raise
-        destination.clear_the_way()
         destination.publish(0)
         counts = summary.counts
         self.log.info(

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow.sdk import ObjectStoragePath
+from airflow.sdk.io import attach
+from fsspec.implementations.memory import MemoryFileSystem
 
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.destination import Destination
@@ -107,11 +111,12 @@ def test_who_is_replaced_while_under_way_finds_out_before_it_publishes(
     assert sorted(path.name for path in out.iterdir()) == ["errors.jsonl", "manifest.json", "results.jsonl"]
 
 
+def destination_of(run_id: str, folder: Any) -> Destination:
+    return Destination(folder, TaskIdentity(dag_id="d", task_id="t", run_id=run_id), "jsonl")
+
+
 def test_of_two_at_the_same_moment_one_goes_on_at_most(tmp_path: Path) -> None:
-    first, second = (
-        Destination(tmp_path, TaskIdentity(dag_id="d", task_id="t", run_id=run_id), "jsonl")
-        for run_id in ("first", "second")
-    )
+    first, second = (destination_of(run_id, tmp_path) for run_id in ("first", "second"))
     first.claim("fail")
     # As if both had looked before either wrote.
     second._occupant = lambda: None  # type: ignore[method-assign]
@@ -153,6 +158,52 @@ def test_a_destination_that_cannot_be_written_is_found_before_anything_is_sent(
     assert outcome.state == "failed"
     assert "cannot be written" in outcome.message
     assert sent() == 0
+
+
+@pytest.fixture
+def bucket() -> Iterator[ObjectStoragePath]:
+    """An object store, whose `rmdir` removes all that is below, other than that of a file system."""
+    attach("memory", fs=MemoryFileSystem())
+    path = ObjectStoragePath("memory://bucket")
+    yield path
+    path.fs.rm(path.path, recursive=True)
+
+
+def test_who_leaves_an_object_store_takes_nothing_of_others_along(bucket: ObjectStoragePath) -> None:
+    leaving = destination_of("leaving", bucket / "run")
+    leaving.claim("fail")
+    others = bucket / "run" / "details" / "results.jsonl"
+    others.write_text("paid")
+    leaving.withdraw()
+    assert others.read_text() == "paid"
+    assert [path.name for path in (bucket / "run").iterdir()] == ["details"]
+
+
+def test_a_claim_in_an_object_store_outlives_who_is_turned_away(bucket: ObjectStoragePath) -> None:
+    first, second, third = (destination_of(run_id, bucket) for run_id in ("first", "second", "third"))
+    first.claim("fail")
+    # As if both had looked before either wrote.
+    second._occupant = lambda: None  # type: ignore[method-assign]
+    for late in (second, third):
+        with pytest.raises(InvalidInputError, match="run 'first'"):
+            late.claim("fail")
+
+
+@pytest.mark.parametrize("gone", ["results.jsonl", "errors.jsonl"])
+def test_what_is_published_stays_when_there_is_nothing_to_replace_it(gone: str, tmp_path: Path) -> None:
+    destination = destination_of("run", tmp_path)
+    destination.claim("fail")
+    for _ in range(2):
+        for path in destination.round_paths(0):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("")
+        if not destination.manifest_path.exists():
+            destination.publish(0)
+            destination.write_manifest({})
+    destination.round_path(0, gone).unlink()
+    with pytest.raises(FileNotFoundError, match=gone):
+        destination.publish(0)
+    assert destination.own_manifest() is not None
 
 
 def test_object_storage(airflow: Any, batch: Any, tmp_path: Path, control: Any, rows_of: Any) -> None:
