@@ -93,6 +93,7 @@ def _run(job: Job, plan: JobPlan, now: float) -> Step:
 
 def rows_done_by(elapsed: float, total: int, working: float) -> int:
     """How many of ``total`` rows, done evenly over ``working`` seconds, are done after ``elapsed`` seconds."""
-    if elapsed >= working:
+    # A job that takes no time is done, also if the clock went back a little since it began.
+    if working <= 0 or elapsed >= working:
         return total
     return int(total * elapsed / working)

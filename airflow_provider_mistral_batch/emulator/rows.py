@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -12,6 +13,8 @@ import msgspec
 from .errors import error_body
 from .inputs import decode_row
 from .plans import JobPlan
+
+logger = logging.getLogger(__name__)
 
 _encode = msgspec.json.Encoder().encode
 
@@ -99,9 +102,20 @@ def execute(job_id: str, lines: Iterable[bytes], first: int, answer: Answer, pla
             if mishap is not None:
                 _suffer(mishap, job_id, number, custom_id, row.body, answer, plan, written)
                 continue
-        status, body = answer(row.body)
-        written.add(Result(result_id(job_id, number), custom_id, Response(status, body)))
+        response = _answered(job_id, number, row.body, answer)
+        written.add(Result(result_id(job_id, number), custom_id, response))
     return written
+
+
+def _answered(job_id: str, number: int, body: bytes, answer: Answer) -> Response:
+    """The response to a row; a 500 if the emulator fails at it, so that the other rows get theirs."""
+    try:
+        return Response(*answer(body))
+    except Exception:
+        logger.exception("Row %d of batch job %s cannot be answered", number + 1, job_id)
+        return Response(
+            500, error_body("The emulator failed at this row: its log says why", "internal_error")
+        )
 
 
 def result_id(job_id: str, number: int) -> str:
@@ -128,7 +142,7 @@ def _suffer(
     if mishap == "zero":
         written.add(Result(row_id, custom_id, Response(0, None)))
         return
-    result = Result(row_id, custom_id, Response(*answer(body)))
+    result = Result(row_id, custom_id, _answered(job_id, number, body, answer))
     if mishap == "missing":
         written.count(result)
         return

@@ -17,6 +17,7 @@ from airflow_provider_mistral_batch.emulator.clock import JobClock
 from airflow_provider_mistral_batch.emulator.lifecycle import Step, next_step, rows_done_by
 from airflow_provider_mistral_batch.emulator.plans import JobPlan
 from airflow_provider_mistral_batch.emulator.records import Job
+from airflow_provider_mistral_batch.emulator.rows import execute
 from airflow_provider_mistral_batch.emulator.upstream import endpoint_url
 
 CHAT = "/v1/chat/completions"
@@ -90,7 +91,17 @@ def test_every_wait_leads_on() -> None:
 
 @pytest.mark.parametrize(
     ("elapsed", "working", "done"),
-    [(0, 10, 0), (4.99, 10, 49), (5, 10, 50), (10, 10, 100), (99, 10, 100), (0, 0, 100)],
+    [
+        (0, 10, 0),
+        (4.99, 10, 49),
+        (5, 10, 50),
+        (10, 10, 100),
+        (99, 10, 100),
+        (0, 0, 100),
+        # The clock went back a little since the job began.
+        (-0.001, 0, 100),
+        (-0.001, 10, 0),
+    ],
 )
 def test_rows_are_done_evenly(elapsed: float, working: float, done: int) -> None:
     assert rows_done_by(elapsed, 100, working) == done
@@ -236,6 +247,35 @@ SCHEMAS = [
         "$ref": "#/$defs/node",
     },
     {"type": "object", "required": ["free"], "additionalProperties": {"type": "integer"}},
+    # A linked list whose last node must say so, a tree of them, and an expression that ends in its last alternative.
+    {
+        "$defs": {
+            "node": {
+                "type": "object",
+                "properties": {"next": {"anyOf": [{"$ref": "#/$defs/node"}, {"type": "null"}]}},
+                "required": ["next"],
+            }
+        },
+        "$ref": "#/$defs/node",
+    },
+    {
+        "type": "object",
+        "properties": {name: {"oneOf": [{"$ref": "#"}, {"type": "null"}]} for name in "abcdef"},
+        "required": [*"abcdef"],
+    },
+    {
+        "$defs": {
+            "sum": {
+                "type": "object",
+                "properties": {"of": {"type": "array", "items": {"$ref": "#/$defs/any"}, "minItems": 2}},
+                "required": ["of"],
+            },
+            "number": {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]},
+            "any": {"anyOf": [{"$ref": "#/$defs/sum"}, {"$ref": "#/$defs/number"}]},
+        },
+        "$ref": "#/$defs/any",
+    },
+    {"anyOf": [True, {"type": "null"}], "allOf": [True]},
 ]
 
 
@@ -266,6 +306,20 @@ def test_json_that_satisfies_a_schema(schema: dict[str, Any], text: str) -> None
             {"messages": MESSAGES, "response_format": {"type": "xml"}},
             ["body", "response_format", "type"],
         ),
+        (
+            CHAT,
+            {
+                "messages": MESSAGES,
+                "tools": [{"function": {"name": "f"}}],
+                "tool_choice": {"type": "function", "function": "f"},
+            },
+            ["body", "tool_choice"],
+        ),
+        (
+            CHAT,
+            {"messages": MESSAGES, "tools": [{"function": {"name": "f", "parameters": {"minItems": "x"}}}]},
+            ["body", "tools", 0, "function", "parameters", "Schema", "minItems"],
+        ),
         ("/v1/embeddings", {"input": 1}, ["body", "input"]),
         ("/v1/fim/completions", {"suffix": "x"}, ["body", "prompt"]),
         ("/v1/moderations", {}, ["body", "input"]),
@@ -275,6 +329,21 @@ def test_json_that_satisfies_a_schema(schema: dict[str, Any], text: str) -> None
         ("/v1/classifications", {"input": [1]}, ["body", "input"]),
         ("/v1/chat/classifications", {"input": []}, ["body", "input"]),
         ("/v1/conversations", {}, ["body", "inputs"]),
+        (
+            "/v1/conversations",
+            {"inputs": [{"role": "user", "content": ["a"]}]},
+            ["body", "inputs"],
+        ),
+        (
+            "/v1/conversations",
+            {"inputs": "a", "completion_args": {"max_tokens": "ten"}},
+            ["body", "completion_args", "max_tokens"],
+        ),
+        (
+            "/v1/conversations",
+            {"inputs": "a", "completion_args": {"stop": 5}},
+            ["body", "completion_args", "stop"],
+        ),
         ("/v1/audio/transcriptions", {"file_id": "f", "language": 1}, ["body", "language"]),
         ("/v1/audio/transcriptions", {}, ["body"]),
         ("/v1/audio/transcriptions", {"language": "en"}, ["body"]),
@@ -285,6 +354,64 @@ def test_an_invalid_body_is_a_422(endpoint: str, body: dict[str, Any], loc: list
     assert status == 422
     assert set(error["detail"][0]) == {"loc", "msg", "type"}
     assert error["detail"][0]["loc"][: len(loc)] == loc
+
+
+def test_a_reference_to_nowhere_asks_for_nothing() -> None:
+    assert instance({"$ref": "#/type/nowhere", "type": "boolean"}, "text") is True
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"enum": []},
+        {"multipleOf": 0},
+        {"minimum": "a"},
+        {"properties": []},
+        {"required": "a"},
+        {"anyOf": [{"enum": []}]},
+        {"$ref": 5},
+        {"$defs": {"a": {"enum": []}}},
+    ],
+    ids=str,
+)
+def test_a_schema_that_no_answer_can_satisfy_is_a_422(schema: dict[str, Any]) -> None:
+    asked = {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}
+    for endpoint, body in (
+        (CHAT, {"messages": MESSAGES, "response_format": asked}),
+        ("/v1/conversations", {"inputs": "a", "completion_args": {"response_format": asked}}),
+        ("/v1/ocr", {"document": {"file_id": "f"}, "document_annotation_format": asked}),
+    ):
+        status, error = answer(body, endpoint)
+        assert status == 422
+        assert [*error["detail"][0]["loc"]][-2:] != ["json_schema", "schema"]
+        assert next(iter(schema)) in error["detail"][0]["loc"]
+
+
+def test_numbers_in_texts_are_read_wherever_they_are_bounds() -> None:
+    for endpoint, body in (
+        (CHAT, {"messages": MESSAGES, "max_tokens": "1"}),
+        ("/v1/conversations", {"inputs": "some words", "completion_args": {"max_tokens": "1"}}),
+    ):
+        status, answered = answer(body, endpoint)
+        assert (status, answered["usage"]["completion_tokens"]) == (200, 1)
+
+
+def test_a_row_at_which_the_emulator_fails_fails_alone(caplog: pytest.LogCaptureFixture) -> None:
+    def answer(body: bytes) -> tuple[int, Any]:
+        if bytes(body) == b'"bad"':
+            raise RecursionError("too deep")
+        return 200, {"id": "good"}
+
+    lines = [json.dumps({"custom_id": name, "body": name}).encode() for name in ("good", "bad", "better")]
+    for plan in (JobPlan(), JobPlan(duplicate_rows=3)):
+        written = execute("job-1", lines, 0, answer, plan)
+        assert (written.succeeded, written.failed) == (2, 1)
+        failed = json.loads(written.errors[0])
+        assert (failed["custom_id"], failed["error"], failed["response"]["status_code"]) == ("bad", None, 500)
+        assert failed["response"]["body"]["message"] == "The emulator failed at this row: its log says why"
+        assert "Row 2 of batch job job-1 cannot be answered" in caplog.text
+        assert "RecursionError: too deep" in caplog.text
+        caplog.clear()
 
 
 @pytest.mark.parametrize("base", ["http://host:1", "http://host:1/", "http://host:1/v1", "http://host:1/v1/"])

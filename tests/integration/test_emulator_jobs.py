@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from requests_toolbelt.sessions import BaseUrlSession
 
+from airflow_provider_mistral_batch.emulator import Emulator
 from airflow_provider_mistral_batch.emulator.client import Control
 
 JOBS = "/v1/batch/jobs"
@@ -115,6 +116,24 @@ def test_a_row_is_in_one_of_the_two_files(
         assert row["response"]["status_code"] == 422
         assert row["response"]["body"]["detail"][0]["loc"][:2] == ["body", "messages"]
         assert row["error"] is None
+
+
+def test_a_row_at_which_the_emulator_fails_does_not_fail_the_job(
+    emulator: Emulator, create: Create, until: Until, results: Any
+) -> None:
+    # No value satisfies it: each needs another one inside.
+    endless = {"type": "object", "properties": {"next": {"$ref": "#"}}, "required": ["next"]}
+    asked = {"type": "json_schema", "json_schema": {"name": "endless", "schema": endless}}
+    rows = [
+        {"custom_id": "bad", "body": {**BODY, "response_format": asked}},
+        {"custom_id": "good", "body": BODY},
+    ]
+    job = until(create("\n".join(map(json.dumps, rows)))["id"])
+    assert (job["status"], job["succeeded_requests"], job["failed_requests"]) == ("SUCCESS", 1, 1)
+    [failed] = results(job["error_file"])
+    assert (failed["custom_id"], failed["response"]["status_code"]) == ("bad", 500)
+    assert f"Row 1 of batch job {job['id']} cannot be answered" in emulator.log
+    assert "RecursionError" in emulator.log
 
 
 def test_without_success_there_is_no_output_file(create: Create, until: Until, results: Any) -> None:

@@ -8,20 +8,55 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, ConfigDict, Field, StrictFloat, StrictInt, with_config
 from typing_extensions import NotRequired, TypedDict
 
 Temperature = Annotated[float, Field(ge=0, le=1.5)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0)]
+Number = StrictInt | StrictFloat
 Chunks = list[dict[str, Any]]
+
+_Definitions = TypedDict(
+    "_Definitions",
+    {"$ref": str, "$defs": "dict[str, Schema | bool]", "definitions": "dict[str, Schema | bool]"},
+    total=False,
+)
+
+
+# What the emulator makes no use of is let through here, too: that is most of JSON Schema.
+@with_config(ConfigDict(extra="allow"))
+class Schema(_Definitions, total=False):
+    """The part of a JSON schema from which answers are made."""
+
+    type: str | list[str]
+    enum: Annotated[list[Any], Field(min_length=1)]
+    anyOf: list[Schema | bool]
+    oneOf: list[Schema | bool]
+    allOf: list[Schema | bool]
+    properties: dict[str, Schema | bool]
+    required: list[str]
+    additionalProperties: Schema | bool
+    items: Schema | bool | list[Schema | bool]
+    prefixItems: list[Schema | bool]
+    minItems: Count
+    maxItems: Count
+    minimum: Number | None
+    maximum: Number | None
+    exclusiveMinimum: Number | None
+    exclusiveMaximum: Number | None
+    multipleOf: Annotated[Number, Field(gt=0)] | None
+    format: str | None
+    pattern: str
+    minLength: Count
+    maxLength: Count
 
 
 class JsonSchema(TypedDict):
     """A named schema of ``response_format``."""
 
     name: str
-    schema: dict[str, Any]
+    schema: Schema
     description: NotRequired[str | None]
     strict: NotRequired[bool | None]
 
@@ -37,7 +72,7 @@ class FunctionDefinition(TypedDict):
     """A function that the model may call."""
 
     name: str
-    parameters: NotRequired[dict[str, Any] | str]
+    parameters: NotRequired[Schema | str]
 
 
 class Tool(TypedDict):
@@ -45,6 +80,28 @@ class Tool(TypedDict):
 
     type: NotRequired[str]
     function: FunctionDefinition
+
+
+class FunctionName(TypedDict):
+    """Which function."""
+
+    name: str
+
+
+class ToolChoice(TypedDict):
+    """The tool that the model must call."""
+
+    type: NotRequired[str]
+    function: FunctionName
+
+
+class Bounds(TypedDict):
+    """How free an answer is, and how far it goes."""
+
+    temperature: NotRequired[Temperature | None]
+    top_p: NotRequired[Share | None]
+    max_tokens: NotRequired[Count | None]
+    stop: NotRequired[str | list[str] | None]
 
 
 class InputMessage(TypedDict):
@@ -66,35 +123,27 @@ Message = Annotated[InputMessage | AssistantMessage, Field(discriminator="role")
 Messages = Annotated[list[Message], Field(min_length=1)]
 
 
-class Chat(TypedDict):
+class Chat(Bounds):
     """Body of ``/v1/chat/completions``."""
 
     model: NotRequired[str | None]
     agent_id: NotRequired[str | None]
     messages: Messages
-    temperature: NotRequired[Temperature | None]
-    top_p: NotRequired[Share | None]
-    max_tokens: NotRequired[Count | None]
     stream: NotRequired[Literal[False] | None]
-    stop: NotRequired[str | list[str] | None]
     random_seed: NotRequired[Count | None]
     response_format: NotRequired[ResponseFormat | None]
     tools: NotRequired[list[Tool] | None]
-    tool_choice: NotRequired[Literal["auto", "none", "any", "required"] | dict[str, Any] | None]
+    tool_choice: NotRequired[Literal["auto", "none", "any", "required"] | ToolChoice | None]
     n: NotRequired[Annotated[int, Field(ge=1)] | None]
 
 
-class Fim(TypedDict):
+class Fim(Bounds):
     """Body of ``/v1/fim/completions``."""
 
     model: NotRequired[str | None]
     prompt: str
     suffix: NotRequired[str | None]
-    temperature: NotRequired[Temperature | None]
-    top_p: NotRequired[Share | None]
-    max_tokens: NotRequired[Count | None]
     stream: NotRequired[Literal[False] | None]
-    stop: NotRequired[str | list[str] | None]
 
 
 class Embeddings(TypedDict):
@@ -168,15 +217,28 @@ class Ocr(TypedDict):
     document_annotation_format: NotRequired[ResponseFormat | None]
 
 
+class Entry(TypedDict):
+    """What was said, called or found in a conversation."""
+
+    content: NotRequired[str | Chunks | None]
+
+
+class CompletionArgs(Bounds):
+    """How a conversation is answered."""
+
+    random_seed: NotRequired[Count | None]
+    response_format: NotRequired[ResponseFormat | None]
+
+
 class Conversation(TypedDict):
     """Body of ``/v1/conversations``."""
 
     model: NotRequired[str | None]
     agent_id: NotRequired[str | None]
-    inputs: str | Annotated[list[dict[str, Any]], Field(min_length=1)]
+    inputs: str | Annotated[list[Entry], Field(min_length=1)]
     instructions: NotRequired[str | None]
     stream: NotRequired[Literal[False] | None]
-    completion_args: NotRequired[dict[str, Any] | None]
+    completion_args: NotRequired[CompletionArgs | None]
 
 
 class _Transcription(TypedDict):

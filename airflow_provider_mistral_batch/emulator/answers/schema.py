@@ -6,7 +6,13 @@ import re
 from typing import Any
 
 _WORD = re.compile(r"\w+")
+
+#: From this depth, or after so many values, only what must be there is made: a schema may refer to itself.
 _MAX_DEPTH = 12
+_MANY = 1_000
+
+#: More than any value's depth.
+_ENDLESS = 1_000_000
 
 _FORMATS = {
     "date": "2025-01-31",
@@ -41,20 +47,23 @@ class _Maker:
         self._root = root
         self._words = words
         self._next = 0
+        self._made = 0
 
     def value(self, schema: Any, depth: int) -> Any:
         if schema is True or not isinstance(schema, dict):
             return self._string({})
-        schema = self._resolved(schema)
+        self._made += 1
+        must_end = depth >= _MAX_DEPTH or self._made > _MANY
+        schema = self._resolved(schema, must_end)
         if "const" in schema:
             return schema["const"]
         if "enum" in schema:
             return schema["enum"][self._take() % len(schema["enum"])]
-        kind = self._kind(schema, depth)
+        kind = self._kind(schema, must_end)
         if kind == "object":
-            return self._object(schema, depth)
+            return self._object(schema, depth, must_end)
         if kind == "array":
-            return self._array(schema, depth)
+            return self._array(schema, depth, must_end)
         if kind in ("integer", "number"):
             return self._number(schema, kind)
         if kind == "boolean":
@@ -65,19 +74,24 @@ class _Maker:
         self._next += 1
         return self._next - 1
 
-    def _resolved(self, schema: dict[str, Any]) -> dict[str, Any]:
-        """The schema with references followed, alternatives chosen and parts merged."""
+    def _resolved(self, schema: dict[str, Any], must_end: bool) -> dict[str, Any]:
+        """The schema with references followed, alternatives chosen and parts merged.
+
+        :param must_end: choose the alternatives whose values are the least deep, instead of the first ones.
+        """
         for _ in range(_MAX_DEPTH):
             if "$ref" in schema:
                 schema = {**self._referred(schema["$ref"]), **_without(schema, "$ref")}
             elif schema.get("anyOf") or schema.get("oneOf"):
                 name = "anyOf" if schema.get("anyOf") else "oneOf"
-                schema = _merged(_without(schema, name), schema[name][0])
+                chosen = min(schema[name], key=self._least_depth) if must_end else schema[name][0]
+                schema = _merged(_without(schema, name), chosen)
             elif schema.get("allOf"):
                 parts = schema["allOf"]
                 schema = _without(schema, "allOf")
                 for part in parts:
-                    schema = _merged(schema, self._resolved(part))
+                    is_schema = isinstance(part, dict)
+                    schema = _merged(schema, self._resolved(part, must_end) if is_schema else part)
             else:
                 break
         return schema
@@ -85,37 +99,66 @@ class _Maker:
     def _referred(self, reference: str) -> dict[str, Any]:
         found: Any = self._root
         for name in reference.lstrip("#/").split("/"):
-            if name:
+            if name and isinstance(found, dict):
                 found = found.get(name.replace("~1", "/").replace("~0", "~"), {})
         return found if isinstance(found, dict) else {}
 
-    def _kind(self, schema: dict[str, Any], depth: int) -> str:
+    def _least_depth(self, schema: Any, referred: frozenset[str] = frozenset()) -> int:
+        """How deep the least deep value is that satisfies a schema.
+
+        :param referred: references that lead here; what needs one of them again has no end.
+        """
+        if not isinstance(schema, dict) or "const" in schema or "enum" in schema:
+            return 0
+        depth = 0
+        if "$ref" in schema:
+            reference = schema["$ref"]
+            if reference in referred:
+                return _ENDLESS
+            depth = self._least_depth(self._referred(reference), referred | {reference})
+        for alternatives in (schema.get("anyOf"), schema.get("oneOf")):
+            if alternatives:
+                depth = max(depth, min(self._least_depth(part, referred) for part in alternatives))
+        for part in schema.get("allOf", []):
+            depth = max(depth, self._least_depth(part, referred))
+        properties = schema.get("properties", {})
+        needed = [
+            properties.get(name, schema.get("additionalProperties")) for name in schema.get("required", [])
+        ]
+        needed += schema.get("prefixItems", [])
+        if schema.get("minItems"):
+            needed.append(schema.get("items"))
+        kind = self._kind(schema, must_end=True)
+        inside = needed if kind in ("object", "array") else []
+        return max([depth, *(1 + self._least_depth(part, referred) for part in inside)])
+
+    def _kind(self, schema: dict[str, Any], must_end: bool) -> str:
         kind = schema.get("type")
         if isinstance(kind, list):
             others = [one for one in kind if one != "null"]
-            kind = "null" if not others or ("null" in kind and depth > _MAX_DEPTH) else others[0]
+            kind = "null" if not others or ("null" in kind and must_end) else others[0]
         if kind is None:
             if "properties" in schema:
                 return "object"
             return "array" if "items" in schema else "string"
         return str(kind)
 
-    def _object(self, schema: dict[str, Any], depth: int) -> dict[str, Any]:
+    def _object(self, schema: dict[str, Any], depth: int, must_end: bool) -> dict[str, Any]:
         properties: dict[str, Any] = schema.get("properties", {})
         required = schema.get("required", [])
-        names = [name for name in properties if depth < _MAX_DEPTH or name in required]
+        names = [name for name in properties if not must_end or name in required]
         made = {name: self.value(properties[name], depth + 1) for name in names}
         for name in required:
             if name not in made:
                 made[name] = self.value(schema.get("additionalProperties", True), depth + 1)
         return made
 
-    def _array(self, schema: dict[str, Any], depth: int) -> list[Any]:
+    def _array(self, schema: dict[str, Any], depth: int, must_end: bool) -> list[Any]:
         first = [self.value(item, depth + 1) for item in schema.get("prefixItems", [])]
         items = schema.get("items", True)
         least = int(schema.get("minItems", 0))
         most = int(schema.get("maxItems", max(2, least)))
-        wanted = min(max(2 if depth < 4 else 0, least), most)
+        wanted = min(max(0 if must_end or depth >= 4 else 2, least), most)
         made: list[Any] = list(first)
         for _ in range(50 + wanted):
             if len(made) >= wanted or items is False:
@@ -163,7 +206,9 @@ def _without(schema: dict[str, Any], name: str) -> dict[str, Any]:
     return {key: value for key, value in schema.items() if key != name}
 
 
-def _merged(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+def _merged(one: dict[str, Any], other: dict[str, Any] | bool) -> dict[str, Any]:
+    if isinstance(other, bool):
+        return one
     merged = {**one, **other}
     if "properties" in one and "properties" in other:
         merged["properties"] = {**one["properties"], **other["properties"]}
