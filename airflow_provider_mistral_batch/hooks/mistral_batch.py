@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any
@@ -39,8 +40,9 @@ class MistralBatchHook(BaseHook):
     :meth:`cancel`), with :meth:`delete` and :meth:`iter_jobs` beside them; the calls on files end in ``_file(s)``.
 
     Connection fields: ``password`` is the API key, ``host`` the base URL (by default the real API). Extra:
-    ``timeout`` (seconds), ``retries`` (attempts per call), ``proxies`` (URL by scheme), ``verify`` (false, or the path
-    of a CA bundle), ``default_model``, ``dialect`` (``mistral`` or ``openai``), ``deployment``.
+    ``timeout`` (seconds), ``retries`` (attempts per call), ``proxies`` (URL by scheme, also as JSON text), ``verify``
+    (false, or the path of a CA bundle), ``default_model``, ``dialect`` (``mistral`` or ``openai``), ``deployment``.
+    Other fields are warned about.
 
     Its methods raise the errors of :mod:`airflow_provider_mistral_batch.api.errors`.
 
@@ -73,9 +75,7 @@ class MistralBatchHook(BaseHook):
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
         """Say what the connection's form shows."""
-        from airflow_provider_mistral_batch.get_provider_info import get_provider_info
-
-        behaviour = get_provider_info()["connection-types"][0]["ui-field-behaviour"]
+        behaviour = _connection_type()["ui-field-behaviour"]
         # The provider info writes its keys with dashes, this method's callers with underscores.
         return {name.replace("-", "_"): value for name, value in behaviour.items()}
 
@@ -101,6 +101,13 @@ class MistralBatchHook(BaseHook):
                 )
             except InvalidInputError as error:
                 raise InvalidInputError(f"connection {self.mistral_conn_id!r}: {_as_field(error)}") from None
+            if unknown := _unknown_fields(connection):
+                self.log.warning(
+                    "The extra of connection %r has fields that are not known and do nothing: %s. Known are %s.",
+                    self.mistral_conn_id,
+                    ", ".join(unknown),
+                    ", ".join(_known_fields()),
+                )
             if self._client.verifies_tls is False:
                 self.log.warning(
                     "Connection %r has verify=false: TLS certificates are NOT checked, and whoever is between here "
@@ -350,10 +357,37 @@ def _client_of(
         fields["timeout"] = min(longest_timeout, fields.get("timeout", longest_timeout))
     if "retries" in extra:
         fields["retries"] = RetryPolicy(attempts=_whole_number("retries", extra["retries"]))
+    if isinstance(extra.get("proxies"), str):
+        # What is no JSON is refused by the client, which does not show it.
+        with contextlib.suppress(msgspec.DecodeError):
+            fields["proxies"] = msgspec.json.decode(extra["proxies"])
     if isinstance(extra.get("verify"), str):
         fields["verify"] = {"true": True, "false": False}.get(extra["verify"].lower(), extra["verify"])
     base_url = _base_url(connection) or api.DEFAULT_BASE_URL
     return api.MistralBatchClient(api_key, base_url, **{**fields, **options})
+
+
+def _connection_type() -> dict[str, Any]:
+    # Imported late: parsing a Dag needs none of it.
+    from airflow_provider_mistral_batch.get_provider_info import get_provider_info
+
+    connection_type: dict[str, Any] = get_provider_info()["connection-types"][0]
+    return connection_type
+
+
+def _known_fields() -> list[str]:
+    """Fields of the extra that mean something, as the form shows them."""
+    return [*_connection_type()["conn-fields"]]
+
+
+def _unknown_fields(connection: Connection) -> list[str]:
+    """
+    Fields of the extra that nothing reads, most likely misspelt.
+
+    Airflow puts none there by itself: forms write plain names since Airflow 3, and ``__extra__`` of a URI is unpacked
+    before we see it. So ``extra__mistral__timeout`` and ``__extra__`` are somebody's mistake, too.
+    """
+    return sorted(repr(name)[:80] for name in _extra(connection).keys() - set(_known_fields()))
 
 
 def _keeps_secrets(base_url: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowNotFoundException
@@ -80,6 +81,23 @@ def test_extra_of_a_uri_is_all_strings(connection):
     assert hook.default_model == "m"
 
 
+PROXIES = {"http": None, "all": None, "https": "http://proxy:3128"}
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"proxies": '{"https": "http://proxy:3128"}'},
+        {"__extra__": '{"proxies": {"https": "http://proxy:3128"}}'},
+        {"__extra__": '{"proxies": "{\\"https\\": \\"http://proxy:3128\\"}"}'},
+    ],
+)
+def test_proxies_of_a_uri_are_json(connection, logged, query):
+    hook = connection(f"mistral://:{KEY}@?{urlencode(query)}")
+    assert hook.get_conn()._transport._options["proxies"] == PROXIES
+    assert not [line for line in logged() if "not known" in line]
+
+
 @pytest.mark.parametrize(
     ("extra", "options"),
     [
@@ -95,8 +113,10 @@ def test_extra_of_a_uri_is_all_strings(connection):
         ({"verify": False}, {"verify": False}),
         (
             {"proxies": {"https": "http://proxy:3128"}},
-            {"proxies": {"http": None, "all": None, "https": "http://proxy:3128"}},
+            {"proxies": PROXIES},
         ),
+        ({"proxies": '{"https": "http://proxy:3128"}'}, {"proxies": PROXIES}),
+        ({"proxies": "null"}, {"proxies": None}),
     ],
 )
 def test_extra(connection, extra, options):
@@ -137,6 +157,8 @@ def test_a_ca_bundle(connection):
             'extra.proxies is not a mapping of scheme to URL: write {"https"',
         ),
         ({"extra": {"proxies": ["x"]}}, "extra.proxies is not a mapping"),
+        ({"extra": {"proxies": '["http://me:hunter2@proxy"]'}}, "extra.proxies is not a mapping"),
+        ({"extra": {"proxies": '{"https": "http://me:hunter2@proxy"'}}, "extra.proxies is not a mapping"),
         ({"extra": {"proxies": {"https": "http://me:hunter2@"}}}, "extra.proxies is not a mapping"),
         (
             {"extra": {"verify": "/no/such/bundle"}},
@@ -214,6 +236,27 @@ def test_verify_false_is_said_loudly_once(connection, logged):
 def test_nothing_is_said_when_certificates_are_checked(connection, logged):
     connection().get_conn()
     assert not [line for line in logged() if "TLS" in line]
+
+
+@pytest.mark.parametrize(
+    ("extra", "names"),
+    [
+        ({"time_out": "hunter2-5", "timeout": 5, "Retries": 3}, "'Retries', 'time_out'"),
+        # Forms of Airflow 2 wrote such names.
+        ({"extra__mistral__timeout": 5}, "'extra__mistral__timeout'"),
+        ({"__extra__": '{"timeout": 5}'}, "'__extra__'"),
+    ],
+)
+def test_fields_that_nothing_reads_are_named_once_and_their_values_never(connection, logged, extra, names):
+    hook = connection(extra=extra)
+    hook.get_conn()
+    hook.get_conn()
+    assert hook.default_model is None
+    [line] = [line for line in logged() if "extra" in line or "hunter2" in line]
+    assert line == (
+        f"warning: The extra of connection 'mistral_default' has fields that are not known and do nothing: {names}. "
+        "Known are default_model, dialect, deployment, timeout, retries, proxies, verify."
+    )
 
 
 def test_a_401_names_the_connection_and_is_not_tried_again(connection):
