@@ -95,7 +95,11 @@ def _find(hook: MistralBatchHook, name: str, size: int, *, lasting: bool = False
     same = [
         file
         for file in files
-        if (file.filename, file.bytes, file.deleted) == (name, size, False) and (not lasting or _lasts(file))
+        if file.filename == name
+        # 0 stands for a size that the API does not tell, as in all its published examples; the name tells the content.
+        and file.bytes in (size, 0)
+        and not file.deleted
+        and (not lasting or _lasts(file))
     ]
     return min(same, key=lambda file: (file.created_at, file.id), default=None)
 

@@ -277,6 +277,37 @@ def test_a_lost_answer_is_found_where_files_do_not_last(
     assert control.requests()["POST /v1/files"] == 1
 
 
+def test_a_file_whose_size_the_api_does_not_tell_is_found_again(
+    upload: Any, control: Control, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uploads, "_RECHECKS", (0.01, 0.01))
+    # As in the examples of the API's description.
+    control.fault("alter", path="/v1/files", fields={"bytes": None}, times=None)
+    control.fault("alter", path="/v1/files/*", fields={"bytes": None}, times=None)
+    first = upload(requests=ROWS)
+    assert first.state == "success", first.message
+    assert upload(requests=ROWS).value == first.value
+    assert control.requests()["POST /v1/files"] == 1
+
+
+def test_a_lost_answer_is_found_where_the_api_tells_no_sizes(
+    upload: Any, hook: Any, control: Control, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uploads, "_RECHECKS", (0.01, 0.01))
+    control.fault("alter", "GET", "/v1/files", fields={"bytes": None}, times=None)
+    control.fault("drop", "POST", "/v1/files", when="after")
+    outcome = upload(requests=ROWS)
+    assert outcome.state == "success", outcome.message
+    assert [file.id for file in hook.list_files().data] == outcome.value
+    assert control.requests()["POST /v1/files"] == 1
+
+
+def test_a_file_of_another_size_is_another_file(upload: Any, control: Control) -> None:
+    first = upload(requests=ROWS)
+    control.fault("alter", "GET", "/v1/files", fields={"bytes": 1}, times=None)
+    assert upload(requests=ROWS).value != first.value
+
+
 def test_a_file_that_does_not_last_is_not_used_again(upload: Any, hook: Any) -> None:
     first = hook.get_file(upload(requests=ROWS).value[0])
     content = hook.download_file(first.id)
