@@ -22,8 +22,8 @@ class MistralUploadBatchFileOperator(MistralBatchOperator):
     """
     Check requests, row by row, and upload them as request files; nothing is sent unless all are valid.
 
-    More than fits into one file of the API becomes several. Rows without a ``custom_id`` are numbered. A file of the
-    same content that was uploaded before is used again.
+    More than fits into one file of the API becomes several, for one job; more than a job may have is refused. Rows
+    without a ``custom_id`` are numbered. A file of the same content that was uploaded before is used again.
 
     Returns the ids of the uploaded files: pass them to ``MistralCreateBatchJobOperator(input_files=…)``. XComs:
     ``file_ids``, ``request_count``.
@@ -75,6 +75,7 @@ class MistralUploadBatchFileOperator(MistralBatchOperator):
                     prepared.numbered,
                     prepared.request_count,
                 )
+            self._check_count(prepared.request_count)
             file_ids = []
             for number, shard in enumerate(prepared.shards, start=1):
                 file = upload_once(self.hook, shard)
@@ -90,6 +91,15 @@ class MistralUploadBatchFileOperator(MistralBatchOperator):
         context["ti"].xcom_push(key="file_ids", value=file_ids)
         context["ti"].xcom_push(key="request_count", value=prepared.request_count)
         return file_ids
+
+    def _check_count(self, count: int) -> None:
+        """Refuse what one job cannot have, as all files go to one: before any is uploaded."""
+        if count > limits.MAX_REQUESTS_PER_JOB:
+            field = "requests" if self.path is None else "path"
+            raise InvalidInputError(
+                f"{field} has {count:,} requests; a job may have {limits.MAX_REQUESTS_PER_JOB:,}: use "
+                "MistralBatchInferenceOperator, which makes several jobs, or split the input"
+            )
 
     def _paths(self) -> Any:
         if isinstance(self.path, (list, tuple)):

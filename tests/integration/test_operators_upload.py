@@ -16,6 +16,7 @@ from airflow.sdk.io import attach
 from fsspec.implementations.memory import MemoryFileSystem
 
 from airflow_provider_mistral_batch import uploads
+from airflow_provider_mistral_batch.api import limits
 from airflow_provider_mistral_batch.emulator.client import Control
 from airflow_provider_mistral_batch.hooks.mistral_batch import MistralBatchHook
 from airflow_provider_mistral_batch.jsonl import requests as jsonl_requests
@@ -181,6 +182,22 @@ def test_bad_input_names_itself_and_sends_nothing(
     assert [word for word in words if word not in outcome.message] == [], outcome.message
     assert control.requests() == {}
     assert outcome.xcoms == {}
+
+
+@pytest.mark.parametrize("given", ["requests", "path"])
+def test_more_than_a_job_may_have_is_refused_before_anything_is_sent(
+    given: str, upload: Any, control: Control, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "MAX_REQUESTS_PER_JOB", 2)
+    source = {"requests": ROWS, "path": str(written(tmp_path / "a.jsonl"))}
+    outcome = upload(**{given: source[given]})
+    assert (outcome.state, outcome.xcoms) == ("failed", {})
+    assert outcome.message == (
+        f"{given} has 3 requests; a job may have 2: use MistralBatchInferenceOperator, which makes several jobs, "
+        "or split the input"
+    )
+    assert control.requests() == {}
+    assert upload(requests=ROWS[:2]).state == "success"
 
 
 @pytest.mark.parametrize(
