@@ -34,8 +34,8 @@ from airflow_provider_mistral_batch.api.downloads import Download
 from airflow_provider_mistral_batch.api.errors import (
     BadRequestError,
     InvalidInputError,
+    MistralCallError,
     MistralConnectionError,
-    NotFoundError,
 )
 from airflow_provider_mistral_batch.api.models import (
     BatchJobIn,
@@ -396,26 +396,40 @@ class MistralBatchClient:
         """
         call = Call("GET", f"{file_path(file_id)}/content")
         download = Download(call.operation)
+        ended_at: int | None = None
         while True:
             # Up to the first new bytes, a break is a failed attempt like any other; after them, progress was made.
             chunks = self._transport.repeat(lambda: self._begin_download(call, download), repeatable=True)
             try:
                 with contextlib.closing(chunks):
                     yield from chunks
-                if download.ends_unmarked:
-                    download.length = self._size_of(file_id, at_least=download.given)
-                    download.end(0)
-                return
+                if (
+                    not download.ends_unmarked
+                    or download.given == ended_at
+                    or self._is_whole(download, file_id)
+                ):
+                    return
+                ended_at = download.given
             except MistralConnectionError as error:
                 log.warning("%s The download goes on at byte %d.", error, download.given)
 
-    def _size_of(self, file_id: str, *, at_least: int) -> int:
-        """Ask how many bytes a file has; where the server does not know, it has those that came."""
+    def _is_whole(self, download: Download, file_id: str) -> bool:
+        """
+        Ask whether a file ends where its download did, which nothing marked.
+
+        :return: ``False`` when that could not be asked: reading once more tells whether there is more.
+        :raises MistralConnectionError: When there must be more.
+        """
         try:
             size = self.get_file(file_id).bytes
-        except NotFoundError:
-            size = 0
-        return max(size, at_least)
+        except MistralCallError as error:
+            log.info("%s So the size of the file is not known; %d bytes came.", error, download.given)
+            # A server that answers, but not this, never will. One in trouble may have broken off the download, too.
+            return not error.transient
+        # A server that knows no size says 0.
+        download.length = max(size, download.given)
+        download.end(0)
+        return True
 
     def _begin_download(self, call: Call, download: Download) -> Generator[bytes, None, None]:
         """Make an attempt to get new bytes; return them and all that follow."""

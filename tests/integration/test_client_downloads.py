@@ -312,6 +312,51 @@ def test_an_end_that_nothing_marks(file):
         assert client.download_file("f") == CONTENT[:2000]
 
 
+def _contents_and_trouble(trouble, *contents: Raw):
+    """The file in one reading after the other, and trouble for who asks about it; readings are counted."""
+    readings: list[Received] = []
+
+    def step(request: Received):
+        if not request.path.endswith("/content"):
+            return trouble
+        readings.append(request)
+        # A download that has no end is to be seen as one.
+        return contents[min(len(readings), len(contents)) - 1] if len(readings) < 6 else as_json({}, 404)
+
+    return step, readings
+
+
+@pytest.mark.parametrize(
+    ("trouble", "count"),
+    [
+        # It answers that it cannot say: there is nothing more to ask.
+        (as_json({"message": "no"}, 405), 1),
+        (as_json({"message": "no"}, 403), 1),
+        # It may have broken off: what ends at the same byte again ends there.
+        (CLOSE, 2),
+        (as_json({"message": "oops"}, 500), 2),
+        (Answer(200, b"<html>log in</html>", {"Content-Type": "text/html"}), 2),
+    ],
+)
+def test_an_end_that_nothing_marks_while_the_size_cannot_be_asked(trouble, count):
+    step, readings = _contents_and_trouble(trouble, UNMARKED)
+    with ScriptedServer(step) as server, _client(server) as client:
+        assert client.download_file("f") == CONTENT[:2000]
+    assert len(readings) == count
+
+
+def test_a_break_that_nothing_marks_while_the_size_cannot_be_asked():
+    step, readings = _contents_and_trouble(CLOSE, UNMARKED_HALF, UNMARKED)
+    with ScriptedServer(step) as server, _client(server) as client:
+        assert client.download_file("f") == CONTENT[:2000]
+    assert len(readings) == 3
+
+
+def test_a_server_that_is_gone_in_the_middle_has_given_no_file():
+    with ScriptedServer(UNMARKED_HALF, CLOSE) as server, _client(server) as client:
+        assert _until_it_fails(client, MistralConnectionError) == CONTENT[:1000]
+
+
 def test_a_break_that_nothing_marks_is_not_taken_for_the_end():
     file = as_json({"id": "f", "bytes": 2000})
     with ScriptedServer(UNMARKED_HALF, file, UNMARKED, file) as server, _client(server) as client:
