@@ -26,7 +26,8 @@ class StructuredOutput:
 
     :param response_model: A pydantic model class, or a JSON schema as a dict.
     :param endpoint: The job's endpoint.
-    :raises InvalidInputError: When the model is neither, the schema is none, or the endpoint has no structured answers.
+    :raises InvalidInputError: When the model is neither, the schema is none or refers to what it does not have, or the
+        endpoint has no structured answers.
     """
 
     def __init__(self, response_model: Any, endpoint: str) -> None:
@@ -65,7 +66,11 @@ class StructuredOutput:
         """
         if row.content is None:
             return "the answer has no text"
-        reason = self._problem(row.content)
+        try:
+            reason = self._problem(row.content)
+        except Exception as error:
+            # A validator of the user's, or the library on an odd answer. The other answers are paid for and must land.
+            reason = f"cannot be checked: {type(error).__name__}: {error}"
         if reason is not None and row.finish_reason == "length":
             reason = f"the answer was cut at max_tokens; {reason}"
         return None if reason is None else _cut(reason)
@@ -104,13 +109,16 @@ def _model_checker(model: Any) -> Callable[[str], str | None]:
 
 def _schema_checker(schema: dict[str, Any]) -> Callable[[str], str | None]:
     import jsonschema
+    from jsonschema_specifications import REGISTRY  # type: ignore[import-untyped]
 
     validator_class = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
     try:
         validator_class.check_schema(schema)
     except jsonschema.SchemaError as error:
         raise InvalidInputError(f"response_model is not a JSON schema: {error.message}") from None
-    validator = validator_class(schema)
+    _check_references(schema, REGISTRY)
+    # With its own registry, the library fetches what references name.
+    validator = validator_class(schema, registry=REGISTRY)
 
     def problem(text: str) -> str | None:
         try:
@@ -121,6 +129,41 @@ def _schema_checker(schema: dict[str, Any]) -> Callable[[str], str | None]:
         return _listed(errors) if errors else None
 
     return problem
+
+
+def _check_references(schema: dict[str, Any], registry: Any) -> None:
+    """
+    Follow all references of a schema, before answers are paid for that nobody can check.
+
+    :param schema: The schema.
+    :param registry: What it may refer to beside itself.
+    :raises InvalidInputError: If one leads nowhere.
+    """
+    from referencing.jsonschema import DRAFT202012, specification_with
+
+    specification = specification_with(schema.get("$schema", ""), default=DRAFT202012)
+    seen: set[int] = set()
+
+    def follow(resource: Any, resolver: Any) -> None:
+        contents = resource.contents
+        if not isinstance(contents, Mapping) or id(contents) in seen:
+            return
+        seen.add(id(contents))
+        for keyword in ("$ref", "$dynamicRef"):
+            if keyword in contents:
+                try:
+                    target = resolver.lookup(contents[keyword])
+                except Exception:
+                    raise InvalidInputError(
+                        f"response_model: {keyword} {contents[keyword]!r:.200} names nothing in the schema, and no "
+                        "other document is fetched; put what it is to name into $defs"
+                    ) from None
+                follow(specification.create_resource(target.contents), target.resolver)
+        for part in resource.subresources():
+            follow(part, resolver.in_subresource(part))
+
+    root = specification.create_resource(schema)
+    follow(root, registry.resolver_with_root(root))
 
 
 def _listed(errors: list[tuple[Any, str]]) -> str:
@@ -148,4 +191,6 @@ def _closed(schema: Any) -> Any:
 
 
 def _cut(text: str) -> str:
+    # A validator may speak of half a character, and the row that the text goes into is UTF-8.
+    text = text.encode("utf-8", "replace").decode()
     return text if len(text) <= _MAX_REASON_LENGTH else f"{text[:_MAX_REASON_LENGTH]}…"

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import socket
+from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, field_validator
 
+from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.inference.structured_output import StructuredOutput
 from airflow_provider_mistral_batch.jsonl.reader import ResultRow
+from airflow_provider_mistral_batch.jsonl.results import split_results
 
 CHAT = "/v1/chat/completions"
 SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
@@ -67,6 +72,101 @@ CHECKS = [
 def test_checks(model: Any, content: str | None, reason: str | None) -> None:
     said = StructuredOutput(model, CHAT).check(row(content))
     assert (said is None) if reason is None else (said is not None and reason in said)
+
+
+class Validated(BaseModel):
+    numbers: list[int]
+    text: str = ""
+
+    @field_validator("numbers")
+    @classmethod
+    def first_is_positive(cls, numbers: list[int]) -> list[int]:
+        return numbers if numbers[0] > 0 else []
+
+    @field_validator("text")
+    @classmethod
+    def no_halves(cls, text: str) -> str:
+        raise LookupError(json.loads(text))
+
+
+NODE = {"type": "object", "properties": {"child": {"$ref": "#"}}}
+ODD_CHECKS = [
+    ({"type": "number", "multipleOf": 0.01}, "1" * 321, "cannot be checked: OverflowError"),
+    (NODE, '{"child":' * 300 + "{}" + "}" * 300, "cannot be checked: RecursionError"),
+    (Validated, '{"numbers": []}', "cannot be checked: IndexError: list index out of range"),
+    (Validated, r'{"numbers": [1], "text": "\"\\ud83d\""}', "cannot be checked: LookupError: ?"),
+]
+
+
+@pytest.mark.parametrize(("model", "content", "reason"), ODD_CHECKS)
+def test_an_odd_answer_does_not_keep_the_others_from_landing(
+    model: Any, content: str, reason: str, tmp_path: Path
+) -> None:
+    body = {"choices": [{"message": {"content": content}}]}
+    line = {"custom_id": "a", "response": {"status_code": 200, "body": body}, "error": None}
+    summary = split_results(
+        [[json.dumps(line).encode()]],
+        tmp_path / "results",
+        tmp_path / "errors",
+        check=StructuredOutput(model, CHAT).check,
+    )
+    (error,) = summary.errors
+    assert error["code"] == "invalid_output"
+    assert reason in error["message"]
+
+
+REFERENCES = [
+    {"$ref": "#/$defs/none"},
+    {"$ref": "#none"},
+    {"$ref": "#/required/none"},
+    {"$ref": "other.json"},
+    {"$ref": "http://127.0.0.1:9/schema.json"},
+    {"$dynamicRef": "#none"},
+    {"properties": {"n": {"items": {"$ref": "#/$defs/none"}}}},
+    {"$ref": "#/components/n", "components": {"n": {"$ref": "#/components/none"}}},
+    {"$schema": "http://json-schema.org/draft-07/schema#", "$ref": "#/definitions/none"},
+]
+
+
+@pytest.mark.parametrize("schema", REFERENCES)
+def test_a_reference_that_leads_nowhere_is_refused(
+    schema: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fetch(*_: Any) -> None:
+        pytest.fail("something was fetched")
+
+    monkeypatch.setattr(socket.socket, "connect", fetch)
+    with pytest.raises(InvalidInputError, match=r"response_model: \$(ref|dynamicRef) '.*' names nothing"):
+        StructuredOutput({"required": ["n"], **schema}, CHAT)
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"$ref": "#/$defs/a%20b", "$defs": {"a b": SCHEMA}},
+        {"$ref": "#n", "$defs": {"n": {**SCHEMA, "$anchor": "n"}}},
+        {"$ref": "n", "$id": "http://example.com/", "$defs": {"n": {**SCHEMA, "$id": "n"}}},
+        {
+            "$ref": "#/components/n",
+            "components": {"n": {**SCHEMA, "not": {"$ref": "#/components/m"}, "m": 1}, "m": False},
+        },
+        {
+            "$schema": "http://json-schema.org/draft-07/schema#",
+            "$ref": "#/definitions/n",
+            "definitions": {"n": SCHEMA},
+        },
+    ],
+)
+def test_references_within_a_schema(schema: dict[str, Any]) -> None:
+    check = StructuredOutput(schema, CHAT).check
+    assert check(row('{"n": 1}')) is None
+    assert "is not of type 'integer'" in str(check(row('{"n": "1"}')))
+
+
+def test_schemas_may_be_asked_for() -> None:
+    check = StructuredOutput({"$ref": "https://json-schema.org/draft/2020-12/schema"}, CHAT).check
+    assert check(row('{"type": "object"}')) is None
+    assert "'oops' is not valid" in str(check(row('{"type": "oops"}')))
 
 
 def test_a_cut_answer_is_called_so() -> None:
