@@ -19,6 +19,9 @@ _REPEATING_COLUMNS = ["status_code", "finish_reason", "model", "error"]
 # Nobody asks for a range of long texts, and the footer, which is in memory, would have the ends of each group's.
 _LONG_COLUMNS = frozenset({"content", "error", "raw"})
 
+# What the columns of numbers have room for.
+_INT64 = range(-(2**63), 2**63)
+
 
 def convert_to_parquet(path: Path) -> None:
     """
@@ -86,8 +89,18 @@ def _groups(rows: Iterable[ResultRow]) -> Iterator[list[ResultRow]]:
 
 
 def _batch(pyarrow: Any, schema: Any, group: list[ResultRow]) -> Any:
-    columns = [pyarrow.array([getattr(row, field.name) for row in group], field.type) for field in schema]
+    columns = [_column(pyarrow, [getattr(row, field.name) for row in group], field.type) for field in schema]
     return pyarrow.record_batch(columns, schema=schema)
+
+
+def _column(pyarrow: Any, values: list[Any], kind: Any) -> Any:
+    try:
+        return pyarrow.array(values, kind)
+    except OverflowError:
+        # JSON's numbers have no bounds. Those that do not fit are in raw.
+        return pyarrow.array(
+            [None if value is None or value not in _INT64 else value for value in values], kind
+        )
 
 
 def _pyarrow() -> tuple[Any, Any]:

@@ -167,6 +167,21 @@ def test_parquet_columns_and_row_groups(tmp_path, monkeypatch):
     assert {path.name for path in tmp_path.iterdir()} == {"r.parquet", "e.parquet"}
 
 
+@pytest.mark.parametrize("number", [2**63, -(2**63) - 1, 12345678901234567890])
+def test_numbers_that_no_column_can_have_are_in_raw(tmp_path, number):
+    rows = [
+        row_line("a", CHAT),
+        row_line("b", {"usage": {"prompt_tokens": number, "completion_tokens": 2**63 - 1}}),
+    ]
+    rows.append(row_line("c", None, number))
+    split_results([[b"\n".join(rows)]], tmp_path / "r", tmp_path / "e", output_format="parquet")
+    table = pyarrow.parquet.read_table(tmp_path / "r")
+    assert table.column("prompt_tokens").to_pylist() == [3, None]
+    assert table.column("completion_tokens").to_pylist() == [2, 2**63 - 1]
+    assert pyarrow.parquet.read_table(tmp_path / "e").column("status_code").to_pylist() == [None]
+    assert [row.prompt_tokens for row in read_results(tmp_path / "r")] == [3, number]
+
+
 def test_row_groups_of_long_rows_are_small(tmp_path):
     long = {"model": "o", "pages": [{"index": 0, "markdown": "x" * 300_000}]}
     rows = [row_line(f"r{number}", long) for number in range(40)]
