@@ -148,9 +148,13 @@ def _answer_head(body: Any) -> AnswerHead | None:
     )
 
 
-def _amounts(usage: Any) -> dict[str, int]:
+def _amounts(usage: Any) -> dict[str, int | float]:
     fields = usage.items() if isinstance(usage, dict) else ()
-    return {name: amount for name, amount in fields if _whole(amount) is not None}
+    return {
+        name: amount
+        for name, amount in fields
+        if _whole(amount) is not None or (name == "prompt_audio_seconds" and isinstance(amount, float))
+    }
 
 
 def _whole(value: Any) -> int | None:

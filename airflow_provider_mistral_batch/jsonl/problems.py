@@ -87,12 +87,7 @@ class Problems:
         :param position: Number of the file and number of the line, to list the problems in the input's order.
         """
         self.total += 1
-        if len(self._first) < 2 * MAX_PROBLEMS_SHOWN:
-            self._first.append((position, problem))
-        elif position < self._first[-1][0]:
-            self._first[-1] = (position, problem)
-        else:
-            return
+        self._first.append((position, problem))
         if len(self._first) == 2 * MAX_PROBLEMS_SHOWN:
             self._first.sort(key=lambda entry: entry[0])
             del self._first[MAX_PROBLEMS_SHOWN:]

@@ -229,6 +229,17 @@ def test_usage_of_each_endpoint(split):
     assert summary.counts["by_status"] == {"200": 4, "500": 1}
 
 
+def test_an_odd_amount_costs_no_other(split):
+    usage = {"prompt_tokens": 7, "completion_tokens": None, "prompt_audio_seconds": 2.5, "total_tokens": "9"}
+    summary = split(lines(result("a", body={"usage": usage})))
+    assert summary.usage == {
+        "prompt_tokens": 7,
+        "completion_tokens": 0,
+        "total_tokens": 0,
+        "prompt_audio_seconds": 2.5,
+    }
+
+
 def test_the_digest_counts_kinds_of_failure(split):
     rows = [result(f"r{n}", 429, {"message": f"Limit of {n} tokens, request {n:032x}"}) for n in range(30)]
     rows += [result(f"s{n}", 422, {"message": "bad"}) for n in range(3)]
