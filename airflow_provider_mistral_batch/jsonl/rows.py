@@ -259,12 +259,15 @@ def _malformed(line: bytes, error: Exception) -> Problem:
     if not found:
         reason = "it ends too early" if "truncated" in text else text
         return Problem(f"not JSON: {reason}", "Write one JSON object a line", value=shortened(line))
-    if "trailing" in text:
-        return Problem("more than one JSON value", "Write one JSON object a line", value=shortened(line))
     byte = int(found.group(1))
     reason = text[: found.start()]
     remedy = "Write one JSON object a line"
-    if line[byte : byte + 1] == b"\0":
+    # msgspec points at what follows.
+    if reason == "trailing characters":
+        return Problem("more than one JSON value", remedy, byte=byte, value=shortened(line))
+    if reason.startswith("trailing comma"):
+        byte = line.rfind(b",", 0, byte)
+    elif line[byte : byte + 1] == b"\0":
         reason = "a NUL byte"
         remedy = "The file may be cut or damaged: write it again"
     elif re.match(rb"-?(NaN|Inf|nan|inf)", line[max(0, byte - 1) : byte + 4]) or re.match(
