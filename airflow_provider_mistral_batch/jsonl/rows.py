@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from itertools import compress, repeat
 from typing import Annotated, Any, Literal
 
 import msgspec
 
 from airflow_provider_mistral_batch.api.decoding import UNREADABLE, lone_surrogate
+from airflow_provider_mistral_batch.api.errors import InvalidInputError
+from airflow_provider_mistral_batch.jsonl.encoding import encoded
 from airflow_provider_mistral_batch.jsonl.lines import file_chunks, whole_lines
 from airflow_provider_mistral_batch.jsonl.problems import Problem, shortened
 from airflow_provider_mistral_batch.jsonl.ready_rows import ReadyRowReader
@@ -72,6 +75,7 @@ class RowRules:
     :param row_format: Which API the rows are written for.
     :param template: Parameters for bodies that lack them.
     :param max_row_bytes: Most bytes in one row.
+    :raises InvalidInputError: If no body may have one of the parameters.
     """
 
     def __init__(
@@ -82,8 +86,7 @@ class RowRules:
         self._max_row_bytes = max_row_bytes
         self._default_model = template.defaults().get("model")
         self._defaults = {
-            name: _encoder.encode(name) + b":" + _encoder.encode(value)
-            for name, value in template.defaults().items()
+            name: self._encoded_default(name, value) for name, value in template.defaults().items()
         }
         #: Rows that need little or no change, by the block. ``None`` for a block says nothing against it.
         self.ready = ReadyRowReader(
@@ -152,6 +155,18 @@ class RowRules:
             encoded = list(map(_OpenAIRow, ids, repeat("POST"), repeat(self._endpoint), bodies))
         # A list, for msgspec 0.22 leaks the items of any other iterable.
         return _encoder.encode_lines(encoded)[:-1]
+
+    def _encoded_default(self, name: str, value: Any) -> bytes:
+        """Give a parameter as it stands in bodies: it must be what a row could bring itself."""
+        row = encoded({"body": {name: value}})
+        if isinstance(row, Problem):
+            problem = row
+        elif isinstance(verdict := self.diagnose(row), list):
+            problem = verdict[0]
+        else:
+            return row[len(b'{"body":{') : -len(b"}}")]
+        field = (problem.field or name).removeprefix("body.")
+        raise InvalidInputError(str(replace(problem, byte=None, field=field, value=shortened(value))))
 
     def _completed(self, body: msgspec.Raw) -> msgspec.Raw:
         own = _decode_fields(body)

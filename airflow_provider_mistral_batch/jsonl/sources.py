@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import glob
-import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import msgspec
-
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
+from airflow_provider_mistral_batch.jsonl.encoding import encoded
 from airflow_provider_mistral_batch.jsonl.lines import (
     CHUNK_BYTES,
     LineBlock,
@@ -28,8 +26,6 @@ _REQUEST_FILE_SUFFIXES = (".jsonl", ".json", ".jsonl.gz", ".jsonl.zst", ".json.g
 
 # None is an item, though a bad one.
 _NOTHING = object()
-
-_encode = msgspec.json.Encoder(decimal_format="number").encode
 
 
 class Source(NamedTuple):
@@ -147,22 +143,4 @@ def _item_line(item: Any, template: RowTemplate, endpoint: str) -> bytes | Probl
         return Problem(
             f"expected a row (dict) or a prompt (str), got {type(item).__name__}", value=shortened(item)
         )
-    try:
-        line = _encode(item)
-    except (TypeError, ValueError, RecursionError, msgspec.MsgspecError) as error:
-        return Problem(f"cannot be written as JSON: {error}", "Use plain JSON types", value=shortened(item))
-    # msgspec writes NaN as null, which would change the request without a word.
-    if b"null" in line and (field := _not_a_number(item, "")):
-        return Problem("NaN and Infinity are not JSON", "Use None or leave the field out", field=field)
-    return line
-
-
-def _not_a_number(value: Any, field: str) -> str | None:
-    if isinstance(value, float):
-        return None if math.isfinite(value) else field
-    children: Iterable[tuple[str, Any]] = ()
-    if isinstance(value, dict):
-        children = ((f"{field}.{name}" if field else str(name), child) for name, child in value.items())
-    elif isinstance(value, (list, tuple)):
-        children = ((f"{field}[{number}]", child) for number, child in enumerate(value))
-    return next((found for name, child in children if (found := _not_a_number(child, name))), None)
+    return encoded(item)

@@ -82,8 +82,11 @@ class RowTemplate:
         Put each parameter where the endpoint reads it.
 
         :param endpoint: The job's endpoint.
-        :raises InvalidInputError: If it has no place for one of them.
+        :raises InvalidInputError: If it has no place for one of them, or if what must be a dict is none.
         """
+        _check_mapping("parameters", self.parameters)
+        if self.response_format is not None:
+            _check_mapping("response_format", self.response_format)
         for name, endpoints in _PLACES.items():
             if (value := getattr(self, name)) is not None and endpoint not in endpoints:
                 raise InvalidInputError(
@@ -92,12 +95,19 @@ class RowTemplate:
         given = {name: getattr(self, name) for name in _COMPLETION_ARGS if getattr(self, name) is not None}
         if endpoint != "/v1/conversations" or not given:
             return self
-        arguments = {**self.parameters.get("completion_args", {}), **given}
+        own = self.parameters.get("completion_args", {})
+        _check_mapping("completion_args", own)
+        arguments = {**own, **given}
         return replace(
             self,
             **dict.fromkeys(_COMPLETION_ARGS),
             parameters={**self.parameters, "completion_args": arguments},
         )
+
+
+def _check_mapping(name: str, value: Any) -> None:
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        raise InvalidInputError(f"{name}={value!r:.80}: expected a dict whose keys are strings")
 
 
 def _input_fields(prompt: str, endpoint: str, system: str | None) -> dict[str, Any]:

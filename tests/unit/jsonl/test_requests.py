@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import decimal
 import gzip
@@ -9,6 +10,7 @@ import hashlib
 import json
 import pickle
 
+import msgspec
 import pytest
 import zstandard
 from airflow.sdk import ObjectStoragePath
@@ -439,7 +441,35 @@ def test_rows_that_are_written_alike_are_not_taken_apart(
     ]
 
 
+def test_json_that_is_written_already(prepare):
+    raw = msgspec.Raw(b'{"a": null}')
+    (found,) = rows_of(prepare([{"custom_id": "a", "body": raw}]))
+    assert found["body"] == {"a": None}
+
+
+def test_a_body_that_is_nested_deeply(prepare):
+    deep = None
+    for _ in range(600):
+        deep = [deep]
+    (found,) = rows_of(prepare([row("a", {"x": deep})]))
+    assert found["body"]["x"] == deep
+
+
+def test_parameters_of_python_values_are_written_as_in_rows(prepare):
+    template = RowTemplate(
+        temperature=decimal.Decimal("0.20"), parameters={"when": datetime.date(2026, 1, 2)}
+    )
+    prompt, body = (line["body"] for line in rows_of(prepare(["Hi", row("a")], template=template)))
+    assert body == {"temperature": 0.2, "when": "2026-01-02"}
+    assert prompt == {**body, "messages": [{"role": "user", "content": "Hi"}]}
+
+
 # What is refused
+
+
+@dataclasses.dataclass
+class Reading:
+    value: float
 
 
 def problems_of(call):
@@ -646,6 +676,8 @@ def test_a_row_that_fits_no_shard(prepare):
         (b"bytes", None, "expected a row"),
         (row("a", {"t": float("nan"), "none": None}), "body.t", "NaN"),
         (row("a", {"list": [1, {"deep": float("inf")}]}), "body.list[1].deep", "NaN"),
+        (row("a", {"x": Reading(float("nan"))}), "body.x.value", "NaN"),
+        (row("a", {"x": {float("-inf")}}), "body.x[0]", "NaN"),
         (row("a", {"x": object()}), None, "cannot be written as JSON"),
         (row("a", {"x": "\ud800"}), None, "cannot be written as JSON"),
         ({"messages": []}, "body", "missing"),
@@ -732,6 +764,41 @@ def test_bad_options(prepare, out, options, message):
     with pytest.raises(InvalidInputError, match=message):
         prepare(options.pop("source", [row("a")]), **options)
     assert not out.exists() or list(out.iterdir()) == []
+
+
+@pytest.mark.parametrize("prompts", [["Hi"], [{"custom_id": "a", "body": {}}]])
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        ({"temperature": float("nan")}, "^temperature = NaN: NaN and Infinity are not JSON"),
+        ({"parameters": {"top_p": float("inf")}}, "^top_p = Infinity: NaN and Infinity"),
+        ({"parameters": {"top_p": decimal.Decimal("NaN")}}, "^top_p = .*NaN and Infinity"),
+        ({"parameters": {"x": {"y": [float("nan")]}}}, r"^x\.y\[0\] = .*NaN and Infinity"),
+        ({"parameters": {"x": object()}}, "^x = <object .*cannot be written as JSON"),
+        ({"parameters": {"x": "\ud800"}}, "^x = .*cannot be written as JSON"),
+        ({"parameters": {5: 1}}, "^parameters=.*keys are strings"),
+        ({"parameters": [1]}, r"^parameters=\[1\]: expected a dict"),
+        ({"parameters": None}, "^parameters=None: expected a dict"),
+        ({"response_format": "json"}, "^response_format='json': expected a dict"),
+        ({"model": 5}, "^model = 5: must be a string"),
+    ],
+)
+def test_bad_templates(prepare, out, prompts, template, message):
+    with pytest.raises(InvalidInputError, match=message):
+        prepare(prompts, template=RowTemplate(**template))
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"parameters": {"completion_args": None}}, "^completion_args=None: expected a dict"),
+        ({"temperature": float("nan"), "parameters": {}}, r"^completion_args\.temperature = .*NaN"),
+    ],
+)
+def test_bad_templates_of_conversations(prepare, options, message):
+    with pytest.raises(InvalidInputError, match=message):
+        prepare(["Hi"], endpoint="/v1/conversations", template=RowTemplate(max_tokens=5, **options))
 
 
 def test_an_error_in_the_users_generator_leaves_nothing_behind(prepare, out):
