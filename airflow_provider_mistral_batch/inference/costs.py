@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
-from airflow_provider_mistral_batch.jsonl.lines import MissingExtraError, file_chunks, line_blocks
+from airflow_provider_mistral_batch.jsonl.lines import ANY_LENGTH, MissingExtraError, file_chunks, line_blocks
 
 #: Share of the price that batches cost: "50 % discount" (Mistral's documentation of the Batch API).
 BATCH_SHARE = 0.5
@@ -135,7 +135,7 @@ _decode_body = msgspec.json.Decoder(_Body).decode
 
 def _bodies(paths: Iterable[Any]) -> Iterator[_Body]:
     for path in paths:
-        for block in line_blocks(file_chunks(path)):
+        for block in line_blocks(file_chunks(path), max_line_bytes=ANY_LENGTH):
             yield from map(_decode_body, filter(None, block.lines))
 
 

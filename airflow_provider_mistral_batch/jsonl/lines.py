@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import sys
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import closing
@@ -20,6 +21,9 @@ MAX_ROW_BYTES = 100 * 1000 * 1000
 
 #: The same for a result row, which is paid for: more than any answer has. A document's images come back with its text.
 MAX_RESULT_ROW_BYTES = 1000 * 1000 * 1000
+
+#: For request files that we wrote: each of their rows was held before, and what was sent must be read back.
+ANY_LENGTH = sys.maxsize
 
 _GZIP_MAGIC = b"\x1f\x8b"
 # Of a frame of data, and of those to skip, with which pzstd begins its files.

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.jsonl.custom_ids import CustomIds
-from airflow_provider_mistral_batch.jsonl.lines import file_chunks, whole_lines
+from airflow_provider_mistral_batch.jsonl.lines import ANY_LENGTH, file_chunks, whole_lines
 from airflow_provider_mistral_batch.jsonl.shards import Shard
 
 #: What comes before a row's number in the input, from 1. The first is the rule; names with the others are as long, so
@@ -98,7 +98,7 @@ def renamed(shards: Sequence[Shard], chosen: bytearray) -> tuple[Shard, ...]:
 def _rename(path: Path, places: bytearray) -> None:
     row = offset = 0
     with path.open("r+b") as file:
-        for data, _ in whole_lines(file_chunks(path)):
+        for data, _ in whole_lines(file_chunks(path), max_line_bytes=ANY_LENGTH):
             lines = data.split(b"\n")
             for line, place in zip(lines, places[row : row + len(lines)], strict=True):
                 if place:

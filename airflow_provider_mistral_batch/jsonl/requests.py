@@ -277,6 +277,7 @@ class _Reading:
         if sound and (ready := self._rules.ready(data, lines)) is not None:
             self._note_models(ready.models, places)
             self._note_rows(places)
+            self._check_length(ready.data, places)
             return _Batch(ready.ids, ready.data)
         rows: list[Row]
         models: list[str | None]
@@ -289,7 +290,16 @@ class _Reading:
         ids = self._named([row.custom_id for row in rows])
         self._note_models(models, places)
         self._note_rows(places)
-        return _Batch(ids, self._rules.encode(rows, ids))
+        data = self._rules.encode(rows, ids)
+        self._check_length(data, places)
+        return _Batch(ids, data)
+
+    def _check_length(self, data: bytes, places: Sequence[int]) -> None:
+        """Refuse rows that have become too long by what they were given."""
+        if len(data) > self._max_row_bytes:
+            for row, line in zip(data.split(b"\n"), places, strict=True):
+                if len(row) > self._max_row_bytes:
+                    self._add_problem(self._rules.too_long(" with what is added to it"), line)
 
     def _accept_each(self, block: LineBlock) -> tuple[list[Row], list[str | None], list[int]]:
         rows: list[Row] = []

@@ -15,7 +15,7 @@ import msgspec
 from airflow_provider_mistral_batch.api.limits import MAX_FILE_BYTES, MAX_REQUESTS_PER_JOB
 from airflow_provider_mistral_batch.jsonl.custom_ids import CustomIds
 from airflow_provider_mistral_batch.jsonl.invalid_rows import InvalidRows
-from airflow_provider_mistral_batch.jsonl.lines import file_chunks, line_blocks
+from airflow_provider_mistral_batch.jsonl.lines import ANY_LENGTH, file_chunks, line_blocks
 from airflow_provider_mistral_batch.jsonl.outcomes import INVALID_OUTPUT, custom_ids, failure
 from airflow_provider_mistral_batch.jsonl.own_rows import is_missing_row
 from airflow_provider_mistral_batch.jsonl.reader import ResultRow, result_batches, result_row
@@ -78,12 +78,13 @@ def write_resubmission(
         try:
             start = 0
             for file in files:
-                for block in line_blocks(file_chunks(file)):
+                for block in line_blocks(file_chunks(file), max_line_bytes=ANY_LENGTH):
                     end = start + len(block.lines)
                     lines = list(compress(block.lines, undecided[start:end]))
                     start = end
                     if reask is not None and invalid:
-                        lines = [line for line in (_reasked(line, invalid, reask) for line in lines) if line]
+                        reasked = [_reasked(line, invalid, reask, max_shard_bytes) for line in lines]
+                        lines = [line for line in reasked if line]
                     if lines:
                         writer.write(b"\n".join(lines), len(lines))
             return writer.finish()
@@ -154,11 +155,15 @@ _decode_request = msgspec.json.Decoder(_Request).decode
 _encode = msgspec.json.Encoder().encode
 
 
-def _reasked(request: bytes, invalid: InvalidRows, reask: Reask) -> bytes | None:
-    """Give a request as it is to be asked again; None if it is not."""
+def _reasked(request: bytes, invalid: InvalidRows, reask: Reask, max_bytes: int) -> bytes | None:
+    """Give a request as it is to be asked again; None if it is not, or cannot be with its newline in some bytes."""
     row = _decode_request(request)
     failed = invalid.get(row.custom_id)
     if failed is None:
         return request
     row.body = reask(row.body, result_row(failed))
-    return None if row.body is None else _encode(row)
+    if row.body is None:
+        return None
+    again = _encode(row)
+    # The conversation has grown by an answer, which may be longer than any request.
+    return again if len(again) < max_bytes else None

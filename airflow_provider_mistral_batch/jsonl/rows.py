@@ -13,7 +13,7 @@ import msgspec
 from airflow_provider_mistral_batch.api.decoding import UNREADABLE, lone_surrogate
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.jsonl.encoding import encoded
-from airflow_provider_mistral_batch.jsonl.lines import file_chunks, whole_lines
+from airflow_provider_mistral_batch.jsonl.lines import ANY_LENGTH, file_chunks, whole_lines
 from airflow_provider_mistral_batch.jsonl.problems import Problem, shortened
 from airflow_provider_mistral_batch.jsonl.ready_rows import ReadyRowReader
 from airflow_provider_mistral_batch.jsonl.template import RowTemplate
@@ -113,12 +113,7 @@ class RowRules:
     def diagnose(self, line: bytes) -> tuple[Row, str | None] | list[Problem]:
         """Decode one row, or say everything that is wrong with it."""
         if len(line) > self._max_row_bytes:
-            return [
-                Problem(
-                    f"the row has more than {self._max_row_bytes:,} bytes",
-                    "Shorten it, or refer to documents by URL instead of embedding them",
-                )
-            ]
+            return [self.too_long()]
         try:
             line.decode()
         except UnicodeDecodeError as error:
@@ -144,6 +139,13 @@ class RowRules:
             return row, _decode_head(row.body).model or self._default_model
         except UNREADABLE as error:
             return [Problem(f"the row is not acceptable: {error}", _SHAPE, value=shortened(line))]
+
+    def too_long(self, added: str = "") -> Problem:
+        """Say that a row is too long."""
+        return Problem(
+            f"the row has more than {self._max_row_bytes:,} bytes{added}",
+            "Shorten it, or refer to documents by URL instead of embedding them",
+        )
 
     def encode(self, rows: list[Row], ids: list[str]) -> bytes:
         """Give the rows' bytes as the API takes them, joined by newlines."""
@@ -218,7 +220,7 @@ def request_ids(path: Any) -> Iterator[list[str]]:
 
     :param path: A file whose rows were validated: each has a ``custom_id``.
     """
-    for data, _ in whole_lines(file_chunks(path)):
+    for data, _ in whole_lines(file_chunks(path), max_line_bytes=ANY_LENGTH):
         yield [row.custom_id for row in _decode_ids(data)]
 
 
@@ -231,7 +233,7 @@ def flagged_ids(paths: Iterable[Any], flags: bytes | bytearray) -> Iterator[str]
     """
     start = 0
     for path in paths:
-        for data, _ in whole_lines(file_chunks(path)):
+        for data, _ in whole_lines(file_chunks(path), max_line_bytes=ANY_LENGTH):
             end = start + data.count(b"\n") + 1
             if flags.find(1, start, end) >= 0:
                 yield from [row.custom_id for row in compress(_decode_ids(data), flags[start:end])]

@@ -55,7 +55,8 @@ class ShardWriter:
         """
         Add rows.
 
-        :param data: The rows, joined by newlines; with a newline, none has more than ``max_shard_bytes``.
+        :param data: The rows, joined by newlines. One that has more than ``max_shard_bytes`` with its newline gets a
+            file of its own.
         :param rows: How many they are.
         """
         if self._fits(data, rows):

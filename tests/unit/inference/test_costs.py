@@ -10,6 +10,7 @@ import pytest
 
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.inference.costs import estimate, price_usd
+from airflow_provider_mistral_batch.jsonl.lines import MAX_ROW_BYTES
 
 pytest.importorskip("genai_prices")
 pytest.importorskip("mistral_common")
@@ -68,6 +69,11 @@ def test_no_bound(endpoint: str, model: str | None, body: dict[str, Any], named:
     with pytest.raises(InvalidInputError, match="max_cost_usd") as raised:
         estimate([file_of(tmp_path, body)], endpoint=endpoint, model=model)
     assert named in str(raised.value)
+
+
+def test_rows_of_any_length_are_counted(tmp_path: Path) -> None:
+    long = chat("x", metadata="x" * MAX_ROW_BYTES)
+    assert estimate([file_of(tmp_path, long)], endpoint=CHAT, model=MODEL).completion_tokens == 10
 
 
 def test_batches_cost_half(tmp_path: Path) -> None:

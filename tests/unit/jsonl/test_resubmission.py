@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from airflow_provider_mistral_batch.jsonl.lines import MAX_ROW_BYTES
 from airflow_provider_mistral_batch.jsonl.own_rows import MISSING_MESSAGE
 from airflow_provider_mistral_batch.jsonl.reader import read_results
 from airflow_provider_mistral_batch.jsonl.requests import prepare_requests
@@ -227,6 +228,36 @@ def test_invalid_answers_are_asked_again_with_what_was_wrong(tmp_path):
 
 def test_invalid_answers_stay_failed_without_a_way_to_reask(tmp_path):
     assert Rounds(tmp_path, "ab").run({"a": "invalid", "b": 200}) == []
+
+
+def test_a_conversation_that_has_grown_too_long_is_not_asked_again(tmp_path):
+    rounds = Rounds(tmp_path, "ab")
+    files = tmp_path / "r0", tmp_path / "e0"
+    split_results([[row_line("a", 200), row_line("b", 200)]], *files, check=lambda row: "no")
+    (shard,) = write_resubmission(
+        rounds.files,
+        *files,
+        directory=tmp_path / "q1",
+        reask=lambda body, failed: {**body, "more": "x" * (200 if failed.custom_id == "a" else 1)},
+        max_shard_bytes=200,
+    )
+    assert [json.loads(line)["custom_id"] for line in shard.path.read_bytes().splitlines()] == ["b"]
+
+
+def test_request_rows_of_any_length_are_read_back(tmp_path):
+    long = {"body": {"x": "x" * MAX_ROW_BYTES}}
+    prepared = prepare_requests(
+        [long, {"custom_id": "row-1", "body": {}}],
+        endpoint=CHAT,
+        directory=tmp_path / "q0",
+        max_row_bytes=2 * MAX_ROW_BYTES,
+    )
+    files = tmp_path / "r0", tmp_path / "e0"
+    summary = split_results([[row_line("row-1", 200)]], *files, requests=prepared.paths)
+    assert (summary.counts["succeeded"], summary.counts["missing"]) == (1, 1)
+    assert [row.custom_id for row in read_results(files[1])] == ["row_1"]
+    (shard,) = write_resubmission(prepared.paths, *files, directory=tmp_path / "q1")
+    assert shard.path.read_bytes() == prepared.paths[0].read_bytes().splitlines(keepends=True)[0]
 
 
 def test_an_error_in_reask_leaves_no_files(tmp_path):
