@@ -12,8 +12,10 @@ from typing import Any
 
 import msgspec
 
+from airflow_provider_mistral_batch.api.decoding import UNREADABLE
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.jsonl.lines import ANY_LENGTH, MissingExtraError, file_chunks, line_blocks
+from airflow_provider_mistral_batch.jsonl.outcomes import custom_ids
 
 #: Share of the price that batches cost: "50 % discount" (Mistral's documentation of the Batch API).
 BATCH_SHARE = 0.5
@@ -136,7 +138,18 @@ _decode_body = msgspec.json.Decoder(_Body).decode
 def _bodies(paths: Iterable[Any]) -> Iterator[_Body]:
     for path in paths:
         for block in line_blocks(file_chunks(path), max_line_bytes=ANY_LENGTH):
-            yield from map(_decode_body, filter(None, block.lines))
+            yield from map(_body, filter(None, block.lines))
+
+
+def _body(line: bytes) -> _Body:
+    try:
+        return _decode_body(line)
+    except UNREADABLE as error:
+        # Rows are checked to be JSON, whose numbers have no bounds.
+        (custom_id,) = custom_ids([line])
+        raise InvalidInputError(
+            f"max_cost_usd: row {custom_id!r} cannot be counted: {error}; change it, or leave max_cost_usd out"
+        ) from None
 
 
 def _token_counter() -> Callable[[str], int]:
@@ -195,9 +208,10 @@ def _content_tokens(value: Any, count: Callable[[str], int], custom_id: str) -> 
 def _max_tokens(body: Mapping[str, Any], custom_id: str) -> int:
     arguments = body.get("completion_args")
     value = body.get("max_tokens", arguments.get("max_tokens") if isinstance(arguments, dict) else None)
-    if not isinstance(value, int) or isinstance(value, bool):
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
         raise InvalidInputError(
-            f"max_cost_usd: row {custom_id!r} has no max_tokens, so there is no bound to what it costs; set max_tokens"
+            f"max_cost_usd: row {custom_id!r} has no max_tokens of 0 or more, so nothing bounds what it costs; set "
+            "max_tokens"
         )
     answers = body.get("n")
     return value * (answers if isinstance(answers, int) and answers > 0 else 1)

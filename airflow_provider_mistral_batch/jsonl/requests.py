@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from airflow_provider_mistral_batch.api.decoding import is_utf8
+from airflow_provider_mistral_batch.api.decoding import UNREADABLE, is_utf8
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.api.limits import (
     ENDPOINTS,
@@ -162,7 +162,13 @@ def validate_inline(
             raise InvalidInputError(
                 f"requests: more than {MAX_INLINE_REQUESTS:,}; put them into a file and pass its id in input_files"
             )
-    rows: list[dict[str, Any]] = [msgspec.json.decode(line) for line in lines]
+    rows: list[dict[str, Any]] = []
+    for index, line in enumerate(lines):
+        row = _read_back(line)
+        if isinstance(row, Problem):
+            reading.refuse(index, row)
+        else:
+            rows.append(row)
     first: dict[str, int] = {}
     for index, id_ in enumerate(ids):
         if not reading.is_numbered(index) and (earlier := first.setdefault(id_, index)) != index:
@@ -172,6 +178,17 @@ def validate_inline(
         if reading.is_numbered(index) and id_ in first:
             rows[index]["custom_id"] = free_name(index + 1, first.__contains__)
     return InlineRequests(rows, next(iter(reading.models), None), reading.numbered)
+
+
+def _read_back(line: bytes) -> dict[str, Any] | Problem:
+    try:
+        row: dict[str, Any] = msgspec.json.decode(line)
+    except UNREADABLE as error:
+        # What is only checked to be JSON may have numbers of any size.
+        return Problem(
+            f"Python cannot hold it: {error}", "Change it, or send it in a file", value=shortened(line)
+        )
+    return row
 
 
 class _Batch(NamedTuple):
@@ -254,21 +271,25 @@ class _Reading:
     def refuse_duplicate(self, custom_id: str, first: int, second: int) -> None:
         """Note that two accepted rows have one id."""
         first_file, first_line = self._places.of(first)
-        file, line = self._places.of(second)
+        file, _ = self._places.of(second)
         names = self._places.names
         unit = "line" if names else "row"
         where = f"{unit} {first_line}" + (f" of {names[first_file - 1]}" if first_file != file else "")
-        self.problems.add(
+        self.refuse(
+            second,
             Problem(
                 f"the same as on {where}",
                 "Give each row an id of its own",
-                file=names[file - 1] if file else None,
-                line=line,
                 field="custom_id",
                 value=shortened(custom_id),
             ),
-            position=(file, line),
         )
+
+    def refuse(self, index: int, problem: Problem) -> None:
+        """Note a problem of an accepted row."""
+        file, line = self._places.of(index)
+        name = self._places.names[file - 1] if file else None
+        self.problems.add(replace(problem, file=name, line=line), position=(file, line))
 
     def _accept(self, block: LineBlock) -> _Batch | None:
         data, lines = block.data, block.lines

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from airflow_provider_mistral_batch.api.decoding import UNREADABLE
 from airflow_provider_mistral_batch.api.limits import MAX_FILE_BYTES, MAX_REQUESTS_PER_JOB
 from airflow_provider_mistral_batch.jsonl.custom_ids import CustomIds
 from airflow_provider_mistral_batch.jsonl.invalid_rows import InvalidRows
@@ -144,14 +145,15 @@ def _missing(lines: list[bytes]) -> Iterator[bytes]:
     return filter(is_missing_row, lines)
 
 
-class _Request(msgspec.Struct, gc=False, omit_defaults=True):
+class _Request(msgspec.Struct, gc=False, omit_defaults=True, kw_only=True):
     custom_id: str
     method: str | None = None
     url: str | None = None
-    body: Any = None
+    body: msgspec.Raw
 
 
 _decode_request = msgspec.json.Decoder(_Request).decode
+_decode_body = msgspec.json.Decoder(dict[str, Any]).decode
 _encode = msgspec.json.Encoder().encode
 
 
@@ -161,9 +163,15 @@ def _reasked(request: bytes, invalid: InvalidRows, reask: Reask, max_bytes: int)
     failed = invalid.get(row.custom_id)
     if failed is None:
         return request
-    row.body = reask(row.body, result_row(failed))
-    if row.body is None:
+    try:
+        body = _decode_body(row.body)
+    except UNREADABLE:
+        # A number that Python cannot hold. The row went as it is, and cannot be written anew.
         return None
+    next_body = reask(body, result_row(failed))
+    if next_body is None:
+        return None
+    row.body = msgspec.Raw(_encode(next_body))
     again = _encode(row)
     # The conversation has grown by an answer, which may be longer than any request.
     return again if len(again) < max_bytes else None

@@ -62,6 +62,7 @@ def test_several_answers_to_one_prompt_cost_as_many(tmp_path: Path) -> None:
         (CHAT, None, chat("x"), "pass model"),
         (CHAT, "my-own", chat("x"), "'my-own'"),
         (CHAT, MODEL, {"messages": []}, "row 'a' has no max_tokens"),
+        (CHAT, MODEL, chat("x", max_tokens=-1), "row 'a' has no max_tokens of 0 or more"),
         (CHAT, MODEL, chat([{"type": "document_url", "document_url": "u"}]), "'document_url'"),
     ],
 )
@@ -69,6 +70,14 @@ def test_no_bound(endpoint: str, model: str | None, body: dict[str, Any], named:
     with pytest.raises(InvalidInputError, match="max_cost_usd") as raised:
         estimate([file_of(tmp_path, body)], endpoint=endpoint, model=model)
     assert named in str(raised.value)
+
+
+@pytest.mark.parametrize("number", ["1e400", "9" * 5_000])
+def test_a_row_that_cannot_be_counted_is_named(number: str, tmp_path: Path) -> None:
+    path = file_of(tmp_path, chat("fine"))
+    path.write_text(path.read_text() + f'{{"custom_id":"b","body":{{"max_tokens":{number}}}}}\n')
+    with pytest.raises(InvalidInputError, match=r"row 'b' cannot be counted: .* out of range"):
+        estimate([path], endpoint=CHAT, model=MODEL)
 
 
 def test_rows_of_any_length_are_counted(tmp_path: Path) -> None:

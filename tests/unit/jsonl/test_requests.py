@@ -863,6 +863,13 @@ def test_inline_requests_of_the_published_form():
     assert validate_inline([row("a", method="POST", url=CHAT)], endpoint=CHAT) == ([row("a")], None, 0)
 
 
+@pytest.mark.parametrize("number", [decimal.Decimal("1E+400"), decimal.Decimal("9" * 5000)])
+def test_inline_numbers_that_python_cannot_hold(number):
+    error = problems_of(lambda: validate_inline([row("a"), row("b", {"n": number}), row("a")], endpoint=CHAT))
+    assert [(problem.line, problem.field) for problem in error.problems] == [(2, None), (3, "custom_id")]
+    assert "out of range" in error.problems[0].reason
+
+
 def test_inline_duplicates():
     error = problems_of(lambda: validate_inline([row("a"), row("b"), row("a")], endpoint=CHAT))
     assert [(problem.line, problem.reason) for problem in error.problems] == [(3, "the same as on row 1")]
