@@ -109,7 +109,7 @@ def _model_checker(model: Any) -> Callable[[str], str | None]:
 
 def _schema_checker(schema: dict[str, Any]) -> Callable[[str], str | None]:
     import jsonschema
-    from jsonschema_specifications import REGISTRY  # type: ignore[import-untyped]
+    from jsonschema_specifications import REGISTRY
 
     validator_class = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
     try:
