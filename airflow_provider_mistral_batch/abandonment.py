@@ -1,4 +1,4 @@
-"""Whether a killed task has given up its batch job for good, or a later try or another triggerer wants it still.
+"""Whether a task that is killed or fails has given up its batch job for good, or somebody wants the job still.
 
 A kill need not be anybody's wish to end the task. Airflow also kills a try whose heartbeats came too late, to try it
 again; and it takes triggers away from a slow triggerer to give them to another, and tells the slow one that a user
@@ -10,7 +10,12 @@ from __future__ import annotations
 import logging
 import queue
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +43,31 @@ def has_another_try(task_instance: Any) -> bool:
     :param task_instance: The running task instance.
     """
     return bool(task_instance.try_number <= (getattr(task_instance, "max_tries", None) or 0))
+
+
+def ends_for_good(error: Exception, context: Context) -> bool:
+    """
+    Whether Airflow starts no further try of the running task after an error.
+
+    A retry policy (Airflow 3.3) is asked here and by Airflow once more.
+
+    :param error: What ``execute`` raises.
+    :param context: The task's context.
+    """
+    ti = context["ti"]
+    if isinstance(error, (AirflowFailException, AirflowSkipException)) or not has_another_try(ti):
+        return True
+    policy = getattr(getattr(ti, "task", None), "retry_policy", None)
+    if policy is None:
+        return False
+    try:
+        decision = policy.evaluate(
+            exception=error, try_number=ti.try_number, max_tries=ti.max_tries, context=context
+        )
+    except Exception:
+        # Airflow meets the same, says so, and tries the task again.
+        return False
+    return bool(decision.action.value == "fail")
 
 
 def abandoned(task_instance: Any, *, another_try: bool = True) -> bool:

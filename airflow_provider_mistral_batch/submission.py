@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from airflow.providers.common.compat.sdk import AirflowException
 
-from airflow_provider_mistral_batch.api.errors import MistralCallError
+from airflow_provider_mistral_batch.api.errors import MistralCallError, NotFoundError
 from airflow_provider_mistral_batch.api.limits import PAGE_SIZE
 from airflow_provider_mistral_batch.api.models import BatchJobIn, BatchJobOut
 from airflow_provider_mistral_batch.policies.ownership import (
@@ -25,6 +25,7 @@ from airflow_provider_mistral_batch.policies.ownership import (
     merged_metadata,
     ownership_metadata,
     running_jobs,
+    runs,
 )
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ class Submission:
         #: Whether the server may yet carry out another call for the same work: that of an earlier try, which may have
         #: died in the middle of it, or one whose answer was lost.
         self.may_have_twins = not is_first_try
+        self._has_looked_long = False
         self._abandoned = False
 
     @classmethod
@@ -134,6 +136,16 @@ class Submission:
             before_create()
         return self._create(job, choose, "force_new is set" if self.fresh else decision.reason)
 
+    def resume(self, batch_ids: Iterable[str], *, may_have_twins: bool) -> None:
+        """
+        Go on after a deferral with what was known before.
+
+        :param batch_ids: Ids of the jobs that were found or created.
+        :param may_have_twins: What :attr:`may_have_twins` was.
+        """
+        self.batch_ids.extend(batch_ids)
+        self.may_have_twins |= may_have_twins
+
     def abandon(self) -> None:
         """
         Cancel all jobs of this task instance: nobody wants them any more.
@@ -151,18 +163,41 @@ class Submission:
 
         :param keep: Ids of jobs that are still wanted.
         """
+        seen = {*keep}
+        # What is known comes first: who is being killed has seconds, and a listing can take longer. It can also lag.
+        for batch_id in self.batch_ids:
+            if batch_id not in seen and self._may_run(batch_id):
+                self._cancel_unwanted(batch_id)
+            seen.add(batch_id)
         try:
-            running = [job.id for job in running_jobs(self._jobs(), self.identity)]
-            # Listings lag: a job that was created just now may not be in them.
-            lagging = set(self.batch_ids).difference(running, keep)
-            running += [job.id for job in map(self.hook.get, lagging) if not job.is_terminal]
+            for job in running_jobs(self._jobs(), self.identity):
+                if job.id not in seen:
+                    self._cancel_unwanted(job.id)
         except MistralCallError as error:
-            log.warning("%s So nobody knows what runs of this task.", error)
-            running = self.batch_ids
-        for batch_id in running:
-            if batch_id not in keep:
-                log.info("Cancelling batch job %s: nobody waits for it.", batch_id)
-                self._cancel_job(batch_id)
+            log.warning("%s So nobody knows what else runs of this task.", error)
+
+    def cancel(self, batch_id: str) -> None:
+        """
+        Cancel one job; that it cannot be is logged and no error.
+
+        :param batch_id: The job's id.
+        """
+        try:
+            self.hook.cancel(batch_id)
+        except MistralCallError as error:
+            log.warning("%s Batch job %s may go on running.", error, batch_id)
+
+    def _cancel_unwanted(self, batch_id: str) -> None:
+        log.info("Cancelling batch job %s: nobody waits for it.", batch_id)
+        self.cancel(batch_id)
+
+    def _may_run(self, batch_id: str) -> bool:
+        try:
+            return runs(self.hook.get(batch_id))
+        except NotFoundError:
+            return False
+        except MistralCallError:
+            return True
 
     def _create(self, job: BatchJobIn, choose: _Choose, reason: str) -> BatchJobOut:
         """Post until there is a job; of two that the server made in the end, the older one stays."""
@@ -208,7 +243,7 @@ class Submission:
             return
         if batch_id is None:
             raise AirflowException("the task was killed, so no batch job was submitted")
-        self._cancel_job(batch_id)
+        self.cancel(batch_id)
         raise AirflowException(f"the task was killed, so batch job {batch_id} was cancelled")
 
     def _asked(self, job: BatchJobIn, content: Any) -> Mapping[str, Any]:
@@ -228,8 +263,8 @@ class Submission:
         if self.is_first_try:
             # Nothing should be there, so it is worth one call and no more.
             return choose(itertools.islice(self._jobs(), PAGE_SIZE))
-        # The try before may have died while its call was under way.
-        return self._look_again(choose)
+        # The try before may have died while its call was under way; whatever it did is to be seen after one long look.
+        return choose(self._jobs()) if self._has_looked_long else self._look_again(choose)
 
     def _look_again(self, choose: _Choose) -> Decision:
         """Look for jobs that may or may not exist, more than once; what was seen last counts."""
@@ -238,6 +273,7 @@ class Submission:
             if decision.attach_to is not None:
                 return decision
             time.sleep(pause)
+        self._has_looked_long = True
         return choose(self._jobs())
 
     def _jobs(self) -> Iterator[BatchJobOut]:
@@ -263,13 +299,7 @@ class Submission:
     def _cancel(self, decision: Decision) -> None:
         for job in decision.cancel:
             log.info("Cancelling batch job %s: this task instance does not want it any more.", job.id)
-            self._cancel_job(job.id)
-
-    def _cancel_job(self, batch_id: str) -> None:
-        try:
-            self.hook.cancel(batch_id)
-        except MistralCallError as error:
-            log.warning("%s Batch job %s may go on running.", error, batch_id)
+            self.cancel(job.id)
 
 
 def clearing(context: Context) -> str:

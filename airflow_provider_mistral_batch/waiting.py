@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
@@ -29,6 +30,19 @@ _DIGEST_BYTES = 1 << 20
 
 #: Seconds after a trigger's own deadline when Airflow ends the deferral, should the triggerer not have done so.
 BACKSTOP_SECONDS = 600.0
+
+#: What Airflow resumes a task with whose deferral took too long (its ``TriggerFailureReason.TRIGGER_TIMEOUT``).
+_TRIGGER_TIMEOUT = "Trigger timeout"
+
+
+def deferral_took_too_long(next_method: str, next_kwargs: Mapping[str, Any] | None) -> bool:
+    """
+    Whether a task goes on because Airflow has ended its deferral for its time.
+
+    :param next_method: What Airflow gives to ``resume_execution``.
+    :param next_kwargs: The same.
+    """
+    return next_method == "__fail__" and (next_kwargs or {}).get("error") == _TRIGGER_TIMEOUT
 
 
 class JobWatch:

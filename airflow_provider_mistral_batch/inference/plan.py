@@ -56,11 +56,6 @@ class BatchPlan(msgspec.Struct, kw_only=True, omit_defaults=True):
         """Ids of all jobs so far, in their order."""
         return [job.batch_id for jobs in self.rounds for job in jobs if job.batch_id is not None]
 
-    @property
-    def input_files(self) -> list[str]:
-        """Ids of all request files so far."""
-        return [file_id for jobs in self.rounds for job in jobs for file_id in job.input_files]
-
     def part(self, job: int) -> str:
         """
         Name a job of the current round among those of its task instance.
@@ -74,13 +69,14 @@ class BatchPlan(msgspec.Struct, kw_only=True, omit_defaults=True):
         """How the names of this batch's jobs begin, and no other batch's."""
         return f"{self.key[:_KEY_LENGTH]}/"
 
-    def as_kwargs(self) -> dict[str, Any]:
+    def as_builtins(self) -> dict[str, Any]:
         """The plan as it travels with a deferral."""
-        return {"plan": msgspec.to_builtins(self)}
+        plan: dict[str, Any] = msgspec.to_builtins(self)
+        return plan
 
     @classmethod
-    def from_kwargs(cls, plan: Any) -> BatchPlan:
-        """Read what :meth:`as_kwargs` wrote."""
+    def from_builtins(cls, plan: Any) -> BatchPlan:
+        """Read what :meth:`as_builtins` wrote."""
         return msgspec.convert(plan, cls)
 
 

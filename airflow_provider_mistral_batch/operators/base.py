@@ -58,13 +58,13 @@ def check_requests(requests: Any) -> None:
         )
 
 
-def check_timeout(timeout: float | None) -> None:
+def check_positive(field: str, value: float | None) -> None:
     """
-    Check the time that a wait may take.
+    Check a number that need not be given.
 
-    :raises InvalidInputError: When it is given and not a number of seconds above 0.
+    :raises InvalidInputError: When it is given and not a number above 0.
     """
-    if timeout is not None and (
-        isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout > 0
+    if value is not None and (
+        isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf")
     ):
-        raise InvalidInputError(f"timeout={timeout!r} is not a number of seconds above 0")
+        raise InvalidInputError(f"{field}={value!r} is not a number above 0")

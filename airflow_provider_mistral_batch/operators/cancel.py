@@ -11,7 +11,7 @@ from airflow.providers.common.compat.sdk import AirflowException
 from airflow_provider_mistral_batch.api.errors import BadRequestError
 from airflow_provider_mistral_batch.api.models import BatchStatus
 from airflow_provider_mistral_batch.links.mistral_batch import MistralBatchJobLink
-from airflow_provider_mistral_batch.operators.base import MistralBatchOperator, check_timeout
+from airflow_provider_mistral_batch.operators.base import MistralBatchOperator, check_positive
 from airflow_provider_mistral_batch.policies.cadence import DEFAULT_POLL_INTERVAL_MIN, Cadence
 from airflow_provider_mistral_batch.waiting import JobWatch
 from airflow_provider_mistral_batch.xcoms import job_xcoms, push_xcoms
@@ -56,7 +56,7 @@ class MistralCancelBatchJobOperator(MistralBatchOperator):
 
     def run_batch_task(self, context: Context) -> str:
         """Cancel, and wait if asked."""
-        check_timeout(self.timeout)
+        check_positive("timeout", self.timeout)
         cadence = Cadence(shortest=DEFAULT_POLL_INTERVAL_MIN, longest=self.poll_interval)
         job = self._cancel()
         if self.wait_for_completion and not job.is_terminal:
@@ -86,6 +86,6 @@ class MistralCancelBatchJobOperator(MistralBatchOperator):
                 self.log.info("%s", error)
             else:
                 self.log.info("Asked for the cancellation of batch job %s.", job.id)
-        if job.is_terminal:
+        else:
             self.log.info("Batch job %s was over already: there is nothing to cancel.", job.id)
         return job

@@ -19,8 +19,9 @@ from airflow_provider_mistral_batch.api.models import (
     chosen_model,
     chosen_window,
 )
+from airflow_provider_mistral_batch.exceptions import is_permanent
 from airflow_provider_mistral_batch.links.mistral_batch import MistralBatchJobLink
-from airflow_provider_mistral_batch.operators.base import check_requests, check_timeout
+from airflow_provider_mistral_batch.operators.base import check_positive, check_requests
 from airflow_provider_mistral_batch.operators.submitting import LeftRunningError, MistralSubmittingOperator
 from airflow_provider_mistral_batch.policies.cadence import (
     DEFAULT_POLL_INTERVAL,
@@ -28,6 +29,7 @@ from airflow_provider_mistral_batch.policies.cadence import (
     Cadence,
 )
 from airflow_provider_mistral_batch.policies.deadline import seconds_allowed, submitted_at
+from airflow_provider_mistral_batch.policies.ownership import runs
 from airflow_provider_mistral_batch.policies.verdict import check_max_failed_ratio
 from airflow_provider_mistral_batch.waiting import BACKSTOP_SECONDS, JobWatch, conclude, job_after_deferral
 
@@ -130,7 +132,7 @@ class MistralCreateBatchJobOperator(MistralSubmittingOperator):
         """Submit, or find what was submitted; wait if asked."""
         cadence = Cadence(shortest=self.poll_interval_min, longest=self.poll_interval)
         check_max_failed_ratio(self.max_failed_ratio)
-        check_timeout(self.timeout)
+        check_positive("timeout", self.timeout)
         asked = self._job()
         job = self.submission.submit(asked)
         context["ti"].xcom_push(key="batch_id", value=job.id)
@@ -139,7 +141,8 @@ class MistralCreateBatchJobOperator(MistralSubmittingOperator):
         deadline = self._deadline(job, asked)
         if job.is_terminal:
             return self._conclude(context, job)
-        if self.deferrable:
+        # Past the deadline, the last look is a worker's.
+        if self.deferrable and deadline > time.time():
             # Imported late: parsing a Dag needs none of it.
             from airflow_provider_mistral_batch.triggers.finishing import may_finish_in_triggerer
             from airflow_provider_mistral_batch.triggers.mistral_batch import MistralBatchJobTrigger
@@ -162,14 +165,14 @@ class MistralCreateBatchJobOperator(MistralSubmittingOperator):
                 ),
                 method_name="execute_complete",
                 kwargs={"may_have_twins": self.submission.may_have_twins},
-                timeout=timedelta(seconds=max(0.0, deadline - time.time()) + BACKSTOP_SECONDS),
+                timeout=timedelta(seconds=deadline - time.time() + BACKSTOP_SECONDS),
             )
         ended = JobWatch(self.hook, job.id).wait(deadline=deadline, cadence=cadence)
         return self._conclude(context, ended) if ended is not None else self._give_up(context, job.id)
 
     def execute_complete(self, context: Context, event: dict[str, Any], may_have_twins: bool = False) -> str:
         """Go on where the trigger ended."""
-        self.submission.may_have_twins |= may_have_twins
+        self.submission.resume([event["batch_id"]], may_have_twins=may_have_twins)
         job = job_after_deferral(event, self.hook)
         return self._conclude(context, job) if job is not None else self._give_up(context, event["batch_id"])
 
@@ -221,18 +224,18 @@ class MistralCreateBatchJobOperator(MistralSubmittingOperator):
 
     def _give_up(self, context: Context, batch_id: str) -> str:
         message = f"batch job {batch_id} was not over within the time given to it"
-        # A retry would find the same job, past the same deadline.
-        left_running = LeftRunningError(f"{message}; it goes on running")
         if not self.cancel_on_timeout:
-            raise left_running
+            # A retry would find the same job, past the same deadline.
+            raise LeftRunningError(f"{message}; it goes on running (cancel_on_timeout=False)")
         try:
             job = self.hook.cancel(batch_id)
         except MistralCallError as error:
-            self.log.warning("%s", error)
             # It may have ended just now: then there is nothing to cancel, and its results are paid.
             seen = JobWatch(self.hook, batch_id).look()
-            if seen is None or not seen.is_terminal:
-                raise left_running from None
+            if seen is None or runs(seen):
+                message = f"{message}; it goes on running, since its cancellation failed: {error}"
+                # Only what a retry can mend is left to one: it finds the job past its deadline, and cancels it.
+                raise (LeftRunningError if is_permanent(error) else AirflowException)(message) from error
             job = seen
         if job.is_terminal and job.status != BatchStatus.CANCELLED:
             return self._conclude(context, job)

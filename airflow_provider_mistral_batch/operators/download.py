@@ -12,6 +12,7 @@ from airflow_provider_mistral_batch.destination import IF_EXISTS, Destination, c
 from airflow_provider_mistral_batch.links.mistral_batch import MistralBatchJobLink
 from airflow_provider_mistral_batch.operators.base import MistralBatchOperator
 from airflow_provider_mistral_batch.paths import storage_path
+from airflow_provider_mistral_batch.policies.verdict import describe_job_errors
 from airflow_provider_mistral_batch.submission import identity_of
 from airflow_provider_mistral_batch.xcoms import job_xcoms, push_xcoms
 
@@ -98,7 +99,8 @@ class MistralDownloadBatchResultsOperator(MistralBatchOperator):
         )
         if digest := describe_errors(summary.errors):
             self.log.warning("%s", digest)
-        if job.request_counts.total and counts["total"] < job.request_counts.total:
+        missing = max(job.request_counts.total - counts["total"], 0)
+        if missing:
             self.log.warning(
                 "Batch job %s has %d requests, but only %d rows came back.",
                 job.id,
@@ -109,6 +111,8 @@ class MistralDownloadBatchResultsOperator(MistralBatchOperator):
             {
                 "batch_ids": [job.id],
                 **summary.as_dict(),
+                # Which ones they are, only their request file tells.
+                "counts": {**counts, "total": counts["total"] + missing, "missing": missing},
                 "results_path": str(destination.results_path),
                 "errors_path": str(destination.errors_path),
                 "started_at": job.in_progress_at or job.created_at,
@@ -144,5 +148,5 @@ class MistralDownloadBatchResultsOperator(MistralBatchOperator):
             return []
         raise AirflowFailException(
             f"batch job {job.id} ended as {job.status} and left no results: there is nothing to download"
-            + "".join(f"; {error}" for error in job.errors[:3])
+            + (f"; {errors}" if (errors := describe_job_errors(job)) else "")
         )

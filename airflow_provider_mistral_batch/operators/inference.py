@@ -42,7 +42,7 @@ from airflow_provider_mistral_batch.inference.request_files import RequestFiles
 from airflow_provider_mistral_batch.inference.room import LONGEST, NoRoomError, Room
 from airflow_provider_mistral_batch.inference.structured_output import StructuredOutput
 from airflow_provider_mistral_batch.links.mistral_batch import MistralBatchJobLink
-from airflow_provider_mistral_batch.operators.base import check_requests
+from airflow_provider_mistral_batch.operators.base import check_positive, check_requests
 from airflow_provider_mistral_batch.operators.submitting import LeftRunningError, MistralSubmittingOperator
 from airflow_provider_mistral_batch.paths import storage_path
 from airflow_provider_mistral_batch.policies.cadence import (
@@ -238,14 +238,20 @@ class MistralBatchInferenceOperator(MistralSubmittingOperator):
                 raise
 
     def execute_complete(
-        self, context: Context, event: Mapping[str, Any], plan: Mapping[str, Any]
+        self,
+        context: Context,
+        event: Mapping[str, Any],
+        plan: Mapping[str, Any],
+        may_have_twins: bool = False,
     ) -> dict[str, Any]:
         """Go on where a wait ended; whether it ended well, the API tells."""
+        begun = BatchPlan.from_builtins(plan)
+        self.submission.resume(begun.batch_ids, may_have_twins=may_have_twins)
         if event.get("error"):
             permanent = event.get("error_is_permanent")
             raise (AirflowFailException if permanent else AirflowException)(event["error"])
         with self._workplace(context, self._check()) as work:
-            return self._go_on(context, work, BatchPlan.from_kwargs(plan))
+            return self._go_on(context, work, begun)
 
     def _go_on(self, context: Context, work: Workplace, plan: BatchPlan) -> dict[str, Any]:
         """Make round after round, from wherever the batch is."""
@@ -274,9 +280,9 @@ class MistralBatchInferenceOperator(MistralSubmittingOperator):
         check_choice("delete_files", self.delete_files, DELETE_FILES)
         check_row_retries(self.row_retries)
         check_max_failed_ratio(self.max_failed_ratio)
-        _check_positive("max_cost_usd", self.max_cost_usd)
-        _check_positive("timeout", self.timeout)
-        _check_positive("max_pending_requests", self.max_pending_requests)
+        check_positive("max_cost_usd", self.max_cost_usd)
+        check_positive("timeout", self.timeout)
+        check_positive("max_pending_requests", self.max_pending_requests)
         _ = self._cadence
         # Checks the job's fields as they will be; its files are not known yet.
         self._job_in(["not-yet-uploaded"], self.model)
@@ -467,7 +473,7 @@ class MistralBatchInferenceOperator(MistralSubmittingOperator):
                     cancel_on_kill=self.cancel_on_kill,
                 ),
                 method_name="execute_complete",
-                kwargs=plan.as_kwargs(),
+                kwargs=self._carried(plan),
                 timeout=timedelta(seconds=left + BACKSTOP_SECONDS),
             )
         if left <= 0 or not room.wait(deadline=plan.room_deadline, pause=self.poll_interval):
@@ -507,9 +513,13 @@ class MistralBatchInferenceOperator(MistralSubmittingOperator):
                 cancel_on_kill=self.cancel_on_kill,
             ),
             method_name="execute_complete",
-            kwargs=plan.as_kwargs(),
+            kwargs=self._carried(plan),
             timeout=timedelta(seconds=max(0.0, deadline - time.time()) + BACKSTOP_SECONDS),
         )
+
+    def _carried(self, plan: BatchPlan) -> dict[str, Any]:
+        """What the worker after a deferral needs to know."""
+        return {"plan": plan.as_builtins(), "may_have_twins": self.submission.may_have_twins}
 
     def _deadline(self, plan: BatchPlan) -> float:
         """When to give up: counted from the jobs' submission, so that no retry and no re-attach moves it."""
@@ -531,7 +541,7 @@ class MistralBatchInferenceOperator(MistralSubmittingOperator):
         self.log.warning("%s: cancelling, and landing what there is.", message)
         plan.given_up_at = time.time()
         for batch_id in running:
-            self._cancel(batch_id)
+            self.submission.cancel(batch_id)
 
     # Landing
 
@@ -688,12 +698,6 @@ class MistralBatchInferenceOperator(MistralSubmittingOperator):
             agent_id=self.agent_id,
         )
 
-    def _cancel(self, batch_id: str) -> None:
-        try:
-            self.hook.cancel(batch_id)
-        except MistralCallError as error:
-            self.log.warning("%s Batch job %s may go on running.", error, batch_id)
-
 
 class Workplace(msgspec.Struct, frozen=True, kw_only=True):
     """
@@ -709,13 +713,6 @@ class Workplace(msgspec.Struct, frozen=True, kw_only=True):
     destination: Destination
     files: RequestFiles
     results: LandedRounds
-
-
-def _check_positive(field: str, value: float | None) -> None:
-    if value is not None and (
-        isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf")
-    ):
-        raise InvalidInputError(f"{field}={value!r} is not a number above 0")
 
 
 def _named(batch_ids: Sequence[str]) -> str:

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowFailException
 
-from airflow_provider_mistral_batch.abandonment import abandoned_on_worker, has_another_try
+from airflow_provider_mistral_batch.abandonment import abandoned_on_worker, ends_for_good
 from airflow_provider_mistral_batch.exceptions import failing_for_good
 from airflow_provider_mistral_batch.operators.base import MistralBatchOperator
 from airflow_provider_mistral_batch.submission import Submission
+from airflow_provider_mistral_batch.waiting import deferral_took_too_long
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -44,8 +45,12 @@ class MistralSubmittingOperator(MistralBatchOperator):
     def resume_execution(
         self, next_method: str, next_kwargs: Mapping[str, Any] | None, context: Context
     ) -> Any:
-        """Go on after a deferral; that it failed, or took too long for Airflow, is an end like any other."""
+        """Go on after a deferral; that it failed is an end like any other."""
         with self._answering_for_jobs(context, submitted=True), failing_for_good():
+            if deferral_took_too_long(next_method, next_kwargs):
+                # The triggerer may have been down for long. What was deferred is lost, but the jobs are on record.
+                self.submission.is_first_try = False
+                return self.run_batch_task(context)
             return super().resume_execution(next_method, next_kwargs, context)  # type: ignore[arg-type]
 
     def on_kill(self) -> None:
@@ -78,8 +83,7 @@ class MistralSubmittingOperator(MistralBatchOperator):
         except LeftRunningError:
             raise
         except Exception as error:
-            is_final = isinstance(error, AirflowFailException) or not has_another_try(self._task_instance)
             may_have_jobs = submitted or submission.may_have_twins or submission.batch_ids
-            if is_final and may_have_jobs and self.cancel_on_kill:
+            if self.cancel_on_kill and may_have_jobs and ends_for_good(error, context):
                 submission.cancel_running()
             raise

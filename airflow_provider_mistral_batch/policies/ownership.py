@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -119,8 +119,8 @@ def decide(
 
     :param jobs: Jobs of the workspace, any order.
     :param ours: What :func:`ownership_metadata` returned.
-    :param keep_partial: A job that ended early is done, too, if it has results or its time was over: its caller asks
-        again for what is missing.
+    :param keep_partial: Where there is none, a job that ended early is done, too, if it has results or its time was
+        over: its caller asks again for what is missing.
     :param parts_prefix: For a task instance with several jobs, how the parts begin of what it is asked now: whatever
         else it still has running, it was asked before.
     """
@@ -128,12 +128,12 @@ def decide(
     anyones = sorted(jobs, key=lambda job: (job.created_at, job.id))
     same_task = [job for job in anyones if _has(job, identity)]
     same_work = [job for job in same_task if _has(job, ours)]
-    usable = [
-        job for job in same_work if job.status not in _LOST or (keep_partial and _did_what_it_could(job))
-    ]
+    usable = [job for job in same_work if job.status not in _LOST]
+    if not usable and keep_partial:
+        usable = [job for job in same_work if _did_what_it_could(job)]
     attach_to = usable[0] if usable else None
     stale = [] if parts_prefix is None else _stale_parts(anyones, identity, parts_prefix)
-    cancel = [job for job in [*same_task, *stale] if _runs(job) and job is not attach_to]
+    cancel = [job for job in [*same_task, *stale] if runs(job) and job is not attach_to]
     if attach_to is not None:
         reason = f"it does the same work for this task instance and is {attach_to.status}"
     elif same_work:
@@ -162,18 +162,20 @@ def noted_number(job: BatchJobOut, name: str) -> int | None:
     return int(value) if value.isascii() and value.isdigit() and len(value) < 12 else None
 
 
-def running_jobs(jobs: Iterable[BatchJobOut], identity: TaskIdentity) -> list[BatchJobOut]:
+def running_jobs(jobs: Iterable[BatchJobOut], identity: TaskIdentity) -> Iterator[BatchJobOut]:
     """
     Choose the jobs of a task instance that run, whatever they were asked and whichever part of its work they do.
 
     :param jobs: Jobs of the workspace, any order.
     :param identity: The task instance.
+    :return: Them as they come: who stops early need not read all pages.
     """
     mine = msgspec.structs.replace(identity, part="").metadata()
-    return [job for job in jobs if _has(job, mine) and _runs(job)]
+    return (job for job in jobs if _has(job, mine) and runs(job))
 
 
-def _runs(job: BatchJobOut) -> bool:
+def runs(job: BatchJobOut) -> bool:
+    """Whether a job goes on unless it is cancelled."""
     return job.status not in _LOST and not job.is_terminal
 
 

@@ -7,10 +7,7 @@ from typing import Any
 
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.api.models import BatchJobOut, BatchStatus
-from airflow_provider_mistral_batch.policies.verdict import Verdict
-
-#: Errors of a job as a whole that a message names.
-_ERRORS_SHOWN = 3
+from airflow_provider_mistral_batch.policies.verdict import Verdict, describe_job_errors
 
 
 def rounds_allowed(row_retries: int, try_number: int) -> int:
@@ -101,7 +98,5 @@ def describe_ends(jobs: Sequence[BatchJobOut]) -> str:
 
 
 def _end(job: BatchJobOut) -> str:
-    errors = "; ".join(str(error) for error in job.errors[:_ERRORS_SHOWN])
-    more = len(job.errors) - _ERRORS_SHOWN
-    details = (f" ({errors}" + (f" and {more} more" if more > 0 else "") + ")") if errors else ""
-    return f"batch job {job.id} ended as {job.status}{details}"
+    errors = describe_job_errors(job)
+    return f"batch job {job.id} ended as {job.status}" + (f" ({errors})" if errors else "")

@@ -7,7 +7,7 @@ import msgspec
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.api.models import BatchJobOut, BatchStatus
 
-#: Job-level errors that a message names; all of them are on the job.
+#: Errors of a job as a whole that a message names; all of them are on the job.
 _ERRORS_SHOWN = 3
 
 
@@ -67,15 +67,8 @@ def judge(job: BatchJobOut, *, max_failed_ratio: float = 1.0) -> Verdict:
         for name, value in (("output_file_id", job.output_file_id), ("error_file_id", job.error_file_id))
         if value
     )
-    errors = "; ".join(str(error) for error in job.errors[:_ERRORS_SHOWN])
-    more = len(job.errors) - _ERRORS_SHOWN
-    details = "".join(
-        (
-            f" ({files})" if files else "",
-            f". Errors: {errors}" if errors else "",
-            f" and {more} more" if more > 0 else "",
-        )
-    )
+    errors = describe_job_errors(job)
+    details = (f" ({files})" if files else "") + (f". Errors: {errors}" if errors else "")
     if job.status != BatchStatus.COMPLETED:
         return Verdict(
             acceptable=False,
@@ -100,3 +93,14 @@ def judge(job: BatchJobOut, *, max_failed_ratio: float = 1.0) -> Verdict:
             rows_failed=True,
         )
     return Verdict(acceptable=True, message=f"{where} is completed: {rows}{details}", rows_failed=failed > 0)
+
+
+def describe_job_errors(job: BatchJobOut) -> str:
+    """
+    Name the first errors of a job as a whole, and how many more there are; empty if there is none.
+
+    :param job: The job.
+    """
+    more = len(job.errors) - _ERRORS_SHOWN
+    shown = "; ".join(str(error) for error in job.errors[:_ERRORS_SHOWN])
+    return f"{shown} and {more} more" if more > 0 else shown

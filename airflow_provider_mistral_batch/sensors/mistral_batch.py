@@ -24,16 +24,19 @@ from airflow_provider_mistral_batch.links.mistral_batch import MistralBatchJobLi
 from airflow_provider_mistral_batch.policies.cadence import DEFAULT_POLL_INTERVAL_MIN
 from airflow_provider_mistral_batch.policies.verdict import check_max_failed_ratio
 from airflow_provider_mistral_batch.triggers.finishing import may_finish_in_triggerer
-from airflow_provider_mistral_batch.waiting import BACKSTOP_SECONDS, JobWatch, conclude, job_after_deferral
+from airflow_provider_mistral_batch.waiting import (
+    BACKSTOP_SECONDS,
+    JobWatch,
+    conclude,
+    deferral_took_too_long,
+    job_after_deferral,
+)
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import AirflowException, Context
 
     from airflow_provider_mistral_batch.api.models import BatchJobOut
 
-
-#: What Airflow resumes a task with whose deferral took too long (its ``TriggerFailureReason.TRIGGER_TIMEOUT``).
-_TRIGGER_TIMEOUT = "Trigger timeout"
 
 #: Named, not imported: parsing a Dag needs none of it.
 _TRIGGER = "airflow_provider_mistral_batch.triggers.mistral_batch.MistralBatchJobTrigger"
@@ -117,7 +120,7 @@ class MistralBatchJobSensor(BaseSensorOperator):
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Go on after a deferral; one that Airflow ended for its time ends like any other wait that took too long."""
-        if next_method != "__fail__" or (next_kwargs or {}).get("error") != _TRIGGER_TIMEOUT:
+        if not deferral_took_too_long(next_method, next_kwargs):
             return super().resume_execution(next_method, next_kwargs, context)
         # The triggerer may have been down for long.
         over = self.poke(context)

@@ -17,7 +17,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from airflow.models.trigger import Trigger
+from airflow.models.trigger import Trigger, TriggerFailureReason
 from airflow.providers.common.compat.sdk import (
     AirflowFailException,
     AirflowSensorTimeout,
@@ -95,6 +95,7 @@ class TaskInstance:
         self.map_index = map_index
         self.try_number = try_number
         self.max_tries = 3
+        self.task: Any = None
         self.xcoms: dict[str, Any] = {}
         self.first_reschedule: datetime | None = None
         self.run_after = datetime.now(timezone.utc)
@@ -145,6 +146,8 @@ class Airflow:
 
     def __init__(self) -> None:
         self.on_deferral: Callable[[], None] = lambda: None
+        #: There is no triggerer, and Airflow ends deferrals for their time.
+        self.without_triggerer = False
 
     def run(self, make: Callable[[], Any], ti: TaskInstance | None = None) -> Outcome:
         """
@@ -157,12 +160,17 @@ class Airflow:
         call: Callable[[Any], Any] = lambda task: task.execute(ti.context)  # noqa: E731
         while True:
             outcome.worker_starts += 1
-            task = make()
+            assert outcome.worker_starts < 100, "the task never comes to an end"
+            ti.task = task = make()
             try:
                 outcome.value = call(task)
             except TaskDeferred as deferral:
                 outcome.triggers.append(deferral.trigger)
                 self.on_deferral()
+                if self.without_triggerer:
+                    failure = {"error": TriggerFailureReason.TRIGGER_TIMEOUT}
+                    call = lambda task, k=failure: task.resume_execution("__fail__", k, ti.context)  # noqa: E731
+                    continue
                 event = run_trigger(deferral.trigger, ti)
                 if isinstance(event, TaskSuccessEvent):
                     outcome.value = ti.xcoms.get("return_value")

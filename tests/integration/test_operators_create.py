@@ -129,6 +129,7 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
     "ratio": ({"max_failed_ratio": 2}, ["max_failed_ratio=2", "0", "1"]),
     "interval": ({"poll_interval": 0}, ["poll_interval=0", "above 0"]),
     "timeout": ({"timeout": -1}, ["timeout=-1", "above 0"]),
+    "endless timeout": ({"timeout": float("inf")}, ["timeout=inf", "above 0"]),
 }
 
 
@@ -222,7 +223,8 @@ def test_the_deadline(
     assert outcome.value is None
     until(lambda: jobs()[0]["status"] == status)
     assert jobs()[0]["id"] in outcome.message
-    assert ("cancel_on_timeout" in outcome.message) == cancel_on_timeout
+    assert ("its cancellation was asked for" in outcome.message) == cancel_on_timeout
+    assert ("it goes on running" in outcome.message) != cancel_on_timeout
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -234,6 +236,69 @@ def test_a_cancellation_that_fails_is_not_said_to_be_one(
     outcome = create(wait_for_completion=True, timeout=1.2, **WAYS[way])
     assert outcome.state == "failed"
     assert "goes on running" in outcome.message
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(("max_tries", "status"), [(3, "RUNNING"), (0, "CANCELLED")])
+def test_a_cancellation_that_can_pass_is_left_to_the_next_try(
+    max_tries: int, status: str, way: str, create: Any, control: Control, new_ti: Any, settled: Any
+) -> None:
+    control.plan_jobs(job_seconds=1000)
+    # Both of the client's attempts; where no other try follows, there is one more call at the end.
+    control.fault("status", "POST", "*/cancel", status=503, times=2)
+    ti = new_ti()
+    ti.max_tries = max_tries
+    outcome = create(ti, wait_for_completion=True, timeout=0.5, **WAYS[way])
+    assert outcome.state == "retry"
+    assert "its cancellation failed" in outcome.message
+    settled(status)
+    if max_tries:
+        again = create(ti.next_try(), wait_for_completion=True, timeout=0.5, **WAYS[way])
+        assert again.worker_starts == 1
+        assert "its cancellation was asked for" in again.message
+        settled("CANCELLED")
+
+
+def test_a_cancellation_whose_answer_was_lost_is_one(create: Any, control: Control, jobs: Any) -> None:
+    control.plan_jobs(job_seconds=1000)
+    control.settings(cancel_seconds=1000)
+    control.fault("drop", "POST", "*/cancel", when="after")
+    control.fault("status", "POST", "*/cancel", status=400, times=None)
+    outcome = create(wait_for_completion=True, timeout=0.5)
+    assert (outcome.state, jobs()[0]["status"]) == ("retry", "CANCELLATION_REQUESTED")
+    assert "its cancellation was asked for" in outcome.message
+
+
+@pytest.mark.parametrize("ended", [True, False])
+@pytest.mark.parametrize(("cancel_on_timeout", "status"), [(True, "CANCELLED"), (False, "RUNNING")])
+def test_a_triggerer_that_is_away_until_airflow_ends_the_deferral(
+    ended: bool,
+    cancel_on_timeout: bool,
+    status: str,
+    airflow: Any,
+    create: Any,
+    control: Control,
+    jobs: Any,
+    settled: Any,
+) -> None:
+    def fill_the_listing() -> None:
+        time.sleep(2)
+        control.make_jobs(150)
+        if ended:
+            control.end_jobs([jobs()[0]["id"]])
+
+    control.plan_jobs(job_seconds=1000)
+    airflow.without_triggerer, airflow.on_deferral = True, fill_the_listing
+    outcome = create(
+        wait_for_completion=True, deferrable=True, timeout=2, cancel_on_timeout=cancel_on_timeout
+    )
+    assert outcome.worker_starts == 2
+    if ended:
+        assert (outcome.state, outcome.value) == ("success", jobs()[0]["id"])
+    else:
+        assert outcome.state == ("retry" if cancel_on_timeout else "failed")
+        until(lambda: jobs()[0]["status"] == status)
+    assert control.requests()["POST /v1/batch/jobs"] == 1
 
 
 def test_a_retry_does_not_move_the_deadline(hook: Any, control: Control, new_ti: Any, jobs: Any) -> None:
@@ -269,8 +334,8 @@ def test_a_job_that_ends_while_nobody_looks_is_not_given_up(
     airflow: Any, create: Any, control: Control, jobs: Any
 ) -> None:
     # The triggerer comes back long after the deadline, and the job has been done for as long.
-    airflow.on_deferral = lambda: until(lambda: jobs()[0]["status"] == "SUCCESS") or time.sleep(1)
-    outcome = create(wait_for_completion=True, deferrable=True, timeout=0.5)
+    airflow.on_deferral = lambda: until(lambda: jobs()[0]["status"] == "SUCCESS") or time.sleep(2)
+    outcome = create(wait_for_completion=True, deferrable=True, timeout=2)
     assert outcome.state == "success"
     assert not any("cancel" in operation for operation in control.requests())
 

@@ -121,7 +121,10 @@ def test_what_fails_is_summed_up(download: Any, ended: Any, logged: Any) -> None
 
 def test_fewer_rows_than_requests_are_pointed_out(download: Any, ended: Any, logged: Any) -> None:
     batch_id = ended(missing_rows=2)
-    assert download(batch_id).state == "success"
+    outcome = download(batch_id)
+    assert outcome.state == "success"
+    counts = outcome.value["counts"]
+    assert (counts["total"], counts["succeeded"], counts["failed"], counts["missing"]) == (6, 4, 0, 2)
     assert f"warning: Batch job {batch_id} has 6 requests, but only 4 rows came back." in logged()
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_mistral_batch import submission
+from airflow_provider_mistral_batch.api.models import BatchJobIn
 from airflow_provider_mistral_batch.emulator.client import Control
 from airflow_provider_mistral_batch.operators.mistral_batch import MistralCreateBatchJobOperator
 
@@ -520,3 +521,58 @@ def test_a_clock_far_behind_does_not_hide_a_job(
     first = submit(new_ti())
     assert submit(new_ti().next_try()).value == first.value
     assert len(jobs()) == 1
+
+
+@pytest.fixture
+def way(hook: Any, new_ti: Any, jobs: Any, control: Control) -> submission.Submission:
+    """A task instance's way to its jobs, with two that run: one that it knows, and an older one."""
+    control.plan_jobs(times=None, **LONG)
+    older = submission.Submission.of_task(new_ti().context, hook)
+    way = submission.Submission.of_task(new_ti().next_try().context, hook)
+    for each, part in ((older, "1"), (way, "2")):
+        each.submit(BatchJobIn(requests=requests(), model="m"), part=part)
+    return way
+
+
+def test_who_is_killed_cancels_first_what_it_knows(
+    way: submission.Submission, control: Control, settled: Any, logged: Any
+) -> None:
+    # A listing can take longer than the few seconds that are left.
+    control.fault("status", "GET", "/v1/batch/jobs", status=503, times=None)
+    way.abandon()
+    settled("RUNNING", "CANCELLED")
+    assert any("nobody knows what else runs" in line for line in logged())
+
+
+@pytest.mark.parametrize("status", [404, 503])
+def test_a_job_that_cannot_be_read_keeps_nothing_else_running(
+    status: int, way: submission.Submission, control: Control, jobs: Any
+) -> None:
+    known = way.batch_ids[0]
+    control.fault("status", "GET", f"/v1/batch/jobs/{known}", status=status, times=None)
+    way.cancel_running()
+    deadline = time.monotonic() + 30
+    while jobs()[0]["status"] != "CANCELLED":
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_job_that_is_over_is_not_cancelled(
+    way: submission.Submission, control: Control, settled: Any, logged: Any
+) -> None:
+    control.end_jobs(way.batch_ids)
+    settled("RUNNING", "SUCCESS")
+    way.cancel_running()
+    assert control.requests()[CANCEL] == 1
+    assert not any(line.startswith("warning") for line in logged())
+
+
+def test_a_retry_looks_for_long_once(hook: Any, new_ti: Any, control: Control) -> None:
+    way = submission.Submission.of_task(new_ti().next_try().context, hook)
+    looks = []
+    for part in ("1", "2", "3"):
+        before = control.requests().get(LIST, 0)
+        way.submit(BatchJobIn(requests=requests(), model="m"), part=part)
+        looks.append(control.requests()[LIST] - before)
+    # The last look is that for a call that is carried out late.
+    assert looks == [len(submission._RECHECKS) + 2, 2, 2]

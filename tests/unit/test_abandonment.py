@@ -6,11 +6,17 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from airflow.providers.common.compat.sdk import (
+    AirflowException,
+    AirflowFailException,
+    AirflowSkipException,
+)
+from airflow.sdk import RetryDecision
 from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
 from airflow.sdk.execution_time import task_runner
 from airflow.sdk.execution_time.comms import ErrorResponse, TaskStatesResult
 
-from airflow_provider_mistral_batch.abandonment import abandoned, abandoned_on_worker, gives_up
+from airflow_provider_mistral_batch.abandonment import abandoned, abandoned_on_worker, ends_for_good, gives_up
 
 
 @pytest.mark.parametrize(
@@ -37,6 +43,41 @@ from airflow_provider_mistral_batch.abandonment import abandoned, abandoned_on_w
 )
 def test_who_still_wants_the_job(state: str | None, another_try: bool, expected: bool) -> None:
     assert gives_up(state, another_try=another_try) is expected
+
+
+class Policy:
+    """Stands for a retry policy of Airflow 3.3."""
+
+    def __init__(self, decision: Any) -> None:
+        self.decision = decision
+
+    def evaluate(self, exception: Any, try_number: Any, max_tries: Any, context: Any) -> Any:
+        if isinstance(self.decision, Exception):
+            raise self.decision
+        return self.decision
+
+
+@pytest.mark.parametrize(
+    ("error", "max_tries", "policy", "expected"),
+    [
+        (AirflowException("it may pass"), 1, None, False),
+        (AirflowException("it may pass"), 0, None, True),
+        (AirflowFailException("never"), 1, None, True),
+        (AirflowSkipException("nothing to do"), 1, None, True),
+        (AirflowException("it may pass"), 1, Policy(RetryDecision.fail()), True),
+        (AirflowException("it may pass"), 1, Policy(RetryDecision.default()), False),
+        (AirflowException("it may pass"), 1, Policy(RetryDecision.retry()), False),
+        # A policy cannot give more tries than there are.
+        (AirflowException("it may pass"), 0, Policy(RetryDecision.retry()), True),
+        (AirflowException("it may pass"), 1, Policy(ValueError("a bug in it")), False),
+    ],
+)
+def test_after_which_errors_nobody_tries_again(
+    error: Exception, max_tries: int, policy: Any, expected: bool
+) -> None:
+    task_instance = ti(max_tries=max_tries)
+    task_instance.task = SimpleNamespace(retry_policy=policy)
+    assert ends_for_good(error, {"ti": task_instance}) is expected  # type: ignore[typeddict-item]
 
 
 class Comms:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
+from airflow.sdk import RetryDecision, RetryPolicy
 
 
 def uploaded(control: Any, hook: Any) -> list[str]:
@@ -126,6 +127,62 @@ def test_a_lost_answer_costs_nothing(
     assert len(uploaded(control, hook)) == 1
 
 
+def test_a_lost_call_that_is_carried_out_after_the_deferral_is_cancelled_at_the_end(
+    airflow: Any, batch: Any, connect: Any, control: Any, at_deferral: Any, jobs: Any
+) -> None:
+    connect(timeout=1)
+    held = control.fault("hold", "POST", "/v1/batch/jobs")
+
+    def carry_out() -> None:
+        control.end_jobs([jobs()[0]["id"]])
+        control.release(held)
+        deadline = time.monotonic() + 30
+        while len(jobs()) < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        airflow.on_deferral = lambda: None
+
+    control.settings(job_seconds=3600)
+    airflow.on_deferral = carry_out
+    outcome = airflow.run(batch(deferrable=True))
+    assert outcome.state == "success", outcome.message
+    assert sorted(job["status"] for job in jobs()) in (
+        ["CANCELLATION_REQUESTED", "SUCCESS"],
+        ["CANCELLED", "SUCCESS"],
+    )
+
+
+@pytest.mark.parametrize("cancel_on_timeout", [True, False])
+@pytest.mark.parametrize("ended", [True, False])
+def test_a_triggerer_that_is_away_until_airflow_ends_the_deferral(
+    ended: bool,
+    cancel_on_timeout: bool,
+    airflow: Any,
+    batch: Any,
+    control: Any,
+    jobs: Any,
+    rows_of: Any,
+    settled: Any,
+) -> None:
+    def time_passes() -> None:
+        time.sleep(2)
+        if ended:
+            control.end_jobs([jobs()[0]["id"]])
+
+    control.settings(job_seconds=3600)
+    airflow.without_triggerer, airflow.on_deferral = True, time_passes
+    outcome = airflow.run(batch(deferrable=True, timeout=2, cancel_on_timeout=cancel_on_timeout))
+    if ended:
+        assert outcome.state == "success", outcome.message
+        assert len(rows_of(outcome.value["results_path"])) == 5
+        settled("SUCCESS")
+    elif cancel_on_timeout:
+        settled("CANCELLED")
+    else:
+        assert "left running" in outcome.message
+        settled("RUNNING")
+
+
 def test_two_task_instances_with_the_same_requests_share_the_upload_but_not_the_job(
     airflow: Any, new_ti: Any, batch: Any, jobs: Any, hook: Any, control: Any, tmp_path: Path
 ) -> None:
@@ -190,6 +247,24 @@ def test_a_failure_cancels_only_if_no_other_try_follows(
     task._wait = lambda plan: _die()
     assert airflow.run(lambda: task, ti).state == "retry"
     settled(status)
+
+
+class Hopeless(RetryPolicy):
+    """Gives up at once, whatever tries are left."""
+
+    def evaluate(self, exception: BaseException, *arguments: Any, **more: Any) -> RetryDecision:
+        return RetryDecision.fail()
+
+
+def test_a_retry_policy_that_gives_up_is_an_end_too(
+    airflow: Any, batch: Any, settled: Any, control: Any
+) -> None:
+    control.settings(job_seconds=1000)
+    task = batch(retry_policy=Hopeless())()
+    task._wait = lambda plan: _die()
+    # The stand-in for Airflow knows no policies, so it says what would be without one.
+    assert airflow.run(lambda: task).state == "retry"
+    settled("CANCELLED")
 
 
 def test_a_failure_for_good_leaves_the_jobs_if_told(

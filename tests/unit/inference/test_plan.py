@@ -16,8 +16,8 @@ def shard(number: int, job: int = 0) -> Shard:
 def test_it_comes_back_as_it_was() -> None:
     job = PlannedJob(input_files=["f1", "f2"], content="c", request_count=20, batch_id="b", found_over=True)
     plan = BatchPlan(key="k" * 64, model="m", rounds=[[job], []], room_deadline=1.5, given_up_at=2.5)
-    (kwargs,) = json.loads(json.dumps(plan.as_kwargs())).values()
-    assert BatchPlan.from_kwargs(kwargs) == plan
+    carried = json.loads(json.dumps(plan.as_builtins()))
+    assert BatchPlan.from_builtins(carried) == plan
 
 
 def test_parts_name_batch_round_and_job() -> None:

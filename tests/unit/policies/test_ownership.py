@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+import msgspec
 import pytest
 
 from airflow_provider_mistral_batch.api import limits
@@ -71,6 +72,15 @@ def test_a_job_that_did_not_and_will_not_is_followed_by_a_new_one(status):
 def test_a_usable_job_after_lost_ones(lost, usable):
     decided = _decided(_job("a", lost, 1), _job("b", lost, 2), _job("c", usable, 3))
     assert decided[:3] == ("c", (), ())
+
+
+@pytest.mark.parametrize("lost", LOST)
+@pytest.mark.parametrize("usable", USABLE)
+def test_partial_results_are_no_reason_to_leave_a_job_that_has_or_brings_all(lost, usable):
+    partial = msgspec.structs.replace(_job("a", lost, 1), output_file_id="out")
+    decision = decide([partial, _job("b", usable, 2)], OURS, keep_partial=True)
+    assert decision.attach_to is not None
+    assert (decision.attach_to.id, decision.cancel, decision.twins) == ("b", [], [])
 
 
 @pytest.mark.parametrize(
