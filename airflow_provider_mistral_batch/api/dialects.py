@@ -119,6 +119,8 @@ class Dialect(Protocol):
     """
 
     name: ClassVar[str]
+    #: Whether a job names the model of its requests; if not, each request does.
+    jobs_have_model: ClassVar[bool]
 
     def create_job(self, job: BatchJobIn) -> Call:
         """Call that creates a job; raises :class:`InvalidInputError` for what the dialect cannot say."""
@@ -158,6 +160,7 @@ class MistralDialect:
     """Mistral's own API: ``/v1/batch/jobs``, pages by number, statuses in capitals."""
 
     name: ClassVar[str] = "mistral"
+    jobs_have_model: ClassVar[bool] = True
 
     _STATUSES: ClassVar[Mapping[str, str]] = {
         "QUEUED": BatchStatus.VALIDATING,
@@ -266,6 +269,7 @@ class OpenAIDialect:
     """What OpenAI-compatible gateways speak: ``/v1/batches``, cursors, statuses in the published words."""
 
     name: ClassVar[str] = "openai"
+    jobs_have_model: ClassVar[bool] = False
 
     def create_job(self, job: BatchJobIn) -> Call:
         if job.requests is not None:
@@ -280,7 +284,11 @@ class OpenAIDialect:
             raise InvalidInputError(
                 f"agent_id={job.agent_id!r}: the openai dialect has no agents; name a model in each row's body"
             )
-        # There is no job-wide model either: rows carry it, or the gateway's own default applies.
+        if job.model is not None:
+            raise InvalidInputError(
+                f"model={job.model!r}: jobs of the openai dialect have no model; name it in each row's body, or set "
+                "default_model in the connection before the rows are uploaded"
+            )
         body: dict[str, Any] = {
             "input_file_id": job.input_files[0],
             "endpoint": job.endpoint,

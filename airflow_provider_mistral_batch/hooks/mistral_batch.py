@@ -142,9 +142,23 @@ class MistralBatchHook(BaseHook):
 
     @property
     def default_model(self) -> str | None:
-        """Model of jobs that name neither a model nor an agent (extra ``default_model``)."""
+        """Model of requests for which nobody names a model, nor an agent (extra ``default_model``)."""
         self.get_conn()
         return self._default_model
+
+    def model_of_job(
+        self, model: str | None, agent_id: str | None, *, named: str | None = None
+    ) -> str | None:
+        """
+        Choose the one model of a job, as far as jobs have one in the connection's dialect.
+
+        :param model: As the job names it.
+        :param agent_id: An agent instead of a model.
+        :param named: As the requests name it themselves, where that is known.
+        :raises InvalidInputError: When job and requests name different ones.
+        """
+        default = self.default_model if self.get_conn().dialect.jobs_have_model else None
+        return chosen_model(model, agent_id, named=named, default=default)
 
     @property
     def clock_offset(self) -> float:
@@ -210,10 +224,9 @@ class MistralBatchHook(BaseHook):
                 self.log.info(
                     "%d of %d requests had no custom_id and were numbered.", inline.numbered, len(inline.rows)
                 )
-        job = msgspec.structs.replace(
-            job, model=chosen_model(model, agent_id, named=named, default=self.default_model)
+        return self.get_conn().create(
+            msgspec.structs.replace(job, model=self.model_of_job(model, agent_id, named=named))
         )
-        return self.get_conn().create(job)
 
     def list(self, limit: int | None = None, after: str | None = None, **filters: Any) -> BatchJobsOut:
         """

@@ -16,7 +16,6 @@ from airflow_provider_mistral_batch.api.models import (
     BatchJobIn,
     BatchStatus,
     check_inline_count,
-    chosen_model,
     chosen_window,
 )
 from airflow_provider_mistral_batch.exceptions import is_permanent
@@ -189,8 +188,9 @@ class MistralCreateBatchJobOperator(MistralSubmittingOperator):
             agent_id=self.agent_id,
         )
         named = None if inline is None else inline.model
-        model = chosen_model(self.model, self.agent_id, named=named, default=self.hook.default_model)
-        return msgspec.structs.replace(job, model=model)
+        return msgspec.structs.replace(
+            job, model=self.hook.model_of_job(self.model, self.agent_id, named=named)
+        )
 
     def _inline_requests(self) -> InlineRequests | None:
         if self.requests is None:

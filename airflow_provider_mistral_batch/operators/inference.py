@@ -321,18 +321,16 @@ class MistralBatchInferenceOperator(MistralSubmittingOperator):
         from airflow_provider_mistral_batch.jsonl.requests import prepare_requests
         from airflow_provider_mistral_batch.jsonl.template import RowTemplate
 
-        dialect = self.hook.get_conn().dialect.name
+        dialect = self.hook.get_conn().dialect
         structured = work.results.structured
-        # The OpenAI-compatible API knows no model of a job, only of each request.
-        in_rows = dialect == "openai" and self.agent_id is None
         prepared = prepare_requests(
             self._source(context),
             endpoint=self.endpoint,
             directory=work.directory / "round-0",
-            row_format=dialect,  # type: ignore[arg-type]
+            row_format=dialect.name,  # type: ignore[arg-type]
             template=RowTemplate(
                 system=self.system,
-                model=(self.model or self.hook.default_model) if in_rows else None,
+                model=None if dialect.jobs_have_model else self.model or self.hook.default_model,
                 max_tokens=self.max_tokens,
                 temperature=self.temperature,
                 response_format=structured.response_format if structured else self.response_format,
@@ -429,12 +427,13 @@ class MistralBatchInferenceOperator(MistralSubmittingOperator):
 
     def _submit(self, context: Context, plan: BatchPlan) -> None:
         """Submit the jobs of the round that are not yet submitted; wait where there is no room."""
+        jobs_have_model = self.hook.get_conn().dialect.jobs_have_model
         for number, job in enumerate(plan.rounds[-1]):
             while job.batch_id is None:
                 room = Room(self.hook, job.request_count, self.max_pending_requests)
                 try:
                     found = self.submission.submit(
-                        self._job_in(job.input_files, plan.model),
+                        self._job_in(job.input_files, plan.model if jobs_have_model else None),
                         part=plan.part(number),
                         parts_prefix=plan.parts_prefix,
                         keep_partial=True,

@@ -55,6 +55,7 @@ class MistralUploadBatchFileOperator(MistralBatchOperator):
         """Check and upload."""
         # Imported late: parsing a Dag needs none of it.
         from airflow_provider_mistral_batch.jsonl.requests import prepare_requests
+        from airflow_provider_mistral_batch.jsonl.template import RowTemplate
 
         if (self.requests is None) == (self.path is None):
             given = "both given" if self.path is not None else "both missing"
@@ -62,12 +63,15 @@ class MistralUploadBatchFileOperator(MistralBatchOperator):
         if self.path is None:
             check_requests(self.requests)
         source = self.requests if self.path is None else self._paths()
+        dialect = self.hook.get_conn().dialect
         with tempfile.TemporaryDirectory(prefix="mistral-batch-") as directory:
             prepared = prepare_requests(
                 source,
                 endpoint=self.endpoint,
                 directory=directory,
-                row_format=cast("RowFormat", self.hook.get_conn().dialect.name),
+                row_format=cast("RowFormat", dialect.name),
+                # Where a job has a model, the task that creates it gives it the connection's default.
+                template=None if dialect.jobs_have_model else RowTemplate(model=self.hook.default_model),
             )
             if prepared.numbered:
                 self.log.info(

@@ -35,7 +35,7 @@ def test_from_rows_to_results(
     jobs: Any,
     tmp_path: Path,
 ) -> None:
-    connect(dialect=dialect)
+    connect(dialect=dialect, default_model="mistral-small-latest")
     control.plan_jobs(validation_seconds=0.2, failed_rows=1)
     upload = airflow.run(lambda: MistralUploadBatchFileOperator(task_id="upload", requests=ROWS))
     assert upload.state == "success", upload.message

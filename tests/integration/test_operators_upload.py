@@ -256,6 +256,18 @@ def test_the_openai_dialect_too(upload: Any, hook: Any, connect: Any, control: C
 
 
 @pytest.mark.parametrize(
+    ("dialect", "own", "named"),
+    [("openai", {}, "m"), ("openai", {"model": "own"}, "own"), ("mistral", {}, None)],
+)
+def test_the_connections_model_is_in_the_rows_where_jobs_have_none(
+    dialect: str, own: dict[str, str], named: str | None, upload: Any, hook: Any, connect: Any
+) -> None:
+    connect(dialect=dialect, default_model="m")
+    outcome = upload(requests=[{**row, "body": {**row["body"], **own}} for row in ROWS])
+    assert {one["body"].get("model") for one in content(hook, outcome.value)} == {named}
+
+
+@pytest.mark.parametrize(
     "fault", [{"kind": "drop", "when": "after"}, {"kind": "html"}, {"kind": "status", "status": 500}]
 )
 def test_a_lost_answer_leaves_one_file_in_use(

@@ -283,7 +283,7 @@ INLINE = BatchJobIn(
         ),
         (
             OPENAI,
-            FULL,
+            msgspec.structs.replace(FULL, model=None),
             "/v1/batches",
             {"input_file_id": "f", "endpoint": "/v1/ocr", "completion_window": "2d", "metadata": {"a": "b"}},
         ),
@@ -299,6 +299,7 @@ def test_create(dialect, job, path, body):
         (INLINE, ["requests", "openai", "input_files"]),
         (BatchJobIn(input_files=["a", "b"]), ["input_files has 2 files", "one file per job"]),
         (BatchJobIn(input_files=["a"], agent_id="x"), ["agent_id='x'", "model"]),
+        (BatchJobIn(input_files=["a"], model="m"), ["model='m'", "each row's body", "default_model"]),
     ],
 )
 def test_what_openais_dialect_cannot_say(job, words):
