@@ -224,11 +224,29 @@ class Trial:
             if file["workspace"] == self._workspace and file["source"] == "upload"
         ]
 
+    def tries_that_failed(self, task_id: str) -> int:
+        """
+        How many tries of a task ended by an error of their own.
+
+        Others end since somebody kills them: a trial, or Airflow, which on a busy machine misses their heartbeats.
+        """
+        return sum(
+            "Task failed with exception"
+            in self.rest.log(self.dag_id, self.run_id, task_id, number, ti["map_index"])
+            for ti in self.rest.task_instances(self.dag_id, self.run_id)
+            if ti["task_id"] == task_id and ti["start_date"]
+            for number in range(1, ti["try_number"] + 1)
+        )
+
     def _retries(self) -> list[str]:
         retries: Counter[str] = Counter()
         for ti in self.rest.task_instances(self.dag_id, self.run_id):
             retries[ti["task_id"]] += max(0, ti["try_number"] - 1)
-        return [f"{task_id} retried {times}x" for task_id, times in retries.items() if times]
+        return [
+            f"{task_id} retried {times}x ({self.tries_that_failed(task_id)} after an error)"
+            for task_id, times in retries.items()
+            if times
+        ]
 
     def _described(self, jobs: list[dict[str, Any]]) -> str:
         return (
