@@ -41,7 +41,8 @@ class Destination:
     def __init__(self, folder: Any, identity: TaskIdentity, output_format: str) -> None:
         self.folder = folder
         self.output_format = output_format
-        self._task = {name: getattr(identity, name) for name in ("dag_id", "task_id", "run_id", "map_index")}
+        names = ("dag_id", "task_id", "run_id", "map_index", *(["deployment"] if identity.deployment else []))
+        self._task = {name: getattr(identity, name) for name in names}
         self._name = identity_hash(identity)
         self._made_claim = self._made_folder = False
 
@@ -234,7 +235,8 @@ def _describe(task: Any) -> str:
     if not isinstance(task, Mapping) or "run_id" not in task:
         return "an unknown batch"
     mapped = f", map index {task['map_index']}" if task.get("map_index", -1) != -1 else ""
-    return f"task {task.get('task_id')!r} of Dag {task.get('dag_id')!r}, run {task['run_id']!r}{mapped}"
+    deployment = f", deployment {task['deployment']!r}" if task.get("deployment") else ""
+    return f"task {task.get('task_id')!r} of Dag {task.get('dag_id')!r}, run {task['run_id']!r}{mapped}{deployment}"
 
 
 def _read_json(path: Any) -> dict[str, Any] | None:

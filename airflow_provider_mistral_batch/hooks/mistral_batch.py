@@ -220,10 +220,6 @@ class MistralBatchHook(BaseHook):
             inline = validate_inline(job.requests, endpoint=endpoint)
             named = inline.model
             job = msgspec.structs.replace(job, requests=inline.rows)
-            if inline.numbered:
-                self.log.info(
-                    "%d of %d requests had no custom_id and were numbered.", inline.numbered, len(inline.rows)
-                )
         return self.get_conn().create(
             msgspec.structs.replace(job, model=self.model_of_job(model, agent_id, named=named))
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from array import array
 from bisect import bisect_right
@@ -38,6 +39,9 @@ from airflow_provider_mistral_batch.jsonl.template import RowTemplate
 _MAX_SUSPECTS = 100_000
 
 
+log = logging.getLogger(__name__)
+
+
 @dataclass(frozen=True)
 class PreparedRequests:
     """
@@ -58,12 +62,6 @@ class PreparedRequests:
     def request_count(self) -> int:
         """Rows in all files."""
         return sum(shard.request_count for shard in self.shards)
-
-    @property
-    def jobs(self) -> tuple[tuple[Shard, ...], ...]:
-        """The files by batch job: the files of one job hold at most as many requests as a job may have."""
-        numbers = sorted({shard.job for shard in self.shards})
-        return tuple(tuple(shard for shard in self.shards if shard.job == number) for number in numbers)
 
     @property
     def paths(self) -> tuple[Path, ...]:
@@ -115,6 +113,7 @@ def prepare_requests(
             if 1 in repeated:
                 shards = _resolve_repeated(shards, ids, repeated, reading)
         reading.problems.raise_if_any()
+        reading.log_numbered()
         return PreparedRequests(shards, endpoint, next(iter(reading.models), None), reading.numbered)
     except BaseException:
         writer.discard()
@@ -177,6 +176,7 @@ def validate_inline(
     for index, id_ in enumerate(ids):
         if reading.is_numbered(index) and id_ in first:
             rows[index]["custom_id"] = free_name(index + 1, first.__contains__)
+    reading.log_numbered()
     return InlineRequests(rows, next(iter(reading.models), None), reading.numbered)
 
 
@@ -263,6 +263,11 @@ class _Reading:
                 if names
                 else "requests is empty, there are no requests in it: a batch needs at least one"
             )
+
+    def log_numbered(self) -> None:
+        """Say how many rows were numbered, if any."""
+        if self.numbered:
+            log.info("%d of %d requests had no custom_id and were numbered.", self.numbered, self._rows)
 
     def is_numbered(self, index: int) -> bool:
         """Tell whether an accepted row got its id from us."""

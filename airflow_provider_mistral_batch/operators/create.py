@@ -201,12 +201,7 @@ class MistralCreateBatchJobOperator(MistralSubmittingOperator):
         check_requests(self.requests)
         rows = list(self.requests)
         check_inline_count(len(rows))
-        valid = validate_inline(rows, endpoint=self.endpoint)
-        if valid.numbered:
-            self.log.info(
-                "%d of %d requests had no custom_id and were numbered.", valid.numbered, len(valid.rows)
-            )
-        return valid
+        return validate_inline(rows, endpoint=self.endpoint)
 
     def _deadline(self, job: BatchJobOut, asked: BatchJobIn) -> float:
         """When to give up: counted from the job's submission, so that no retry and no re-attach moves it."""

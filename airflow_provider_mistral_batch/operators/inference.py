@@ -323,7 +323,7 @@ class MistralBatchInferenceOperator(MistralSubmittingOperator):
 
         dialect = self.hook.get_conn().dialect
         structured = work.results.structured
-        prepared = prepare_requests(
+        return prepare_requests(
             self._source(context),
             endpoint=self.endpoint,
             directory=work.directory / "round-0",
@@ -338,11 +338,6 @@ class MistralBatchInferenceOperator(MistralSubmittingOperator):
             ),
             max_job_requests=min(self.max_pending_requests, limits.MAX_REQUESTS_PER_JOB),
         )
-        if prepared.numbered:
-            self.log.info(
-                "%d of %d rows had no custom_id and were numbered.", prepared.numbered, prepared.request_count
-            )
-        return prepared
 
     def _key(
         self,

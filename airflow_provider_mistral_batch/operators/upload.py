@@ -73,12 +73,6 @@ class MistralUploadBatchFileOperator(MistralBatchOperator):
                 # Where a job has a model, the task that creates it gives it the connection's default.
                 template=None if dialect.jobs_have_model else RowTemplate(model=self.hook.default_model),
             )
-            if prepared.numbered:
-                self.log.info(
-                    "%d of %d rows had no custom_id and were numbered.",
-                    prepared.numbered,
-                    prepared.request_count,
-                )
             self._check_count(prepared.request_count)
             file_ids = []
             for number, shard in enumerate(prepared.shards, start=1):

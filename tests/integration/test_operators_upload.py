@@ -101,7 +101,7 @@ def test_every_source_gives_the_same_file(
 def test_rows_without_an_id_are_numbered_and_it_is_said(upload: Any, hook: Any, logged: Any) -> None:
     outcome = upload(requests=[row(None), row("mine"), row(None)])
     assert [one["custom_id"] for one in content(hook, outcome.value)] == ["row-1", "mine", "row-3"]
-    assert "info: 2 of 3 rows had no custom_id and were numbered." in logged()
+    assert "info: 2 of 3 requests had no custom_id and were numbered." in logged()
 
 
 def test_url_and_method_of_the_published_examples(upload: Any, hook: Any) -> None:

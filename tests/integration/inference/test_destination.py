@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from airflow.sdk import ObjectStoragePath
 from airflow.sdk.io import attach
@@ -158,6 +159,18 @@ def test_a_destination_that_cannot_be_written_is_found_before_anything_is_sent(
     assert outcome.state == "failed"
     assert "cannot be written" in outcome.message
     assert sent() == 0
+
+
+def test_a_task_of_the_same_name_in_another_deployment_is_another_task(tmp_path: Path) -> None:
+    identity = TaskIdentity(dag_id="d", task_id="t", run_id="r")
+    staging = Destination(tmp_path, msgspec.structs.replace(identity, deployment="staging"), "jsonl")
+    staging.claim("fail")
+    staging.write_manifest({"key": "k"})
+    production = Destination(tmp_path, msgspec.structs.replace(identity, deployment="production"), "jsonl")
+    assert production.own_manifest() is None
+    with pytest.raises(InvalidInputError, match="run 'r', deployment 'staging'"):
+        production.claim("fail")
+    staging.claim("fail")
 
 
 @pytest.fixture
