@@ -6,7 +6,8 @@ sign for ``cancel``, which waits until the job is really over. ``download`` runs
 a cancelled job keeps the answers that it had, and they are paid for. (A job that had none yet leaves nothing to
 download, and the task says so by failing.) When the job is done in time, ``cancel`` is skipped.
 
-The run is green in both cases, because its last tasks are; the failed ``wait`` shows that the deadline was hit.
+The run is green in both cases, because its last tasks are, unless there was no answer yet; the failed ``wait`` shows
+that the deadline was hit.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ DEADLINE = float(os.environ.get("MISTRAL_BATCH_EXAMPLES_DEADLINE", timedelta(hou
     dag_id="mistral_batch_cancel",
     schedule=None,
     params={"folder": Param(FOLDER, type="string", description="Folder for the results")},
+    default_args={"retries": 2, "retry_delay": timedelta(minutes=1)},
     tags=["example", "mistral"],
     doc_md=__doc__,
 )

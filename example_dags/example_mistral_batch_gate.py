@@ -7,7 +7,8 @@ the job ended well: with more than one failed request in ten, the gate stays shu
 
 The id is an explicit parameter, so each run of the gate belongs to one batch, a run can be started by hand for any
 batch, and clearing it waits for the same one again. (The sensor cannot guess which batch is meant, and an XCom of
-another Dag's "last" run is the wrong one as soon as two runs overlap.)
+another Dag's "last" run is the wrong one as soon as two runs overlap.) It is the gate's run id, too: where
+``open_gate`` is tried again or cleared, the run is there already, and the task is skipped instead of opening another.
 """
 
 from __future__ import annotations
@@ -56,6 +57,8 @@ def submit_batch() -> None:
     TriggerDagRunOperator(
         task_id="open_gate",
         trigger_dag_id="mistral_batch_gate",
+        trigger_run_id=submit.output,
+        skip_when_already_exists=True,
         conf={"batch_id": submit.output},
     )
 
@@ -64,6 +67,7 @@ def submit_batch() -> None:
     dag_id="mistral_batch_gate",
     schedule=None,
     params={"batch_id": Param(type="string", minLength=1, description="Id of the batch job to wait for")},
+    default_args={"retries": 2, "retry_delay": timedelta(minutes=1)},
     tags=["example", "mistral"],
     doc_md=__doc__,
 )

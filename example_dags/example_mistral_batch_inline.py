@@ -3,7 +3,8 @@ A small batch without files: up to 10,000 requests travel in the job itself, and
 
 Shows the shortest way to a batch: one operator creates the job and waits for it, deferred, and one task asks the hook
 for the answers. Good for some hundred short requests at half the price; for more, or for answers that other systems
-read, see ``mistral_batch_nightly``.
+read, see ``mistral_batch_nightly``. (``read_answers`` returns a word for each ticket; longer answers belong in a file,
+not in XCom.)
 """
 
 from __future__ import annotations
