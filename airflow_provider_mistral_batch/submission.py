@@ -77,6 +77,8 @@ class Submission:
         #: Whether the server may yet carry out another call for the same work: that of an earlier try, which may have
         #: died in the middle of it, or one whose answer was lost.
         self.may_have_twins = not is_first_try
+        #: Whether to go on only with jobs that are there.
+        self.attaches_only = False
         self._has_looked_long = False
         self._abandoned = False
 
@@ -120,7 +122,8 @@ class Submission:
         :param notes: Further metadata of the provider's own, which is no part of the key.
         :param before_create: Called when a new job is needed, before it is created; may raise to prevent that.
         :raises MistralCallError: When it can neither be found nor created.
-        :raises AirflowException: When the task was killed meanwhile, and nobody wants a job any more.
+        :raises AirflowException: When the task was killed meanwhile, and nobody wants a job any more; or when only a
+            job that is there will do (:meth:`take_last_look`), and none is.
         """
         self._stop_if_abandoned()
         identity = msgspec.structs.replace(self.identity, part=part)
@@ -131,10 +134,18 @@ class Submission:
         decision = self._look(choose)
         if decision.attach_to is not None:
             return self._attach(decision)
+        if self.attaches_only:
+            raise AirflowException(f"there is no job to go on with in this try: {decision.reason}")
         self._cancel(decision)
         if before_create is not None:
             before_create()
         return self._create(job, choose, "force_new is set" if self.fresh else decision.reason)
+
+    def take_last_look(self) -> None:
+        """Go on after a deferral of which nothing is known any more: with the jobs that are there, and no new one."""
+        self.is_first_try = False
+        self.may_have_twins = True
+        self.attaches_only = True
 
     def resume(self, batch_ids: Iterable[str], *, may_have_twins: bool) -> None:
         """

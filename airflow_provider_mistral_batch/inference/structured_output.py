@@ -19,6 +19,9 @@ _ENDPOINT = "/v1/chat/completions"
 _PROBLEMS_SHOWN = 3
 _MAX_REASON_LENGTH = 500
 
+#: Begins the reason where the check itself failed.
+_UNCHECKED = "cannot be checked: "
+
 
 class StructuredOutput:
     """
@@ -70,7 +73,7 @@ class StructuredOutput:
             reason = self._problem(row.content)
         except Exception as error:
             # A validator of the user's, or the library on an odd answer. The other answers are paid for and must land.
-            reason = f"cannot be checked: {type(error).__name__}: {error}"
+            reason = f"{_UNCHECKED}{type(error).__name__}: {error}"
         if reason is not None and row.finish_reason == "length":
             reason = f"the answer was cut at max_tokens; {reason}"
         return None if reason is None else _cut(reason)
@@ -81,9 +84,11 @@ class StructuredOutput:
 
         :param body: The request's body.
         :param failed: The row whose answer did not have the form.
+        :return: The next body; ``None`` where nothing is to be asked again, as where the answer could not be checked:
+            that may be the checker's fault, and then a whole batch would be paid again.
         """
         messages = body.get("messages")
-        if not isinstance(messages, list):
+        if not isinstance(messages, list) or _UNCHECKED in (failed.error or ""):
             return None
         correction = (
             f"Your answer does not match the JSON schema {self.name!r}: {failed.error}. "
@@ -160,7 +165,9 @@ def _check_references(schema: dict[str, Any], registry: Any) -> None:
                     ) from None
                 follow(specification.create_resource(target.contents), target.resolver)
         for part in resource.subresources():
-            follow(part, resolver.in_subresource(part))
+            # Older drafts have lists among them.
+            if isinstance(part.contents, Mapping):
+                follow(part, resolver.in_subresource(part))
 
     root = specification.create_resource(schema)
     follow(root, registry.resolver_with_root(root))

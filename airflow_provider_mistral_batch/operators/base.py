@@ -67,4 +67,4 @@ def check_positive(field: str, value: float | None) -> None:
     if value is not None and (
         isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf")
     ):
-        raise InvalidInputError(f"{field}={value!r} is not a number above 0")
+        raise InvalidInputError(f"{field}={value!r} is not a finite number above 0")

@@ -141,7 +141,7 @@ class MistralCreateBatchJobOperator(MistralSubmittingOperator):
         if job.is_terminal:
             return self._conclude(context, job)
         # Past the deadline, the last look is a worker's.
-        if self.deferrable and deadline > time.time():
+        if self.may_defer and deadline > time.time():
             # Imported late: parsing a Dag needs none of it.
             from airflow_provider_mistral_batch.triggers.finishing import may_finish_in_triggerer
             from airflow_provider_mistral_batch.triggers.mistral_batch import MistralBatchJobTrigger
@@ -228,9 +228,14 @@ class MistralCreateBatchJobOperator(MistralSubmittingOperator):
             # It may have ended just now: then there is nothing to cancel, and its results are paid.
             seen = JobWatch(self.hook, batch_id).look()
             if seen is None or runs(seen):
-                message = f"{message}; it goes on running, since its cancellation failed: {error}"
-                # Only what a retry can mend is left to one: it finds the job past its deadline, and cancels it.
-                raise (LeftRunningError if is_permanent(error) else AirflowException)(message) from error
+                if is_permanent(error):
+                    raise LeftRunningError(
+                        f"{message}; it goes on running, since its cancellation failed: {error}"
+                    ) from error
+                # A retry finds the job past its deadline, and cancels it.
+                raise AirflowException(
+                    f"{message}; its cancellation failed, and it may go on running: {error}"
+                ) from error
             job = seen
         if job.is_terminal and job.status != BatchStatus.CANCELLED:
             return self._conclude(context, job)

@@ -452,7 +452,7 @@ class MistralBatchInferenceOperator(MistralSubmittingOperator):
         if plan.room_deadline is None:
             plan.room_deadline = time.time() + LONGEST.total_seconds()
         left = plan.room_deadline - time.time()
-        if left > 0 and self.deferrable:
+        if left > 0 and self.may_defer:
             # Imported late: parsing a Dag needs none of it.
             from airflow_provider_mistral_batch.triggers.inference import MistralBatchRoomTrigger
 
@@ -488,7 +488,7 @@ class MistralBatchInferenceOperator(MistralSubmittingOperator):
                 return [over[watch.batch_id] for watch in watches]
             deadline = self._deadline(plan)
             left = deadline - time.time()
-            if left > 0 and self.deferrable:
+            if left > 0 and self.may_defer:
                 self._defer(plan, running, deadline)
             if running[0].wait(deadline=deadline, cadence=self._cadence) is None:
                 self._give_up(plan, [watch.batch_id for watch in running])
@@ -561,7 +561,9 @@ class MistralBatchInferenceOperator(MistralSubmittingOperator):
         allowed = rounds_allowed(self.row_retries, context["ti"].try_number)
         number = len(plan.rounds)
         seen = [job for job, planned in zip(jobs, plan.rounds[-1], strict=True) if not planned.found_over]
-        if not worth_it or number >= allowed or plan.given_up_at is not None or not may_ask_again(seen):
+        if self.submission.attaches_only or plan.given_up_at is not None:
+            return ()
+        if not worth_it or number >= allowed or not may_ask_again(seen):
             return ()
         shards = work.results.open_requests(
             plan,

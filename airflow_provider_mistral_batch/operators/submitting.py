@@ -30,6 +30,7 @@ class MistralSubmittingOperator(MistralBatchOperator):
     ``cancel_on_kill`` is set. While the task has another try, that one goes on with the job.
     """
 
+    deferrable: bool
     force_new: bool
     cancel_on_kill: bool
 
@@ -49,7 +50,7 @@ class MistralSubmittingOperator(MistralBatchOperator):
         with self._answering_for_jobs(context, submitted=True), failing_for_good():
             if deferral_took_too_long(next_method, next_kwargs):
                 # The triggerer may have been down for long. What was deferred is lost, but the jobs are on record.
-                self.submission.is_first_try = False
+                self.submission.take_last_look()
                 return self.run_batch_task(context)
             return super().resume_execution(next_method, next_kwargs, context)  # type: ignore[arg-type]
 
@@ -67,6 +68,11 @@ class MistralSubmittingOperator(MistralBatchOperator):
         """The running task's way to its jobs."""
         assert self._submission is not None
         return self._submission
+
+    @property
+    def may_defer(self) -> bool:
+        """Whether a wait may begin in the triggerer; a last look is made on the worker, to its end."""
+        return self.deferrable and not self.submission.attaches_only
 
     @contextmanager
     def _answering_for_jobs(self, context: Context, *, submitted: bool) -> Iterator[None]:

@@ -152,35 +152,74 @@ def test_a_lost_call_that_is_carried_out_after_the_deferral_is_cancelled_at_the_
     )
 
 
-@pytest.mark.parametrize("cancel_on_timeout", [True, False])
-@pytest.mark.parametrize("ended", [True, False])
-def test_a_triggerer_that_is_away_until_airflow_ends_the_deferral(
-    ended: bool,
+@pytest.fixture
+def without_triggerer(airflow: Any, control: Any, jobs: Any) -> Any:
+    """Lets Airflow end deferrals; meanwhile the job ends, if a status is given."""
+
+    def without_triggerer(end: str | None) -> None:
+        def meanwhile() -> None:
+            if end is None:
+                time.sleep(3)
+            else:
+                control.end_jobs([jobs()[0]["id"]], status=end)
+
+        control.settings(job_seconds=3600)
+        airflow.without_triggerer, airflow.on_deferral = True, meanwhile
+
+    return without_triggerer
+
+
+def test_results_that_came_while_there_was_no_triggerer_are_landed(
+    without_triggerer: Any, airflow: Any, batch: Any, jobs: Any, rows_of: Any
+) -> None:
+    without_triggerer("SUCCESS")
+    outcome = airflow.run(batch(deferrable=True))
+    assert outcome.state == "success", outcome.message
+    assert outcome.worker_starts == 2
+    assert len(rows_of(outcome.value["results_path"])) == 5
+    assert len(jobs()) == 1
+
+
+@pytest.mark.parametrize("end", ["FAILED", "CANCELLED", "TIMEOUT_EXCEEDED"])
+def test_a_job_that_ended_badly_while_there_was_no_triggerer_is_for_the_next_try(
+    end: str, without_triggerer: Any, airflow: Any, batch: Any, jobs: Any
+) -> None:
+    without_triggerer(end)
+    outcome = airflow.run(batch(deferrable=True))
+    assert (outcome.state, outcome.worker_starts) == ("retry", 2)
+    assert len(jobs()) == 1
+
+
+@pytest.mark.parametrize(
+    ("cancel_on_timeout", "state", "status"), [(True, "retry", "CANCELLED"), (False, "failed", "RUNNING")]
+)
+def test_the_deadline_passes_while_there_is_no_triggerer(
     cancel_on_timeout: bool,
+    state: str,
+    status: str,
+    without_triggerer: Any,
     airflow: Any,
     batch: Any,
     control: Any,
-    jobs: Any,
-    rows_of: Any,
     settled: Any,
 ) -> None:
-    def time_passes() -> None:
-        time.sleep(2)
-        if ended:
-            control.end_jobs([jobs()[0]["id"]])
+    without_triggerer(None)
+    # Slower than the next look.
+    control.settings(cancel_seconds=1)
+    outcome = airflow.run(batch(deferrable=True, timeout=3, cancel_on_timeout=cancel_on_timeout))
+    assert outcome.state == state
+    settled(status)
 
-    control.settings(job_seconds=3600)
-    airflow.without_triggerer, airflow.on_deferral = True, time_passes
-    outcome = airflow.run(batch(deferrable=True, timeout=2, cancel_on_timeout=cancel_on_timeout))
-    if ended:
-        assert outcome.state == "success", outcome.message
-        assert len(rows_of(outcome.value["results_path"])) == 5
-        settled("SUCCESS")
-    elif cancel_on_timeout:
-        settled("CANCELLED")
-    else:
-        assert "left running" in outcome.message
-        settled("RUNNING")
+
+def test_a_wait_for_room_that_airflow_ended_is_for_the_next_try(
+    airflow: Any, batch: Any, control: Any, jobs: Any
+) -> None:
+    airflow.without_triggerer = True
+    control.make_jobs(1, total_requests=48)
+    outcome = airflow.run(batch(deferrable=True, max_pending_requests=50))
+    assert (outcome.state, outcome.worker_starts) == ("retry", 2)
+    assert "there is no job to go on with in this try" in outcome.message
+    assert len(jobs()) == 1
 
 
 def test_two_task_instances_with_the_same_requests_share_the_upload_but_not_the_job(

@@ -192,3 +192,21 @@ def test_asking_again_goes_on_with_the_conversation() -> None:
 
 def test_asking_again_needs_a_conversation() -> None:
     assert StructuredOutput(SCHEMA, CHAT).reask({}, row("x", error="y")) is None
+
+
+def test_an_answer_that_could_not_be_checked_is_not_asked_for_again() -> None:
+    structured = StructuredOutput(Validated, CHAT)
+    failed = row('{"numbers": []}', "length")
+    reason = structured.check(failed)
+    assert reason is not None
+    assert structured.reask({"messages": []}, row(failed.content, error=reason)) is None
+
+
+def test_a_list_among_the_schemas_of_an_older_draft_is_none() -> None:
+    schema = {
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "dependencies": {"a": {"required": ["b"]}, "c": ["d"]},
+    }
+    check = StructuredOutput(schema, CHAT).check
+    assert check(row('{"c": 1, "d": 2}')) is None
+    assert check(row('{"c": 1}')) is not None
