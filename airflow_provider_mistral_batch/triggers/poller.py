@@ -230,6 +230,8 @@ class ConnectionPoller:
         self._watches: dict[str, list[Watch]] = {}
         self._schedules: dict[str, Schedule] = {}
         self._created_at: dict[str, int] = {}
+        #: Of jobs that could not be read although others could.
+        self._setbacks: dict[str, Backoff] = {}
         self._newcomers = Schedule(-math.inf)
         self._newcomers_wait_until = -math.inf
         self._crew_changed = asyncio.Event()
@@ -269,6 +271,7 @@ class ConnectionPoller:
         if not watches:
             del self._watches[watch.batch_id], self._schedules[watch.batch_id]
             self._created_at.pop(watch.batch_id, None)
+            self._setbacks.pop(watch.batch_id, None)
         if not self._watches:
             self._crew_changed.set()
 
@@ -428,7 +431,7 @@ class ConnectionPoller:
 
     def _put_off(self, batch_id: str, error: Exception) -> None:
         """Look later at a job over which alone the server may stumble: the others do not wait for it."""
-        pause = min(2 * max(self._schedules[batch_id].interval, Backoff.FIRST), Backoff.LONGEST)
+        pause = self._setbacks.setdefault(batch_id, Backoff()).failed(getattr(error, "retry_after", None))
         self._schedules[batch_id] = Schedule(time.monotonic() + pause, pause)
         log.warning("%s Batch job %s is looked at again in %.0f s.", error, batch_id, pause)
 
@@ -445,6 +448,7 @@ class ConnectionPoller:
             return
         offset = self._hook.clock_offset
         self._created_at[job.id] = job.created_at
+        self._setbacks.pop(job.id, None)
         age = max(0.0, time.time() + offset - job.created_at)
         interval = min(watch.cadence.interval(age) for watch in watches)
         # Jittered downwards only, and early enough for the round itself, so that the cadence is a promise.

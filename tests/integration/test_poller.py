@@ -641,6 +641,19 @@ def test_a_job_over_which_the_server_stumbles_slows_nobody_down(
     asyncio.run(scenario())
 
 
+def test_a_first_look_that_fails_is_soon_made_up_for(control: Control) -> None:
+    (batch_id,) = control.make_jobs(1)
+    control.fault("status", "GET", f"/v1/batch/jobs/{batch_id}", status=500, times=2)
+
+    async def scenario() -> None:
+        watcher = Watcher(batch_id)
+        # Were it the gathering of newcomers that is doubled, this would take seconds.
+        await asyncio.wait_for(all_seen([watcher]), 3)
+        await dismiss([watcher])
+
+    asyncio.run(scenario())
+
+
 def test_a_connection_that_is_mended_is_read_anew(control: Control, connect: Any, monkeypatch: Any) -> None:
     [batch_id] = control.make_jobs(1)
     right = os.environ["AIRFLOW_CONN_MISTRAL_DEFAULT"]
