@@ -63,7 +63,7 @@ def get_provider_info() -> dict[str, Any]:
                     "default_model": {
                         "label": "Default Model",
                         "schema": {"type": ["string", "null"]},
-                        "description": "Model where neither the task nor, as far as it sees them, its requests name one.",
+                        "description": "Model where neither the task nor the requests that it sees name one.",
                     },
                     "dialect": {
                         "label": "Dialect",
