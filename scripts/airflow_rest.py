@@ -185,19 +185,24 @@ class AirflowRest:
                 params={"map_index": map_index, "stringify": "false"},
             )
         except requests.HTTPError as error:
-            if error.response is not None and error.response.status_code == 404:
+            if _is_not_found(error):
                 return None
             raise
         return entry["value"]
 
     def log(self, dag_id: str, run_id: str, task_id: str, try_number: int = 1, map_index: int = -1) -> str:
-        """The log of one try of a task, one line an event."""
-        answer = self.call(
-            "GET",
-            *("dags", dag_id, "dagRuns", run_id, "taskInstances", task_id, "logs", str(try_number)),
-            params={"map_index": map_index, "full_content": "true"},
-            headers={"Accept": "application/json"},
-        )
+        """The log of one try of a task, one line an event; empty for a try that Airflow does not know (any more)."""
+        try:
+            answer = self.call(
+                "GET",
+                *("dags", dag_id, "dagRuns", run_id, "taskInstances", task_id, "logs", str(try_number)),
+                params={"map_index": map_index, "full_content": "true"},
+                headers={"Accept": "application/json"},
+            )
+        except requests.HTTPError as error:
+            if _is_not_found(error):
+                return ""
+            raise
         content: str | list[object] = answer["content"]
         return "\n".join(map(_log_line, [content] if isinstance(content, str) else content))
 
@@ -220,6 +225,10 @@ class AirflowRest:
             },
         )
         return int(events["total_entries"])
+
+
+def _is_not_found(error: requests.HTTPError) -> bool:
+    return error.response is not None and error.response.status_code == 404
 
 
 def _label(task_instance: dict[str, Any]) -> str:
