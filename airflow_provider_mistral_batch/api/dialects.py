@@ -539,7 +539,7 @@ class _SignedUrl(msgspec.Struct):
 
 
 def _read(content: bytes, wire: type[T]) -> T:
-    return decoded(msgspec.json.Decoder(wire, strict=False).decode, content)
+    return decoded(lambda text: msgspec.json.decode(text, type=wire, strict=False), content)
 
 
 #: A time in seconds is below this until the year 5138; one in milliseconds has been above since 1973.

@@ -160,6 +160,14 @@ class MistralBatchHook(BaseHook):
         default = self.default_model if self.get_conn().dialect.jobs_have_model else None
         return chosen_model(model, agent_id, named=named, default=default)
 
+    def model_of_rows(self, model: str | None = None) -> str | None:
+        """
+        Choose the model for rows that name none themselves; ``None`` where the job names it for all.
+
+        :param model: As the task names it.
+        """
+        return None if self.get_conn().dialect.jobs_have_model else model or self.default_model
+
     @property
     def clock_offset(self) -> float:
         """Seconds by which the server's clock is ahead of ours, from its last answer; 0 before the first."""

@@ -321,16 +321,15 @@ class MistralBatchInferenceOperator(MistralSubmittingOperator):
         from airflow_provider_mistral_batch.jsonl.requests import prepare_requests
         from airflow_provider_mistral_batch.jsonl.template import RowTemplate
 
-        dialect = self.hook.get_conn().dialect
         structured = work.results.structured
         return prepare_requests(
             self._source(context),
             endpoint=self.endpoint,
             directory=work.directory / "round-0",
-            row_format=dialect.name,  # type: ignore[arg-type]
+            row_format=self.hook.get_conn().dialect.name,  # type: ignore[arg-type]
             template=RowTemplate(
                 system=self.system,
-                model=None if dialect.jobs_have_model else self.model or self.hook.default_model,
+                model=self.hook.model_of_rows(self.model),
                 max_tokens=self.max_tokens,
                 temperature=self.temperature,
                 response_format=structured.response_format if structured else self.response_format,

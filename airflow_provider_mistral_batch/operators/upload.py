@@ -63,15 +63,13 @@ class MistralUploadBatchFileOperator(MistralBatchOperator):
         if self.path is None:
             check_requests(self.requests)
         source = self.requests if self.path is None else self._paths()
-        dialect = self.hook.get_conn().dialect
         with tempfile.TemporaryDirectory(prefix="mistral-batch-") as directory:
             prepared = prepare_requests(
                 source,
                 endpoint=self.endpoint,
                 directory=directory,
-                row_format=cast("RowFormat", dialect.name),
-                # Where a job has a model, the task that creates it gives it the connection's default.
-                template=None if dialect.jobs_have_model else RowTemplate(model=self.hook.default_model),
+                row_format=cast("RowFormat", self.hook.get_conn().dialect.name),
+                template=RowTemplate(model=self.hook.model_of_rows()),
             )
             self._check_count(prepared.request_count)
             file_ids = []

@@ -332,3 +332,27 @@ def settled(jobs: Any) -> Callable[..., None]:
             time.sleep(0.01)
 
     return settled
+
+
+@pytest.fixture
+def without_triggerer(airflow: Any, control: Control, jobs: Any) -> Callable[..., None]:
+    """Lets Airflow end deferrals; meanwhile the job ends, if a status is given, or else its deadline passes."""
+
+    def without_triggerer(end: str | None, *, others: int = 0) -> None:
+        def meanwhile() -> None:
+            if others:
+                # More than a page of the listing, all of them newer.
+                control.make_jobs(others)
+            if end is None:
+                time.sleep(3)
+                return
+            control.end_jobs([jobs()[0]["id"]], status=end)
+            deadline = time.monotonic() + 30
+            while jobs()[0]["status"] != end:
+                assert time.monotonic() < deadline, f"the job does not end as {end}"
+                time.sleep(0.01)
+
+        control.settings(job_seconds=3600)
+        airflow.without_triggerer, airflow.on_deferral = True, meanwhile
+
+    return without_triggerer

@@ -271,29 +271,10 @@ def test_a_cancellation_whose_answer_was_lost_is_one(create: Any, control: Contr
     assert "its cancellation was asked for" in outcome.message
 
 
-@pytest.fixture
-def without_triggerer(airflow: Any, control: Control, jobs: Any) -> Callable[[str | None], None]:
-    """Lets Airflow end deferrals; meanwhile the job ends, if a status is given, and many others come into being."""
-
-    def without_triggerer(end: str | None) -> None:
-        def meanwhile() -> None:
-            control.make_jobs(150)
-            if end is None:
-                time.sleep(3)
-            else:
-                control.end_jobs([jobs()[0]["id"]], status=end)
-                until(lambda: jobs()[0]["status"] == end)
-
-        control.plan_jobs(job_seconds=1000)
-        airflow.without_triggerer, airflow.on_deferral = True, meanwhile
-
-    return without_triggerer
-
-
 def test_a_job_that_ended_while_there_was_no_triggerer(
     without_triggerer: Any, create: Any, control: Control, jobs: Any
 ) -> None:
-    without_triggerer("SUCCESS")
+    without_triggerer("SUCCESS", others=150)
     outcome = create(wait_for_completion=True, deferrable=True, timeout=60)
     assert (outcome.state, outcome.value) == ("success", jobs()[0]["id"])
     assert outcome.worker_starts == 2
@@ -304,7 +285,7 @@ def test_a_job_that_ended_while_there_was_no_triggerer(
 def test_a_job_that_ended_badly_while_there_was_no_triggerer_is_for_the_next_try(
     end: str, without_triggerer: Any, create: Any, control: Control, jobs: Any
 ) -> None:
-    without_triggerer(end)
+    without_triggerer(end, others=150)
     outcome = create(wait_for_completion=True, deferrable=True, timeout=60)
     assert (outcome.state, outcome.worker_starts) == ("retry", 2)
     assert f"the job before it, {jobs()[0]['id']}, is" in outcome.message
@@ -323,7 +304,7 @@ def test_the_deadline_passes_while_there_is_no_triggerer(
     control: Control,
     jobs: Any,
 ) -> None:
-    without_triggerer(None)
+    without_triggerer(None, others=150)
     outcome = create(
         wait_for_completion=True, deferrable=True, timeout=3, cancel_on_timeout=cancel_on_timeout
     )

@@ -152,23 +152,6 @@ def test_a_lost_call_that_is_carried_out_after_the_deferral_is_cancelled_at_the_
     )
 
 
-@pytest.fixture
-def without_triggerer(airflow: Any, control: Any, jobs: Any) -> Any:
-    """Lets Airflow end deferrals; meanwhile the job ends, if a status is given."""
-
-    def without_triggerer(end: str | None) -> None:
-        def meanwhile() -> None:
-            if end is None:
-                time.sleep(3)
-            else:
-                control.end_jobs([jobs()[0]["id"]], status=end)
-
-        control.settings(job_seconds=3600)
-        airflow.without_triggerer, airflow.on_deferral = True, meanwhile
-
-    return without_triggerer
-
-
 def test_results_that_came_while_there_was_no_triggerer_are_landed(
     without_triggerer: Any, airflow: Any, batch: Any, jobs: Any, rows_of: Any
 ) -> None:
