@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_mistral_batch.paths import storage_path
+from airflow_provider_mistral_batch.storage.paths import storage_path
 
 if TYPE_CHECKING:
-    from airflow_provider_mistral_batch.jsonl.reader import ResultRow
+    from airflow_provider_mistral_batch.jsonl.results.reader import ResultRow
 
 
 def read_results(results: Any, *, failed: bool = False) -> Iterator[ResultRow]:
@@ -22,7 +22,7 @@ def read_results(results: Any, *, failed: bool = False) -> Iterator[ResultRow]:
         ``completion_tokens``, ``model``, ``error``, ``raw``.
     """
     # Imported late: parsing a Dag needs none of it.
-    from airflow_provider_mistral_batch.jsonl import reader
+    from airflow_provider_mistral_batch.jsonl.results import reader
 
     if not isinstance(results, Mapping):
         return reader.read_results(storage_path(results, field="results"))

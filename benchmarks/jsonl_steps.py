@@ -127,8 +127,8 @@ def _decode(name: str) -> Callable[[Path, int], None]:
 
 def _prepare(name: str, **parameters: Any) -> Callable[[Path, int], None]:
     def prepare(directory: Path, rows: int) -> None:
-        from airflow_provider_mistral_batch.jsonl.requests import prepare_requests
-        from airflow_provider_mistral_batch.jsonl.template import RowTemplate
+        from airflow_provider_mistral_batch.jsonl.requests.prepare import prepare_requests
+        from airflow_provider_mistral_batch.jsonl.requests.template import RowTemplate
 
         prepared = prepare_requests(
             directory / name,
@@ -143,7 +143,7 @@ def _prepare(name: str, **parameters: Any) -> Callable[[Path, int], None]:
 
 def _split(output_format: str, fault: bool = False) -> Callable[[Path, int], None]:
     def split(directory: Path, rows: int) -> None:
-        from airflow_provider_mistral_batch.jsonl.results import split_results
+        from airflow_provider_mistral_batch.jsonl.results.split import split_results
 
         chunks = _download(directory / "results.jsonl")
         if fault:
@@ -192,7 +192,7 @@ def _fetch(directory: Path, rows: int) -> None:
 
 
 def _fetch_and_split(directory: Path, rows: int) -> None:
-    from airflow_provider_mistral_batch.jsonl.results import split_results
+    from airflow_provider_mistral_batch.jsonl.results.split import split_results
 
     with client() as api:
         summary = split_results(
@@ -205,7 +205,7 @@ def _fetch_and_split(directory: Path, rows: int) -> None:
 
 
 def _read(directory: Path, rows: int) -> None:
-    from airflow_provider_mistral_batch.jsonl.reader import read_results
+    from airflow_provider_mistral_batch.jsonl.results.reader import read_results
 
     assert sum(1 for _ in read_results(directory / "results.jsonl")) == rows
 
@@ -287,9 +287,9 @@ def _import_everything(name: str) -> None:
         import mistralai.extra.batch  # noqa: F401
     elif not name.startswith(("copy", "decode")):
         import airflow_provider_mistral_batch.api.client
-        import airflow_provider_mistral_batch.jsonl.parquet
-        import airflow_provider_mistral_batch.jsonl.requests
-        import airflow_provider_mistral_batch.jsonl.results  # noqa: F401
+        import airflow_provider_mistral_batch.jsonl.requests.prepare
+        import airflow_provider_mistral_batch.jsonl.results.parquet
+        import airflow_provider_mistral_batch.jsonl.results.split  # noqa: F401
     if "parquet" in name:
         import pyarrow.parquet  # noqa: F401
 

@@ -15,7 +15,7 @@ import msgspec
 from airflow_provider_mistral_batch.api.decoding import UNREADABLE
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.jsonl.lines import ANY_LENGTH, MissingExtraError, file_chunks, line_blocks
-from airflow_provider_mistral_batch.jsonl.outcomes import custom_ids
+from airflow_provider_mistral_batch.jsonl.results.outcomes import custom_ids
 
 #: Share of the price that batches cost: "50 % discount" (Mistral's documentation of the Batch API).
 BATCH_SHARE = 0.5

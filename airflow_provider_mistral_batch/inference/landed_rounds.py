@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mistral_batch.api.errors import InvalidInputError, NotFoundError
-from airflow_provider_mistral_batch.destination import MANIFEST, Destination
+from airflow_provider_mistral_batch.tasks.destination import MANIFEST, Destination
 
 if TYPE_CHECKING:
     from airflow_provider_mistral_batch.api.models import BatchJobOut
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from airflow_provider_mistral_batch.inference.plan import BatchPlan
     from airflow_provider_mistral_batch.inference.request_files import RequestFiles
     from airflow_provider_mistral_batch.inference.structured_output import StructuredOutput
-    from airflow_provider_mistral_batch.jsonl.shards import Shard
+    from airflow_provider_mistral_batch.jsonl.requests.shards import Shard
 
 log = logging.getLogger(__name__)
 
@@ -54,8 +54,8 @@ class LandedRounds:
         :return: Fields of a manifest, and ``may_pass``: how many requests another try can bring.
         :raises InvalidInputError: When another task has taken the destination.
         """
-        from airflow_provider_mistral_batch.jsonl.manifest import read_manifest, write_manifest
-        from airflow_provider_mistral_batch.jsonl.results import split_downloads
+        from airflow_provider_mistral_batch.jsonl.results.manifest import read_manifest, write_manifest
+        from airflow_provider_mistral_batch.jsonl.results.split import split_downloads
 
         manifest_path = self.destination.round_path(number, MANIFEST)
         results_path, errors_path = self.destination.round_paths(number)
@@ -123,7 +123,7 @@ class LandedRounds:
         :param max_job_requests: Most requests in one job.
         :return: The files; none if there is nothing worth another try.
         """
-        from airflow_provider_mistral_batch.jsonl.resubmission import write_resubmission
+        from airflow_provider_mistral_batch.jsonl.results.resubmission import write_resubmission
 
         requests = self._requests(plan, number)
         if requests is None:
@@ -143,7 +143,7 @@ class LandedRounds:
         :param plan: The batch; the jobs of all its rounds are over.
         :return: Fields of a manifest, and ``may_pass``.
         """
-        from airflow_provider_mistral_batch.jsonl.resubmission import merge_rounds
+        from airflow_provider_mistral_batch.jsonl.results.resubmission import merge_rounds
 
         destination = self.destination
         results_path, errors_path = destination.results_path, destination.errors_path

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 if TYPE_CHECKING:
-    from airflow_provider_mistral_batch.jsonl.shards import Shard
+    from airflow_provider_mistral_batch.jsonl.requests.shards import Shard
 
 _KEY_LENGTH = 16
 

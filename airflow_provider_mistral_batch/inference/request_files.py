@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from airflow_provider_mistral_batch.inference.plan import PlannedJob, content_hash, jobs_of
-from airflow_provider_mistral_batch.uploads import upload_once
+from airflow_provider_mistral_batch.submission.files import upload_once
 
 if TYPE_CHECKING:
     from airflow_provider_mistral_batch.hooks.mistral_batch import MistralBatchHook
-    from airflow_provider_mistral_batch.jsonl.shards import Shard
+    from airflow_provider_mistral_batch.jsonl.requests.shards import Shard
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ class RequestFiles:
 
     :param hook: How to talk to the API.
     :param directory: Local directory for files that are read back.
-    :param owner: For :func:`~airflow_provider_mistral_batch.uploads.upload_once`.
+    :param owner: For :func:`~airflow_provider_mistral_batch.submission.files.upload_once`.
     """
 
     def __init__(self, hook: MistralBatchHook, directory: Path, *, owner: str = "") -> None:

@@ -7,10 +7,10 @@ import sys
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import closing
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
+from airflow_provider_mistral_batch.storage.paths import StoragePath, as_path
 
 # Small enough for a block and what is made of it to stay in the processor's cache.
 CHUNK_BYTES = 1 << 16
@@ -120,7 +120,7 @@ def _without_byte_order_mark(chunks: Iterable[bytes]) -> Iterator[bytes]:
     yield from rest
 
 
-def file_chunks(path: Any) -> Iterator[bytes]:
+def file_chunks(path: StoragePath | str) -> Iterator[bytes]:
     """
     Read a file in chunks, decompressed if it is compressed.
 
@@ -130,7 +130,7 @@ def file_chunks(path: Any) -> Iterator[bytes]:
     :raises DamagedFileError: If a compressed file is cut or damaged, or takes too much memory.
     :raises MissingExtraError: If the file is compressed by Zstandard and the extra ``zstd`` is not installed.
     """
-    with closing(open_binary(path)) as file:
+    with closing(as_path(path).open("rb")) as file:
         first = file.read(CHUNK_BYTES)
         name = str(path)
         if first.startswith(_GZIP_MAGIC):
@@ -145,28 +145,6 @@ def file_chunks(path: Any) -> Iterator[bytes]:
             while first:
                 yield first
                 first = file.read(CHUNK_BYTES)
-
-
-def open_binary(path: Any) -> Any:
-    """
-    Open a path for reading bytes.
-
-    :param path: Local path (str or Path) or anything with ``open("rb")``.
-    """
-    return local_or_remote(path).open("rb")
-
-
-def local_or_remote(path: Any) -> Any:
-    """
-    Give a path object for whatever a caller may name a file with.
-
-    :raises InvalidInputError: If a string is a URL: only its owner knows the credentials for it.
-    """
-    if isinstance(path, str):
-        if "://" in path:
-            raise InvalidInputError(f"{path} is a URL: pass it as an ObjectStoragePath")
-        return Path(path)
-    return path
 
 
 class _Replayed:

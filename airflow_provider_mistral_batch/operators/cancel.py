@@ -13,8 +13,8 @@ from airflow_provider_mistral_batch.api.models import BatchStatus
 from airflow_provider_mistral_batch.links.mistral_batch import MistralBatchJobLink
 from airflow_provider_mistral_batch.operators.base import MistralBatchOperator, check_positive
 from airflow_provider_mistral_batch.policies.cadence import DEFAULT_POLL_INTERVAL_MIN, Cadence
-from airflow_provider_mistral_batch.waiting import JobWatch
-from airflow_provider_mistral_batch.xcoms import job_xcoms, push_xcoms
+from airflow_provider_mistral_batch.tasks.watch import JobPoller
+from airflow_provider_mistral_batch.tasks.xcoms import job_xcoms, push_xcoms
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -61,7 +61,7 @@ class MistralCancelBatchJobOperator(MistralBatchOperator):
         job = self._cancel()
         if self.wait_for_completion and not job.is_terminal:
             deadline = time.time() + self.timeout
-            ended = JobWatch(self.hook, job.id).wait(deadline=deadline, cadence=cadence)
+            ended = JobPoller(self.hook, job.id).wait(deadline=deadline, cadence=cadence)
             if ended is None:
                 raise AirflowException(
                     f"batch job {job.id} is still not over {self.timeout:g} s after its cancellation was asked for"

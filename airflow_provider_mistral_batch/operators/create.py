@@ -18,10 +18,9 @@ from airflow_provider_mistral_batch.api.models import (
     check_inline_count,
     chosen_window,
 )
-from airflow_provider_mistral_batch.exceptions import is_permanent
 from airflow_provider_mistral_batch.links.mistral_batch import MistralBatchJobLink
 from airflow_provider_mistral_batch.operators.base import check_positive, check_requests
-from airflow_provider_mistral_batch.operators.submitting import LeftRunningError, MistralSubmittingOperator
+from airflow_provider_mistral_batch.operators.submitting import MistralSubmittingOperator
 from airflow_provider_mistral_batch.policies.cadence import (
     DEFAULT_POLL_INTERVAL,
     DEFAULT_POLL_INTERVAL_MIN,
@@ -30,13 +29,19 @@ from airflow_provider_mistral_batch.policies.cadence import (
 from airflow_provider_mistral_batch.policies.deadline import seconds_allowed, submitted_at
 from airflow_provider_mistral_batch.policies.ownership import runs
 from airflow_provider_mistral_batch.policies.verdict import check_max_failed_ratio
-from airflow_provider_mistral_batch.waiting import BACKSTOP_SECONDS, JobWatch, conclude, job_after_deferral
+from airflow_provider_mistral_batch.tasks.endings import LeftRunningError, is_permanent
+from airflow_provider_mistral_batch.tasks.watch import (
+    BACKSTOP_SECONDS,
+    JobPoller,
+    conclude,
+    job_after_deferral,
+)
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_mistral_batch.api.models import BatchJobOut
-    from airflow_provider_mistral_batch.jsonl.requests import InlineRequests
+    from airflow_provider_mistral_batch.jsonl.requests.prepare import InlineRequests
 
 
 class MistralCreateBatchJobOperator(MistralSubmittingOperator):
@@ -154,24 +159,26 @@ class MistralCreateBatchJobOperator(MistralSubmittingOperator):
                     poll_interval=self.poll_interval,
                     poll_interval_min=self.poll_interval_min,
                     cancel_on_kill=self.cancel_on_kill,
-                    # A worker looks for twins at the end, where there may be some.
+                    # A worker looks for duplicates at the end, where there may be some.
                     finish_with=(
                         "batch_id"
-                        if may_finish_in_triggerer(self) and not self.submission.may_have_twins
+                        if may_finish_in_triggerer(self) and not self.submission.may_have_duplicates
                         else None
                     ),
                     max_failed_ratio=self.max_failed_ratio,
                 ),
                 method_name="execute_complete",
-                kwargs={"may_have_twins": self.submission.may_have_twins},
+                kwargs={"may_have_duplicates": self.submission.may_have_duplicates},
                 timeout=timedelta(seconds=deadline - time.time() + BACKSTOP_SECONDS),
             )
-        ended = JobWatch(self.hook, job.id).wait(deadline=deadline, cadence=cadence)
+        ended = JobPoller(self.hook, job.id).wait(deadline=deadline, cadence=cadence)
         return self._conclude(context, ended) if ended is not None else self._give_up(context, job.id)
 
-    def execute_complete(self, context: Context, event: dict[str, Any], may_have_twins: bool = False) -> str:
+    def execute_complete(
+        self, context: Context, event: dict[str, Any], may_have_duplicates: bool = False
+    ) -> str:
         """Go on where the trigger ended."""
-        self.submission.resume([event["batch_id"]], may_have_twins=may_have_twins)
+        self.submission.resume([event["batch_id"]], may_have_duplicates=may_have_duplicates)
         job = job_after_deferral(event, self.hook)
         return self._conclude(context, job) if job is not None else self._give_up(context, event["batch_id"])
 
@@ -196,7 +203,7 @@ class MistralCreateBatchJobOperator(MistralSubmittingOperator):
         if self.requests is None:
             return None
         # Imported late: parsing a Dag needs none of it.
-        from airflow_provider_mistral_batch.jsonl.requests import validate_inline
+        from airflow_provider_mistral_batch.jsonl.requests.prepare import validate_inline
 
         check_requests(self.requests)
         rows = list(self.requests)
@@ -211,7 +218,7 @@ class MistralCreateBatchJobOperator(MistralSubmittingOperator):
     def _conclude(self, context: Context, job: BatchJobOut) -> str:
         verdict = conclude(job, hook=self.hook, ti=context["ti"], max_failed_ratio=self.max_failed_ratio)
         if verdict.acceptable:
-            if self.submission.may_have_twins:
+            if self.submission.may_have_duplicates:
                 self.submission.cancel_running(keep=[job.id])
             return job.id
         # A job that completed is ours for good: a retry would find it and judge it the same.
@@ -226,7 +233,7 @@ class MistralCreateBatchJobOperator(MistralSubmittingOperator):
             job = self.hook.cancel(batch_id)
         except MistralCallError as error:
             # It may have ended just now: then there is nothing to cancel, and its results are paid.
-            seen = JobWatch(self.hook, batch_id).look()
+            seen = JobPoller(self.hook, batch_id).look()
             if seen is None or runs(seen):
                 if is_permanent(error):
                     raise LeftRunningError(

@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Any, Literal
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 
 from airflow_provider_mistral_batch.api.models import BatchStatus
-from airflow_provider_mistral_batch.destination import IF_EXISTS, Destination, check_choice
 from airflow_provider_mistral_batch.links.mistral_batch import MistralBatchJobLink
 from airflow_provider_mistral_batch.operators.base import MistralBatchOperator
-from airflow_provider_mistral_batch.paths import storage_path
 from airflow_provider_mistral_batch.policies.verdict import describe_job_errors
-from airflow_provider_mistral_batch.submission import identity_of
-from airflow_provider_mistral_batch.xcoms import job_xcoms, push_xcoms
+from airflow_provider_mistral_batch.storage.paths import storage_path
+from airflow_provider_mistral_batch.tasks.destination import IF_EXISTS, Destination, check_choice
+from airflow_provider_mistral_batch.tasks.identity import identity_of
+from airflow_provider_mistral_batch.tasks.xcoms import job_xcoms, push_xcoms
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, ObjectStoragePath
 
     from airflow_provider_mistral_batch.api.models import BatchJobOut
-    from airflow_provider_mistral_batch.jsonl.results import ResultsSummary
+    from airflow_provider_mistral_batch.jsonl.results.split import ResultsSummary
 
 
 class MistralDownloadBatchResultsOperator(MistralBatchOperator):
@@ -78,7 +78,7 @@ class MistralDownloadBatchResultsOperator(MistralBatchOperator):
 
     def _land(self, context: Context, destination: Destination) -> dict[str, Any]:
         # Imported late: parsing a Dag needs none of it.
-        from airflow_provider_mistral_batch.jsonl.digest import describe_errors
+        from airflow_provider_mistral_batch.jsonl.results.digest import describe_errors
 
         try:
             job, summary = self._download(context, destination)
@@ -123,7 +123,7 @@ class MistralDownloadBatchResultsOperator(MistralBatchOperator):
     def _download(self, context: Context, destination: Destination) -> tuple[BatchJobOut, ResultsSummary]:
         """Bring the results beside their destination."""
         # Imported late: parsing a Dag needs none of it.
-        from airflow_provider_mistral_batch.jsonl.results import split_downloads
+        from airflow_provider_mistral_batch.jsonl.results.split import split_downloads
 
         job = self.hook.get(self.batch_id)
         if not job.is_terminal:
@@ -139,7 +139,7 @@ class MistralDownloadBatchResultsOperator(MistralBatchOperator):
         files = [file_id for file_id in (job.output_file_id, job.error_file_id) if file_id]
         if files:
             return [self.hook.stream_file(file_id) for file_id in files]
-        from airflow_provider_mistral_batch.jsonl.results import inline_stream
+        from airflow_provider_mistral_batch.jsonl.results.split import inline_stream
 
         outputs = None if job.input_files else self.hook.get(job.id, inline=True).outputs
         if outputs:

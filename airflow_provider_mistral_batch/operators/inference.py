@@ -30,21 +30,13 @@ from airflow_provider_mistral_batch.api.models import (
     chosen_window,
     completion_window_hours,
 )
-from airflow_provider_mistral_batch.destination import (
-    IF_EXISTS,
-    OUTPUT_FORMATS,
-    Destination,
-    check_choice,
-)
 from airflow_provider_mistral_batch.inference.landed_rounds import LandedRounds
 from airflow_provider_mistral_batch.inference.plan import BatchPlan, content_hash
 from airflow_provider_mistral_batch.inference.request_files import RequestFiles
-from airflow_provider_mistral_batch.inference.room import LONGEST, NoRoomError, Room
 from airflow_provider_mistral_batch.inference.structured_output import StructuredOutput
 from airflow_provider_mistral_batch.links.mistral_batch import MistralBatchJobLink
 from airflow_provider_mistral_batch.operators.base import check_positive, check_requests
-from airflow_provider_mistral_batch.operators.submitting import LeftRunningError, MistralSubmittingOperator
-from airflow_provider_mistral_batch.paths import storage_path
+from airflow_provider_mistral_batch.operators.submitting import MistralSubmittingOperator
 from airflow_provider_mistral_batch.policies.cadence import (
     DEFAULT_POLL_INTERVAL,
     DEFAULT_POLL_INTERVAL_MIN,
@@ -61,16 +53,25 @@ from airflow_provider_mistral_batch.policies.row_verdict import (
     rounds_allowed,
 )
 from airflow_provider_mistral_batch.policies.verdict import check_max_failed_ratio
-from airflow_provider_mistral_batch.submission import clearing, identity_of
-from airflow_provider_mistral_batch.waiting import BACKSTOP_SECONDS, JobWatch
-from airflow_provider_mistral_batch.xcoms import job_xcoms, push_xcoms
+from airflow_provider_mistral_batch.storage.paths import storage_path
+from airflow_provider_mistral_batch.submission.pending_limit import LONGEST, PendingLimit, PendingLimitError
+from airflow_provider_mistral_batch.tasks.destination import (
+    IF_EXISTS,
+    OUTPUT_FORMATS,
+    Destination,
+    check_choice,
+)
+from airflow_provider_mistral_batch.tasks.endings import LeftRunningError
+from airflow_provider_mistral_batch.tasks.identity import identity_of, run_token
+from airflow_provider_mistral_batch.tasks.watch import BACKSTOP_SECONDS, JobPoller
+from airflow_provider_mistral_batch.tasks.xcoms import job_xcoms, push_xcoms
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, ObjectStoragePath
 
     from airflow_provider_mistral_batch.api.models import BatchJobOut
-    from airflow_provider_mistral_batch.jsonl.requests import PreparedRequests
-    from airflow_provider_mistral_batch.jsonl.shards import Shard
+    from airflow_provider_mistral_batch.jsonl.requests.prepare import PreparedRequests
+    from airflow_provider_mistral_batch.jsonl.requests.shards import Shard
 
 #: Seconds that cancelled jobs get to end, so that their partial results can be landed.
 _CANCELLATION_SECONDS = 600.0
@@ -242,11 +243,11 @@ class MistralBatchInferenceOperator(MistralSubmittingOperator):
         context: Context,
         event: Mapping[str, Any],
         plan: Mapping[str, Any],
-        may_have_twins: bool = False,
+        may_have_duplicates: bool = False,
     ) -> dict[str, Any]:
         """Go on where a wait ended; whether it ended well, the API tells."""
         begun = BatchPlan.from_builtins(plan)
-        self.submission.resume(begun.batch_ids, may_have_twins=may_have_twins)
+        self.submission.resume(begun.batch_ids, may_have_duplicates=may_have_duplicates)
         if event.get("error"):
             permanent = event.get("error_is_permanent")
             raise (AirflowFailException if permanent else AirflowException)(event["error"])
@@ -318,8 +319,8 @@ class MistralBatchInferenceOperator(MistralSubmittingOperator):
 
     def _prepare(self, context: Context, work: Workplace) -> PreparedRequests:
         # Imported late: parsing a Dag needs none of it.
-        from airflow_provider_mistral_batch.jsonl.requests import prepare_requests
-        from airflow_provider_mistral_batch.jsonl.template import RowTemplate
+        from airflow_provider_mistral_batch.jsonl.requests.prepare import prepare_requests
+        from airflow_provider_mistral_batch.jsonl.requests.template import RowTemplate
 
         structured = work.results.structured
         return prepare_requests(
@@ -353,7 +354,7 @@ class MistralBatchInferenceOperator(MistralSubmittingOperator):
             "agent_id": self.agent_id,
             "window": self._window,
             "form": structured.schema if structured else None,
-            "fresh": clearing(context) if self.force_new else "",
+            "fresh": run_token(context) if self.force_new else "",
         }
         return hashlib.sha256(msgspec.json.encode(asked, order="deterministic")).hexdigest()
 
@@ -424,7 +425,7 @@ class MistralBatchInferenceOperator(MistralSubmittingOperator):
         jobs_have_model = self.hook.get_conn().dialect.jobs_have_model
         for number, job in enumerate(plan.rounds[-1]):
             while job.batch_id is None:
-                room = Room(self.hook, job.request_count, self.max_pending_requests)
+                room = PendingLimit(self.hook, job.request_count, self.max_pending_requests)
                 try:
                     found = self.submission.submit(
                         self._job_in(job.input_files, plan.model if jobs_have_model else None),
@@ -435,7 +436,7 @@ class MistralBatchInferenceOperator(MistralSubmittingOperator):
                         notes={REQUESTS: str(job.request_count)},
                         before_create=room.check,
                     )
-                except (NoRoomError, RateLimitError) as full:
+                except (PendingLimitError, RateLimitError) as full:
                     self.log.info("%s", full)
                     self._wait_for_room(plan, room)
                 else:
@@ -446,7 +447,7 @@ class MistralBatchInferenceOperator(MistralSubmittingOperator):
                     plan.room_deadline = None
                     context["ti"].xcom_push(key="batch_id", value=job.batch_id)
 
-    def _wait_for_room(self, plan: BatchPlan, room: Room) -> None:
+    def _wait_for_room(self, plan: BatchPlan, room: PendingLimit) -> None:
         """Wait until a job fits; where the API itself said no, it is asked again then."""
         if plan.room_deadline is None:
             plan.room_deadline = time.time() + LONGEST.total_seconds()
@@ -476,7 +477,7 @@ class MistralBatchInferenceOperator(MistralSubmittingOperator):
 
     def _wait(self, plan: BatchPlan) -> list[BatchJobOut]:
         """Wait until all jobs of the round are over."""
-        watches = [JobWatch(self.hook, str(job.batch_id)) for job in plan.rounds[-1]]
+        watches = [JobPoller(self.hook, str(job.batch_id)) for job in plan.rounds[-1]]
         over: dict[str, BatchJobOut] = {}
         while True:
             for watch in watches:
@@ -492,7 +493,7 @@ class MistralBatchInferenceOperator(MistralSubmittingOperator):
             if running[0].wait(deadline=deadline, cadence=self._cadence) is None:
                 self._give_up(plan, [watch.batch_id for watch in running])
 
-    def _defer(self, plan: BatchPlan, running: Sequence[JobWatch], deadline: float) -> NoReturn:
+    def _defer(self, plan: BatchPlan, running: Sequence[JobPoller], deadline: float) -> NoReturn:
         # Imported late: parsing a Dag needs none of it.
         from airflow_provider_mistral_batch.triggers.inference import MistralBatchJobsTrigger
 
@@ -512,7 +513,7 @@ class MistralBatchInferenceOperator(MistralSubmittingOperator):
 
     def _carried(self, plan: BatchPlan) -> dict[str, Any]:
         """What the worker after a deferral needs to know."""
-        return {"plan": plan.as_builtins(), "may_have_twins": self.submission.may_have_twins}
+        return {"plan": plan.as_builtins(), "may_have_duplicates": self.submission.may_have_duplicates}
 
     def _deadline(self, plan: BatchPlan) -> float:
         """When to give up: counted from the jobs' submission, so that no retry and no re-attach moves it."""
@@ -536,7 +537,7 @@ class MistralBatchInferenceOperator(MistralSubmittingOperator):
         for batch_id in running:
             self.submission.cancel(batch_id)
 
-    # Landing
+    # AtomicFiles
 
     def _land(self, work: Workplace, plan: BatchPlan, jobs: Sequence[BatchJobOut]) -> dict[str, Any]:
         nothing = not any(job.output_file_id or job.error_file_id for job in jobs)
@@ -587,7 +588,7 @@ class MistralBatchInferenceOperator(MistralSubmittingOperator):
         # Imported late: parsing a Dag needs none of it.
         from airflow.providers.common.compat.sdk import XCOM_RETURN_KEY
 
-        from airflow_provider_mistral_batch.jsonl.digest import describe_errors
+        from airflow_provider_mistral_batch.jsonl.results.digest import describe_errors
 
         final = work.results.finish(plan)
         counts = final["counts"]
@@ -612,7 +613,7 @@ class MistralBatchInferenceOperator(MistralSubmittingOperator):
             context["ti"].xcom_push(key=XCOM_RETURN_KEY, value=manifest)
             raise (AirflowException if verdict.new_job_may_help else AirflowFailException)(message)
         self.log.log(logging.WARNING if verdict.rows_failed else logging.INFO, "%s", message)
-        if self.submission.may_have_twins:
+        if self.submission.may_have_duplicates:
             self.submission.cancel_running(keep=plan.batch_ids)
         self._clean_up(plan.batch_ids)
         return manifest

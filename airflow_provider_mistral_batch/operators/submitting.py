@@ -6,20 +6,18 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import AirflowFailException
-
-from airflow_provider_mistral_batch.abandonment import abandoned_on_worker, ends_for_good
-from airflow_provider_mistral_batch.exceptions import failing_for_good
 from airflow_provider_mistral_batch.operators.base import MistralBatchOperator
-from airflow_provider_mistral_batch.submission import Submission
-from airflow_provider_mistral_batch.waiting import deferral_took_too_long
+from airflow_provider_mistral_batch.submission.jobs import Submission
+from airflow_provider_mistral_batch.tasks.endings import (
+    LeftRunningError,
+    abandoned_on_worker,
+    ends_for_good,
+    failing_for_good,
+)
+from airflow_provider_mistral_batch.tasks.watch import deferral_took_too_long
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
-
-
-class LeftRunningError(AirflowFailException):
-    """The task fails for good, and its batch jobs are meant to go on."""
 
 
 class MistralSubmittingOperator(MistralBatchOperator):
@@ -89,7 +87,7 @@ class MistralSubmittingOperator(MistralBatchOperator):
         except LeftRunningError:
             raise
         except Exception as error:
-            may_have_jobs = submitted or submission.may_have_twins or submission.batch_ids
+            may_have_jobs = submitted or submission.may_have_duplicates or submission.batch_ids
             if self.cancel_on_kill and may_have_jobs and ends_for_good(error, context):
                 submission.cancel_running()
             raise

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 from airflow_provider_mistral_batch.api import limits
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.operators.base import MistralBatchOperator, check_requests
-from airflow_provider_mistral_batch.paths import storage_path
-from airflow_provider_mistral_batch.uploads import upload_once
+from airflow_provider_mistral_batch.storage.paths import storage_path
+from airflow_provider_mistral_batch.submission.files import upload_once
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, ObjectStoragePath
 
-    from airflow_provider_mistral_batch.jsonl.rows import RowFormat
+    from airflow_provider_mistral_batch.jsonl.requests.validation import RowFormat
 
 
 class MistralUploadBatchFileOperator(MistralBatchOperator):
@@ -54,8 +54,8 @@ class MistralUploadBatchFileOperator(MistralBatchOperator):
     def run_batch_task(self, context: Context) -> list[str]:
         """Check and upload."""
         # Imported late: parsing a Dag needs none of it.
-        from airflow_provider_mistral_batch.jsonl.requests import prepare_requests
-        from airflow_provider_mistral_batch.jsonl.template import RowTemplate
+        from airflow_provider_mistral_batch.jsonl.requests.prepare import prepare_requests
+        from airflow_provider_mistral_batch.jsonl.requests.template import RowTemplate
 
         if (self.requests is None) == (self.path is None):
             given = "both given" if self.path is not None else "both missing"

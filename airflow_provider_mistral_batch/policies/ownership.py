@@ -94,13 +94,13 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     :param attach_to: The job that does this work already; ``None``: submit a new one.
     :param reason: Why, for the log.
     :param cancel: Jobs of this task instance that run for nothing.
-    :param twins: Further jobs that do or did the same work, besides ``attach_to``.
+    :param duplicates: Further jobs that do or did the same work, besides ``attach_to``.
     """
 
     attach_to: BatchJobOut | None
     reason: str
     cancel: list[BatchJobOut] = []
-    twins: list[BatchJobOut] = []
+    duplicates: list[BatchJobOut] = []
 
 
 def decide(
@@ -142,7 +142,9 @@ def decide(
         reason = f"what is asked has changed since {same_task[-1].id}"
     else:
         reason = "this task instance has none yet"
-    return Decision(attach_to=attach_to, reason=reason, cancel=cancel, twins=usable[1:] if attach_to else [])
+    return Decision(
+        attach_to=attach_to, reason=reason, cancel=cancel, duplicates=usable[1:] if attach_to else []
+    )
 
 
 def _did_what_it_could(job: BatchJobOut) -> bool:

@@ -18,19 +18,19 @@ from airflow.providers.common.compat.sdk import (
     conf,
 )
 
-from airflow_provider_mistral_batch.exceptions import failing_for_good
 from airflow_provider_mistral_batch.hooks.mistral_batch import MistralBatchHook
 from airflow_provider_mistral_batch.links.mistral_batch import MistralBatchJobLink
 from airflow_provider_mistral_batch.policies.cadence import DEFAULT_POLL_INTERVAL_MIN
 from airflow_provider_mistral_batch.policies.verdict import check_max_failed_ratio
-from airflow_provider_mistral_batch.triggers.finishing import may_finish_in_triggerer
-from airflow_provider_mistral_batch.waiting import (
+from airflow_provider_mistral_batch.tasks.endings import failing_for_good
+from airflow_provider_mistral_batch.tasks.watch import (
     BACKSTOP_SECONDS,
-    JobWatch,
+    JobPoller,
     conclude,
     deferral_took_too_long,
     job_after_deferral,
 )
+from airflow_provider_mistral_batch.triggers.finishing import may_finish_in_triggerer
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import AirflowException, Context
@@ -89,8 +89,8 @@ class MistralBatchJobSensor(BaseSensorOperator):
         return MistralBatchHook(self.mistral_conn_id)
 
     @cached_property
-    def _watch(self) -> JobWatch:
-        return JobWatch(self.hook, self.batch_id)
+    def _watch(self) -> JobPoller:
+        return JobPoller(self.hook, self.batch_id)
 
     def execute(self, context: Context) -> Any:
         """Wait as ``mode`` and ``deferrable`` say."""

@@ -10,10 +10,10 @@ from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_provider_mistral_batch.exceptions import is_permanent
 from airflow_provider_mistral_batch.hooks.mistral_batch import MistralBatchHook
-from airflow_provider_mistral_batch.inference.room import Room
 from airflow_provider_mistral_batch.policies.cadence import DEFAULT_POLL_INTERVAL, DEFAULT_POLL_INTERVAL_MIN
+from airflow_provider_mistral_batch.submission.pending_limit import PendingLimit
+from airflow_provider_mistral_batch.tasks.endings import is_permanent
 from airflow_provider_mistral_batch.triggers.mistral_batch import MistralBatchJobTrigger
 from airflow_provider_mistral_batch.triggers.threads import in_thread
 
@@ -152,7 +152,7 @@ class MistralBatchRoomTrigger(BaseTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Look again and again, until there is room."""
         hook = MistralBatchHook(self.mistral_conn_id)
-        room = Room(hook, self.requests, self.limit)
+        room = PendingLimit(hook, self.requests, self.limit)
         payload: dict[str, Any] = {"timed_out": True}
         try:
             while (left := self.deadline - time.time()) > 0:

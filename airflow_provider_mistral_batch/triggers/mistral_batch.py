@@ -8,12 +8,9 @@ from collections.abc import AsyncIterator
 from datetime import datetime, timezone
 from typing import Any
 
-import msgspec
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_provider_mistral_batch.abandonment import abandoned
 from airflow_provider_mistral_batch.api.models import BatchJobOut, check_id
-from airflow_provider_mistral_batch.exceptions import is_permanent
 from airflow_provider_mistral_batch.hooks.mistral_batch import MistralBatchHook
 from airflow_provider_mistral_batch.links.mistral_batch import MistralBatchJobLink, console_url
 from airflow_provider_mistral_batch.policies.cadence import (
@@ -23,52 +20,19 @@ from airflow_provider_mistral_batch.policies.cadence import (
 )
 from airflow_provider_mistral_batch.policies.progress import Progress
 from airflow_provider_mistral_batch.policies.verdict import judge
+from airflow_provider_mistral_batch.tasks.endings import abandoned, is_permanent
+from airflow_provider_mistral_batch.tasks.job_event import JobEvent
+from airflow_provider_mistral_batch.tasks.xcoms import job_xcoms
 from airflow_provider_mistral_batch.triggers.finishing import finish
 from airflow_provider_mistral_batch.triggers.poller import watching
 from airflow_provider_mistral_batch.triggers.starting import resolve
 from airflow_provider_mistral_batch.triggers.threads import in_thread
-from airflow_provider_mistral_batch.xcoms import job_xcoms
 
 # One for all triggers: ``self.log`` would be seven objects for each of thousands.
 log = logging.getLogger(__name__)
 
 #: Seconds after which the wall clock is looked at again, in case it was set meanwhile.
 _CLOCK_CHECK_SECONDS = 60.0
-
-
-class JobEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """
-    What the trigger tells the task that it waited for. It waits for exactly one.
-
-    :param job: The job as it was seen last: over, unless ``timed_out`` or ``error``.
-    :param timed_out: The deadline passed.
-    :param error: The job cannot be watched: why.
-    :param error_is_permanent: Whether only a person can change that.
-    """
-
-    batch_id: str
-    job: BatchJobOut | None = None
-    timed_out: bool = False
-    error: str | None = None
-    error_is_permanent: bool = False
-
-    def trigger_event(self) -> TriggerEvent:
-        """The event as Airflow carries it."""
-        return TriggerEvent(msgspec.to_builtins(self))
-
-    @classmethod
-    def from_payload(cls, payload: Any) -> JobEvent:
-        """
-        Read the event as the task's ``execute_complete`` gets it.
-
-        :raises ValueError: When it is not one of ours.
-        """
-        try:
-            return msgspec.convert(payload, cls)
-        except msgspec.ValidationError as error:
-            raise ValueError(
-                f"event={payload!r:.200} is not an event of MistralBatchJobTrigger: {error}"
-            ) from None
 
 
 class MistralBatchJobTrigger(BaseTrigger):
@@ -156,7 +120,7 @@ class MistralBatchJobTrigger(BaseTrigger):
                 else:
                     yield end
                     return
-        yield told.trigger_event()
+        yield TriggerEvent(told.as_payload())
 
     async def on_kill(self) -> None:
         """Cancel the job that nobody waits for any more. Not done in ``cleanup``: a restart ends no paid work."""

@@ -33,10 +33,9 @@ from airflow_provider_mistral_batch.api.errors import (
 from airflow_provider_mistral_batch.api.limits import PAGE_SIZE
 from airflow_provider_mistral_batch.api.models import BatchJobOut, BatchStatus
 from airflow_provider_mistral_batch.api.retries import RetryPolicy
-from airflow_provider_mistral_batch.exceptions import is_permanent
 from airflow_provider_mistral_batch.hooks.mistral_batch import MistralBatchHook
 from airflow_provider_mistral_batch.policies.cadence import Cadence
-from airflow_provider_mistral_batch.policies.rounds import (
+from airflow_provider_mistral_batch.policies.polling import (
     EARLY_SHARE,
     ESTIMATE_SECONDS,
     Backoff,
@@ -44,6 +43,7 @@ from airflow_provider_mistral_batch.policies.rounds import (
     due,
     listing_pays,
 )
+from airflow_provider_mistral_batch.tasks.endings import is_permanent
 from airflow_provider_mistral_batch.triggers.threads import in_thread
 
 log = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ import jsonschema
 import pytest
 from mistralai.client import models
 
-from airflow_provider_mistral_batch.jsonl.template import RowTemplate
+from airflow_provider_mistral_batch.jsonl.requests.template import RowTemplate
 
 Run = Callable[..., list[dict[str, Any]]]
 CHAT = [{"role": "user", "content": "Kill the process, then email me at a@example.com"}]

@@ -13,13 +13,13 @@ from airflow.sdk import ObjectStoragePath
 from airflow.sdk.io import attach
 from fsspec.implementations.memory import MemoryFileSystem
 
-from airflow_provider_mistral_batch.destination import Destination
 from airflow_provider_mistral_batch.emulator.client import Control
 from airflow_provider_mistral_batch.operators.mistral_batch import (
     MistralCreateBatchJobOperator,
     MistralDownloadBatchResultsOperator,
     MistralUploadBatchFileOperator,
 )
+from airflow_provider_mistral_batch.tasks.destination import Destination
 
 LANDED = ["errors.jsonl", "manifest.json", "results.jsonl"]
 CONTENT = "GET /v1/files/{id}/content"

@@ -21,10 +21,11 @@ from airflow_provider_mistral_batch.api.errors import NotFoundError
 from airflow_provider_mistral_batch.api.models import BatchJobOut
 from airflow_provider_mistral_batch.emulator import Emulator
 from airflow_provider_mistral_batch.emulator.client import Control
-from airflow_provider_mistral_batch.policies import rounds
+from airflow_provider_mistral_batch.policies import polling
 from airflow_provider_mistral_batch.policies.cadence import Cadence
+from airflow_provider_mistral_batch.tasks.job_event import JobEvent
 from airflow_provider_mistral_batch.triggers import mistral_batch, poller
-from airflow_provider_mistral_batch.triggers.mistral_batch import JobEvent, MistralBatchJobTrigger
+from airflow_provider_mistral_batch.triggers.mistral_batch import MistralBatchJobTrigger
 
 CONNECTION = "mistral_default"
 LISTING = "GET /v1/batch/jobs"
@@ -39,8 +40,8 @@ pytestmark = pytest.mark.usefixtures("hook")
 
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rounds.Backoff, "FIRST", 0.05)
-    monkeypatch.setattr(rounds.Backoff, "LONGEST", 0.5)
+    monkeypatch.setattr(polling.Backoff, "FIRST", 0.05)
+    monkeypatch.setattr(polling.Backoff, "LONGEST", 0.5)
 
 
 class Watcher:
@@ -625,8 +626,8 @@ def test_a_server_that_refuses_often_is_read_to_the_end_of_its_list(control: Con
 def test_a_job_over_which_the_server_stumbles_slows_nobody_down(
     control: Control, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rounds.Backoff, "FIRST", 30.0)
-    monkeypatch.setattr(rounds.Backoff, "LONGEST", 120.0)
+    monkeypatch.setattr(polling.Backoff, "FIRST", 30.0)
+    monkeypatch.setattr(polling.Backoff, "LONGEST", 120.0)
     stone, healthy = control.make_jobs(2)
     control.settings(listing_lag=1000)
     control.fault("status", "GET", f"/v1/batch/jobs/{stone}", status=500, times=None)

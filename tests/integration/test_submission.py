@@ -1,4 +1,4 @@
-"""One job per task instance, whatever is lost on the way: look-up, re-attachment, twins, lost answers."""
+"""One job per task instance, whatever is lost on the way: look-up, re-attachment, duplicates, lost answers."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_mistral_batch import submission
 from airflow_provider_mistral_batch.api.models import BatchJobIn
 from airflow_provider_mistral_batch.emulator.client import Control
 from airflow_provider_mistral_batch.operators.mistral_batch import MistralCreateBatchJobOperator
+from airflow_provider_mistral_batch.submission import jobs as submission
 
 CREATE, LIST, CANCEL = "POST /v1/batch/jobs", "GET /v1/batch/jobs", "POST /v1/batch/jobs/{id}/cancel"
 
@@ -201,7 +201,7 @@ def test_jobs_of_other_task_instances_are_none_of_ours(
     settled("RUNNING", "CANCELLED", "RUNNING")
 
 
-def twins(submit: Any, new_ti: Any, control: Control, *plans: dict[str, Any]) -> list[str]:
+def duplicates(submit: Any, new_ti: Any, control: Control, *plans: dict[str, Any]) -> list[str]:
     """Two jobs with the same key, as two workers at once or a server behind its listing would leave them."""
     ids = []
     for age, plan in zip((60, 0), plans, strict=True):
@@ -234,7 +234,7 @@ def test_twins(
     settled: Any,
     logged: Any,
 ) -> None:
-    ids = twins(submit, new_ti, control, *plans)
+    ids = duplicates(submit, new_ti, control, *plans)
     settled(*before)
     assert submit(new_ti().next_try()).value == ids[taken]
     settled(*after)

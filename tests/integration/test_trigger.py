@@ -16,7 +16,8 @@ from airflow_provider_mistral_batch.api.models import BatchError, BatchJobOut, B
 from airflow_provider_mistral_batch.emulator.client import Control
 from airflow_provider_mistral_batch.hooks.mistral_batch import MistralBatchHook
 from airflow_provider_mistral_batch.policies.progress import QUIET_SECONDS
-from airflow_provider_mistral_batch.triggers.mistral_batch import JobEvent, MistralBatchJobTrigger
+from airflow_provider_mistral_batch.tasks.job_event import JobEvent
+from airflow_provider_mistral_batch.triggers.mistral_batch import MistralBatchJobTrigger
 
 ARGUMENTS: dict[str, Any] = {
     "batch_id": "job-1",
@@ -72,12 +73,12 @@ def unheard_of() -> BatchJobOut:
     ],
 )
 def test_an_event_survives_the_database(event: JobEvent) -> None:
-    payload = json.loads(json.dumps(event.trigger_event().payload))
+    payload = json.loads(json.dumps(event.as_payload()))
     assert JobEvent.from_payload(payload) == event
 
 
 def test_an_event_of_a_newer_version_is_understood() -> None:
-    payload = JobEvent(batch_id="job-1", job=unheard_of()).trigger_event().payload
+    payload = JobEvent(batch_id="job-1", job=unheard_of()).as_payload()
     payload["mood"] = "fine"
     payload["job"]["colour"] = "orange"
     assert JobEvent.from_payload(payload).job == unheard_of()

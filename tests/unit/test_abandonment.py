@@ -16,7 +16,12 @@ from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
 from airflow.sdk.execution_time import task_runner
 from airflow.sdk.execution_time.comms import ErrorResponse, TaskStatesResult
 
-from airflow_provider_mistral_batch.abandonment import abandoned, abandoned_on_worker, ends_for_good, gives_up
+from airflow_provider_mistral_batch.tasks.endings import (
+    abandoned,
+    abandoned_on_worker,
+    ends_for_good,
+    gives_up,
+)
 
 
 @pytest.mark.parametrize(

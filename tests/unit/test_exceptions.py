@@ -18,8 +18,8 @@ from airflow_provider_mistral_batch.api.errors import (
     MistralResponseError,
     error_from_answer,
 )
-from airflow_provider_mistral_batch.exceptions import failing_for_good, is_permanent
-from airflow_provider_mistral_batch.jsonl.results import TruncatedResultsError
+from airflow_provider_mistral_batch.jsonl.results.split import TruncatedResultsError
+from airflow_provider_mistral_batch.tasks.endings import failing_for_good, is_permanent
 
 
 def answer(status_code: int) -> Exception:

@@ -1,8 +1,7 @@
-"""The house: which room may import which, and what the built package contains."""
+"""What the built package contains, and what Airflow is told of it."""
 
 from __future__ import annotations
 
-import ast
 import email
 import importlib
 import importlib.metadata
@@ -12,9 +11,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import airflow
 import jsonschema
@@ -26,133 +23,6 @@ from airflow_provider_mistral_batch.get_provider_info import get_provider_info
 CHECKOUT = Path(__file__).parents[2]
 PACKAGE = "airflow_provider_mistral_batch"
 SOURCES = CHECKOUT / PACKAGE
-
-#: The rooms, and those that each may import beside itself. Modules beside the rooms belong to the upper floors.
-ARROWS: dict[str, set[str]] = {
-    "api": set(),
-    "emulator": set(),
-    "jsonl": {"api"},
-    "policies": {"api"},
-    "hooks": {"api", "jsonl"},
-    "inference": {"api", "jsonl", "policies", "hooks"},
-    "links": {"api", "hooks"},
-    "triggers": {"api", "policies", "hooks", "inference", "links"},
-    "sensors": {"api", "policies", "hooks", "links", "triggers"},
-    "operators": {"api", "jsonl", "policies", "hooks", "inference", "links", "triggers", "sensors"},
-    "decorators": {
-        "api",
-        "jsonl",
-        "policies",
-        "hooks",
-        "inference",
-        "links",
-        "triggers",
-        "sensors",
-        "operators",
-    },
-}
-WITHOUT_AIRFLOW = ("api", "jsonl", "emulator")
-
-
-class Import(NamedTuple):
-    """One imported module, where, and whether it is imported when the program runs."""
-
-    module: str
-    where: str
-    at_run_time: bool
-
-
-def imports_of(room: str) -> Iterator[Import]:
-    """Every import below a room, at any depth of its code."""
-    for path in sorted((SOURCES / room).rglob("*.py")):
-        tree = ast.parse(path.read_text("utf-8"))
-        for_types_only = {
-            id(node)
-            for branch in ast.walk(tree)
-            if isinstance(branch, ast.If) and "TYPE_CHECKING" in ast.dump(branch.test)
-            for statement in branch.body
-            for node in ast.walk(statement)
-        }
-        for node in ast.walk(tree):
-            where = f"{path.relative_to(CHECKOUT)}:{getattr(node, 'lineno', 0)}"
-            at_run_time = id(node) not in for_types_only
-            if isinstance(node, ast.Import):
-                yield from (Import(alias.name, where, at_run_time) for alias in node.names)
-            elif isinstance(node, ast.ImportFrom):
-                if node.level:
-                    package = path.relative_to(CHECKOUT).parts[: -node.level]
-                    base = ".".join([*package, *([node.module] if node.module else [])])
-                else:
-                    base = node.module or ""
-                # `from package import room` names a module, too.
-                names = [f"{base}.{alias.name}" for alias in node.names] if base == PACKAGE else [base]
-                yield from (Import(name, where, at_run_time) for name in names)
-
-
-def rooms_and_modules() -> set[str]:
-    """Names of everything right below the package."""
-    return {path.stem for path in SOURCES.iterdir() if path.suffix == ".py" or path.is_dir()}
-
-
-def test_every_room_has_its_arrows() -> None:
-    rooms = {path.name for path in SOURCES.iterdir() if (path / "__init__.py").exists()}
-    assert rooms == set(ARROWS)
-
-
-@pytest.mark.parametrize("room", ARROWS)
-def test_arrows_go_one_way(room: str) -> None:
-    foreign = set(ARROWS) if room not in WITHOUT_AIRFLOW else rooms_and_modules()
-    allowed = {room, *ARROWS[room]}
-    wrong = [
-        found
-        for found in imports_of(room)
-        if found.module.startswith(f"{PACKAGE}.") and found.module.split(".")[1] in foreign - allowed
-    ]
-    assert wrong == []
-
-
-@pytest.mark.parametrize("room", WITHOUT_AIRFLOW)
-def test_rooms_without_airflow_do_not_name_it(room: str) -> None:
-    wrong = [
-        found for found in imports_of(room) if found.at_run_time and found.module.split(".")[0] == "airflow"
-    ]
-    assert wrong == []
-
-
-@pytest.mark.parametrize(
-    ("room", "never"),
-    [
-        ("api", r"airflow(\.|$)"),
-        ("jsonl", r"airflow(\.|$)"),
-        ("emulator", rf"airflow(\.|$)|{PACKAGE}\.(?!emulator(\.|$))"),
-    ],
-)
-def test_a_fresh_interpreter_stays_clean(room: str, never: str) -> None:
-    modules = [
-        ".".join(path.relative_to(CHECKOUT).with_suffix("").parts).removesuffix(".__init__")
-        for path in sorted((SOURCES / room).rglob("*.py"))
-        if path.name != "__main__.py"
-    ]
-    loaded = modules_after(*modules)
-    assert set(modules) <= loaded
-    assert [name for name in loaded if re.match(never, name) and name != PACKAGE] == []
-
-
-def test_parsing_a_dag_loads_only_what_parsing_needs() -> None:
-    ours = modules_after("airflow.sdk", f"{PACKAGE}.operators", f"{PACKAGE}.sensors")
-    added = ours - modules_after("airflow.sdk")
-    heavy = {"requests", "requests_toolbelt", "httpx", "fastapi", "uvicorn", "pyarrow", "numpy", "zstandard"}
-    assert {name.split(".")[0] for name in added} & heavy == set()
-    # Slow to import, and of use to workers and triggerers alone.
-    late = (f"{PACKAGE}.api.transport", f"{PACKAGE}.jsonl", f"{PACKAGE}.triggers.poller", "airflow.models")
-    assert [name for name in added if name.startswith(late)] == []
-
-
-def modules_after(*modules: str) -> set[str]:
-    """Names of all modules that a fresh interpreter has after importing these."""
-    code = f"import sys, {', '.join(modules)}\nprint('\\n'.join(sys.modules))"
-    command = [sys.executable, "-c", code]
-    return set(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.split())
 
 
 def test_provider_info_is_valid() -> None:

@@ -10,7 +10,7 @@ import pytest
 from airflow.sdk import ObjectStoragePath
 
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
-from airflow_provider_mistral_batch.paths import storage_path
+from airflow_provider_mistral_batch.storage.paths import storage_path
 
 
 class AnyPath(os.PathLike[str]):

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from airflow_provider_mistral_batch.api.models import BatchJobOut, BatchJobRequestCounts
-from airflow_provider_mistral_batch.xcoms import job_xcoms, push_xcoms
+from airflow_provider_mistral_batch.tasks.xcoms import job_xcoms, push_xcoms
 
 
 def test_they_are_plain_json() -> None:

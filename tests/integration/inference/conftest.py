@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_mistral_batch import submission, uploads
 from airflow_provider_mistral_batch.emulator.client import Control
 from airflow_provider_mistral_batch.hooks.mistral_batch import MistralBatchHook
 from airflow_provider_mistral_batch.operators.inference import MistralBatchInferenceOperator
+from airflow_provider_mistral_batch.submission import files, jobs
 
 
 @pytest.fixture(params=[False, True], ids=["worker", "deferred"])
@@ -89,5 +89,5 @@ def sent(control: Control) -> Callable[[], int]:
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Look again at once for what may have come into being: the emulator's listings do not lag here."""
-    monkeypatch.setattr(submission, "_RECHECKS", (0.01,))
-    monkeypatch.setattr(uploads, "_RECHECKS", (0.01,))
+    monkeypatch.setattr(jobs, "_RECHECKS", (0.01,))
+    monkeypatch.setattr(files, "_RECHECKS", (0.01,))

@@ -14,8 +14,8 @@ from airflow.sdk.io import attach
 from fsspec.implementations.memory import MemoryFileSystem
 
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
-from airflow_provider_mistral_batch.destination import Destination
 from airflow_provider_mistral_batch.policies.ownership import TaskIdentity
+from airflow_provider_mistral_batch.tasks.destination import Destination
 
 
 @pytest.fixture

@@ -252,7 +252,9 @@ def test_a_kill_of_a_retry_cancels_what_the_try_before_has_left(
 def test_a_task_that_fails_for_good_leaves_none_of_its_jobs_running(
     refused: int, airflow: Any, batch: Any, settled: Any, control: Any, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr("airflow_provider_mistral_batch.operators.inference.Room.check", lambda room: None)
+    monkeypatch.setattr(
+        "airflow_provider_mistral_batch.operators.inference.PendingLimit.check", lambda room: None
+    )
     control.settings(job_seconds=1000)
     control.fault("status", "POST", "/v1/batch/jobs", status=refused, skip=1)
     outcome = airflow.run(batch(4, max_pending_requests=2))
@@ -302,7 +304,9 @@ def test_a_failure_for_good_leaves_the_jobs_if_told(
 def test_of_several_jobs_one_that_is_gone_ends_the_others(
     airflow: Any, batch: Any, settled: Any, control: Any, hook: Any, jobs: Any, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr("airflow_provider_mistral_batch.operators.inference.Room.check", lambda room: None)
+    monkeypatch.setattr(
+        "airflow_provider_mistral_batch.operators.inference.PendingLimit.check", lambda room: None
+    )
     control.settings(job_seconds=1000)
     airflow.on_deferral = lambda: hook.delete(jobs()[0]["id"])
     outcome = airflow.run(batch(4, max_pending_requests=2, deferrable=True))

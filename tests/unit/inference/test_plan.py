@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from airflow_provider_mistral_batch.inference.plan import BatchPlan, PlannedJob, content_hash, jobs_of
-from airflow_provider_mistral_batch.jsonl.shards import Shard
+from airflow_provider_mistral_batch.jsonl.requests.shards import Shard
 
 
 def shard(number: int, job: int = 0) -> Shard:

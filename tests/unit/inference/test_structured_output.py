@@ -13,8 +13,8 @@ from pydantic import BaseModel, field_validator
 
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.inference.structured_output import StructuredOutput
-from airflow_provider_mistral_batch.jsonl.reader import ResultRow
-from airflow_provider_mistral_batch.jsonl.results import split_results
+from airflow_provider_mistral_batch.jsonl.results.reader import ResultRow
+from airflow_provider_mistral_batch.jsonl.results.split import split_results
 
 CHAT = "/v1/chat/completions"
 SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}

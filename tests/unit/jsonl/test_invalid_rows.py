@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tracemalloc
 
-from airflow_provider_mistral_batch.jsonl.invalid_rows import InvalidRows
+from airflow_provider_mistral_batch.jsonl.results.row_table import InvalidRows
 
 
 def line(custom_id, text=""):

@@ -9,10 +9,10 @@ import json
 import pyarrow.parquet
 import pytest
 
-from airflow_provider_mistral_batch.jsonl import parquet
 from airflow_provider_mistral_batch.jsonl.lines import MissingExtraError, file_chunks
-from airflow_provider_mistral_batch.jsonl.reader import read_results, result_batches, result_row
-from airflow_provider_mistral_batch.jsonl.results import split_results
+from airflow_provider_mistral_batch.jsonl.results import parquet
+from airflow_provider_mistral_batch.jsonl.results.reader import read_results, result_batches, result_row
+from airflow_provider_mistral_batch.jsonl.results.split import split_results
 
 CHAT = {
     "model": "m",

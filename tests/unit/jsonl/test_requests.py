@@ -20,13 +20,13 @@ from hypothesis import strategies as st
 
 from airflow_provider_mistral_batch.api.errors import InvalidInputError, MistralBatchError
 from airflow_provider_mistral_batch.api.limits import ENDPOINTS, MAX_INLINE_REQUESTS
-from airflow_provider_mistral_batch.jsonl import requests
 from airflow_provider_mistral_batch.jsonl.custom_ids import CustomIds
-from airflow_provider_mistral_batch.jsonl.numbering import PREFIXES
-from airflow_provider_mistral_batch.jsonl.problems import MAX_PROBLEMS_SHOWN, InvalidRequestsError
-from airflow_provider_mistral_batch.jsonl.requests import prepare_requests, validate_inline
-from airflow_provider_mistral_batch.jsonl.rows import RowRules
-from airflow_provider_mistral_batch.jsonl.template import RowTemplate
+from airflow_provider_mistral_batch.jsonl.requests import prepare as prepare_module
+from airflow_provider_mistral_batch.jsonl.requests.numbering import PREFIXES
+from airflow_provider_mistral_batch.jsonl.requests.prepare import prepare_requests, validate_inline
+from airflow_provider_mistral_batch.jsonl.requests.problems import MAX_PROBLEMS_SHOWN, InvalidRequestsError
+from airflow_provider_mistral_batch.jsonl.requests.template import RowTemplate
+from airflow_provider_mistral_batch.jsonl.requests.validation import RowRules
 
 CHAT = "/v1/chat/completions"
 
@@ -253,7 +253,7 @@ def test_many_names_that_are_taken(prepare, monkeypatch, max_job_requests):
     passes = []
     windows = CustomIds._windows
     monkeypatch.setattr(CustomIds, "_windows", lambda ids: (passes.append(ids), windows(ids))[1])
-    monkeypatch.setattr(requests, "_MAX_SUSPECTS", 3)
+    monkeypatch.setattr(prepare_module, "_MAX_SUSPECTS", 3)
     taken = [f"row-{number}" for number in range(1, 301)]
     prepared = prepare([*[row()] * 300, *map(row, taken)], max_job_requests=max_job_requests)
     assert [found["custom_id"] for found in rows_of(prepared)] == [
@@ -266,7 +266,7 @@ def test_many_names_that_are_taken(prepare, monkeypatch, max_job_requests):
 
 
 def test_duplicates_are_counted_beside_names_that_are_taken(prepare, monkeypatch):
-    monkeypatch.setattr(requests, "_MAX_SUSPECTS", 3)
+    monkeypatch.setattr(prepare_module, "_MAX_SUSPECTS", 3)
     taken = [f"row-{number}" for number in range(1, 11)]
     error = problems_of(lambda: prepare([*[row()] * 10, *map(row, taken), *map(row, taken)]))
     assert error.total == 10
@@ -621,7 +621,7 @@ def test_hash_collisions_are_no_duplicates(prepare, monkeypatch):
     def weak(directory):
         return CustomIds(directory, digest=len, window=3)
 
-    monkeypatch.setattr(requests, "CustomIds", weak)
+    monkeypatch.setattr(prepare_module, "CustomIds", weak)
     ids = [f"{number:03d}" for number in range(50)]
     assert prepare(map(row, ids)).request_count == 50
     error = problems_of(lambda: prepare(map(row, [*ids, "007", "new", "049"])))
@@ -630,7 +630,7 @@ def test_hash_collisions_are_no_duplicates(prepare, monkeypatch):
 
 
 def test_more_suspects_than_are_looked_at(prepare, monkeypatch):
-    monkeypatch.setattr(requests, "_MAX_SUSPECTS", 3)
+    monkeypatch.setattr(prepare_module, "_MAX_SUSPECTS", 3)
     error = problems_of(lambda: prepare(row(str(number % 10)) for number in range(100)))
     assert error.total == 90
 

@@ -10,14 +10,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_mistral_batch.api.errors import InvalidInputError, MistralBatchError
-from airflow_provider_mistral_batch.jsonl import landing, own_rows, reader, results
-from airflow_provider_mistral_batch.jsonl.landing import Landing, check_writable
 from airflow_provider_mistral_batch.jsonl.lines import MAX_ROW_BYTES
-from airflow_provider_mistral_batch.jsonl.manifest import read_manifest, write_manifest
-from airflow_provider_mistral_batch.jsonl.outcomes import failure, may_pass
-from airflow_provider_mistral_batch.jsonl.own_rows import MISSING_MESSAGE, missing_row
-from airflow_provider_mistral_batch.jsonl.reader import read_results
-from airflow_provider_mistral_batch.jsonl.results import TruncatedResultsError, inline_stream, split_results
+from airflow_provider_mistral_batch.jsonl.results import placeholder_rows, reader
+from airflow_provider_mistral_batch.jsonl.results import split as split_module
+from airflow_provider_mistral_batch.jsonl.results.manifest import read_manifest, write_manifest
+from airflow_provider_mistral_batch.jsonl.results.outcomes import failure, may_pass
+from airflow_provider_mistral_batch.jsonl.results.placeholder_rows import MISSING_MESSAGE, missing_row
+from airflow_provider_mistral_batch.jsonl.results.reader import read_results
+from airflow_provider_mistral_batch.jsonl.results.split import (
+    TruncatedResultsError,
+    inline_stream,
+    split_results,
+)
+from airflow_provider_mistral_batch.storage import atomic
+from airflow_provider_mistral_batch.storage.atomic import AtomicFiles, check_writable
 
 
 def answer(custom_id, content="Hello", **body):
@@ -450,7 +456,7 @@ def test_an_answer_longer_than_any_request_may_be(split):
 
 @pytest.mark.parametrize("newline", [b"\n", b""])
 def test_an_answer_that_cannot_be_held_is_not_paid_for_again(split, newline, monkeypatch):
-    for module in (own_rows, reader, results):
+    for module in (placeholder_rows, reader, split_module):
         monkeypatch.setattr(module, "MAX_RESULT_ROW_BYTES", 500)
     rows = lines(answer("a"), answer("b", "x" * 1000)).rstrip() + newline
     summary = split((rows[start : start + 100] for start in range(0, len(rows), 100)), asked="ab")
@@ -560,7 +566,7 @@ def test_both_files_appear_or_none(bucket):
 
 
 def test_a_store_without_atomic_uploads_gets_a_temporary_name(bucket, monkeypatch, tmp_path):
-    monkeypatch.setattr(landing, "_COMMITTING_PROTOCOLS", frozenset())
+    monkeypatch.setattr(atomic, "_COMMITTING_PROTOCOLS", frozenset())
     moved = []
     store = bucket.fs
     real = type(store).mv
@@ -582,7 +588,7 @@ def test_published_files_are_readable_by_others(split):
 
 
 def test_leaving_a_landing_unpublished_removes_everything(tmp_path):
-    with Landing() as landing_:
+    with AtomicFiles() as landing_:
         landing_.spool(tmp_path / "a").write_text("x")
         landing_.scratch(tmp_path / "a").write_text("x")
     assert list(tmp_path.iterdir()) == []

@@ -42,7 +42,7 @@ def _decided(*jobs: BatchJobOut, ours: dict = OURS):
         (
             decision.attach_to and decision.attach_to.id,
             tuple(job.id for job in decision.cancel),
-            tuple(job.id for job in decision.twins),
+            tuple(job.id for job in decision.duplicates),
             decision.reason,
         )
         for order in itertools.permutations(jobs)
@@ -80,7 +80,7 @@ def test_partial_results_are_no_reason_to_leave_a_job_that_has_or_brings_all(los
     partial = msgspec.structs.replace(_job("a", lost, 1), output_file_id="out")
     decision = decide([partial, _job("b", usable, 2)], OURS, keep_partial=True)
     assert decision.attach_to is not None
-    assert (decision.attach_to.id, decision.cancel, decision.twins) == ("b", [], [])
+    assert (decision.attach_to.id, decision.cancel, decision.duplicates) == ("b", [], [])
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_provider_mistral_batch.policies.rounds import Backoff, Schedule, due, listing_pays
+from airflow_provider_mistral_batch.policies.polling import Backoff, Schedule, due, listing_pays
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,9 @@ from airflow_provider_mistral_batch.jsonl.lines import (
     MAX_RESULT_ROW_BYTES,
     file_chunks,
     line_blocks,
-    local_or_remote,
 )
-from airflow_provider_mistral_batch.jsonl.outcomes import failure, read_row
+from airflow_provider_mistral_batch.jsonl.results.outcomes import failure, read_row
+from airflow_provider_mistral_batch.storage.paths import as_path
 
 _PARQUET_MAGIC = b"PAR1"
 
@@ -93,10 +93,10 @@ def result_batches(path: Any) -> Iterator[list[bytes]]:
 
     :param path: A results or errors file, JSONL (compressed or not) or Parquet.
     """
-    with local_or_remote(path).open("rb") as file:
+    with as_path(path).open("rb") as file:
         is_parquet = file.read(len(_PARQUET_MAGIC)) == _PARQUET_MAGIC
     if is_parquet:
-        from airflow_provider_mistral_batch.jsonl.parquet import parquet_batches
+        from airflow_provider_mistral_batch.jsonl.results.parquet import parquet_batches
 
         yield from parquet_batches(path)
         return

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import glob
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
-from airflow_provider_mistral_batch.jsonl.encoding import encoded
 from airflow_provider_mistral_batch.jsonl.lines import (
     CHUNK_BYTES,
     LineBlock,
     file_chunks,
     line_blocks,
-    local_or_remote,
 )
-from airflow_provider_mistral_batch.jsonl.problems import Problem, shortened
-from airflow_provider_mistral_batch.jsonl.template import RowTemplate
+from airflow_provider_mistral_batch.jsonl.requests.encoding import encoded
+from airflow_provider_mistral_batch.jsonl.requests.problems import Problem, shortened
+from airflow_provider_mistral_batch.jsonl.requests.template import RowTemplate
+from airflow_provider_mistral_batch.storage.folders import matching_files
+from airflow_provider_mistral_batch.storage.paths import as_path, is_path
 
 _GLOB_CHARACTERS = "*?["
 _REQUEST_FILE_SUFFIXES = (".jsonl", ".json", ".jsonl.gz", ".jsonl.zst", ".json.gz", ".json.zst")
@@ -51,7 +49,7 @@ def open_sources(
     """
     Tell files from rows and give the lines of each.
 
-    :param source: See :func:`~airflow_provider_mistral_batch.jsonl.requests.prepare_requests`.
+    :param source: See :func:`~airflow_provider_mistral_batch.jsonl.requests.prepare.prepare_requests`.
     :param template: Makes bodies of plain prompts.
     :param endpoint: The job's endpoint.
     :param max_row_bytes: Bytes of a row beyond which it need not be held.
@@ -59,7 +57,7 @@ def open_sources(
     """
     items: Iterable[Any]
     if isinstance(source, str) or is_path(source):
-        items = [local_or_remote(source)]
+        items = [as_path(source)]
     elif isinstance(source, Mapping):
         raise InvalidInputError("requests: expected a path or several rows, got one dict; put it into a list")
     else:
@@ -78,34 +76,6 @@ def open_sources(
                 yield Source(str(file), line_blocks(file_chunks(file), max_line_bytes=max_row_bytes))
     else:
         yield Source(None, _item_blocks(chain([first], rest), template, endpoint, refuse))
-
-
-def is_path(value: Any) -> bool:
-    """Tell whether a value is a path object (pathlib's, ObjectStoragePath or alike)."""
-    return isinstance(value, os.PathLike) or (hasattr(value, "open") and hasattr(value, "parent"))
-
-
-def matching_files(path: Any) -> list[Any]:
-    """
-    Give the files that a path or glob stands for, sorted.
-
-    :param path: A path object; a name with ``*``, ``?`` or ``[`` is a glob unless there is a file of that very name.
-    :raises InvalidInputError: If nothing matches.
-    """
-    text = str(path)
-    if not any(character in text for character in _GLOB_CHARACTERS) or path.exists():
-        return [path]
-    if isinstance(path, Path) and not hasattr(path, "protocol"):
-        found: list[Any] = [Path(name) for name in glob.glob(text, recursive=True)]  # noqa: PTH207 - patterns may be absolute
-    else:
-        base, pattern = path.parent, str(path.name)
-        while any(character in str(base) for character in _GLOB_CHARACTERS):
-            base, pattern = base.parent, f"{base.name}/{pattern}"
-        found = list(base.glob(pattern))
-    files = sorted((file for file in found if file.is_file()), key=str)
-    if not files:
-        raise InvalidInputError(f"{text}: no file matches")
-    return files
 
 
 def _item_blocks(

@@ -10,17 +10,17 @@ import uuid
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import cast
 
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
-from airflow_provider_mistral_batch.jsonl.lines import local_or_remote
+from airflow_provider_mistral_batch.storage.paths import ObjectPath, StoragePath, as_path, local_path
 
 # Stores in which an object appears when its upload is complete, and not before. Everywhere else a file is visible
 # while it is being written, and needs a temporary name.
 _COMMITTING_PROTOCOLS = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "memory"})
 
 
-class Landing:
+class AtomicFiles:
     """
     Some files that are published together.
 
@@ -31,10 +31,10 @@ class Landing:
     """
 
     def __init__(self) -> None:
-        self._files: list[tuple[Path, Any]] = []
+        self._files: list[tuple[Path, StoragePath]] = []
         self._scratch: list[Path] = []
 
-    def __enter__(self) -> Landing:
+    def __enter__(self) -> AtomicFiles:
         return self
 
     def __exit__(
@@ -43,26 +43,26 @@ class Landing:
         for spool in [*(spool for spool, _ in self._files), *self._scratch]:
             spool.unlink(missing_ok=True)
 
-    def spool(self, path: Any) -> Path:
+    def spool(self, path: StoragePath | str) -> Path:
         """
         Give the local file to write what will become ``path``.
 
         :param path: Final path: str, Path or ObjectStoragePath.
         """
-        target = local_or_remote(path)
+        target = as_path(path)
         spool = self._new_file(target)
         self._files.append((spool, target))
         return spool
 
-    def scratch(self, path: Any) -> Path:
+    def scratch(self, path: StoragePath | str) -> Path:
         """Give a local file, on the disk that ``path``'s spool is on, that will not be published."""
-        scratch = self._new_file(local_or_remote(path))
+        scratch = self._new_file(as_path(path))
         self._scratch.append(scratch)
         return scratch
 
     def publish(self) -> None:
         """Make all files appear under their final names; none of them if one cannot."""
-        done: list[Any] = []
+        done: list[StoragePath] = []
         try:
             for spool, target in self._files:
                 _publish(spool, target)
@@ -74,7 +74,7 @@ class Landing:
             raise
         self._files = []
 
-    def _new_file(self, target: Any) -> Path:
+    def _new_file(self, target: StoragePath) -> Path:
         local = local_path(target)
         if local is None:
             handle, name = tempfile.mkstemp(prefix="mistral-batch-", suffix=".part")
@@ -85,16 +85,23 @@ class Landing:
         return Path(name)
 
 
-def local_path(path: Any) -> Path | None:
-    """Give the local path behind a path object; None if it is in an object store."""
-    # Before Airflow 3.2, an ObjectStoragePath is a Path, too; what it says of itself comes first.
-    protocol = getattr(path, "protocol", None)
-    if protocol is None:
-        return path if isinstance(path, Path) else None
-    return Path(path.path) if protocol in ("", "file", "local") else None
+def write_whole(path: StoragePath | str, content: bytes) -> None:
+    """
+    Write a small file, which appears whole or not at all.
+
+    :param path: Its path.
+    :param content: What is to be in it.
+    """
+    if getattr(path, "protocol", None) in _COMMITTING_PROTOCOLS:
+        stored = cast("ObjectPath", path)
+        stored.fs.pipe_file(stored.path, content)
+        return
+    with AtomicFiles() as files:
+        files.spool(path).write_bytes(content)
+        files.publish()
 
 
-def check_writable(path: Any, *, field: str) -> None:
+def check_writable(path: StoragePath | str, *, field: str) -> None:
     """
     Find out before the work whether a file can be written at a path, by writing and removing an empty one beside it.
 
@@ -102,7 +109,7 @@ def check_writable(path: Any, *, field: str) -> None:
     :param field: How the error names the folder that it is in.
     :raises InvalidInputError: If it cannot.
     """
-    target = local_or_remote(path)
+    target = as_path(path)
     if target.is_dir():
         raise InvalidInputError(
             f"{field}={str(target.parent)!r} has a directory {target.name}, where a file is to be: choose another one"
@@ -133,7 +140,7 @@ def _is_permanent(error: Exception) -> bool:
     ) or (isinstance(error, OSError) and error.errno in (errno.EROFS, errno.ENAMETOOLONG))
 
 
-def _publish(spool: Path, target: Any) -> None:
+def _publish(spool: Path, target: StoragePath) -> None:
     # mkstemp's files are for their owner only; published files get what the user's umask gives any other.
     spool.chmod(0o666 & ~_umask())
     local = local_path(target)
@@ -143,18 +150,23 @@ def _publish(spool: Path, target: Any) -> None:
     if not hasattr(target, "fs"):
         with spool.open("rb") as source, target.open("wb") as sink:
             shutil.copyfileobj(source, sink, 1 << 20)
-    elif target.protocol in _COMMITTING_PROTOCOLS:
-        target.fs.put_file(str(spool), target.path)
     else:
-        part = target.parent / f".{target.name}.{uuid.uuid4().hex}.part"
-        try:
-            target.fs.put_file(str(spool), part.path)
-            target.fs.mv(part.path, target.path)
-        except BaseException:
-            with suppress(Exception):
-                target.fs.rm_file(part.path)
-            raise
+        _upload(spool, cast("ObjectPath", target))
     spool.unlink()
+
+
+def _upload(spool: Path, target: ObjectPath) -> None:
+    if target.protocol in _COMMITTING_PROTOCOLS:
+        target.fs.put_file(str(spool), target.path)
+        return
+    part = target.parent / f".{target.name}.{uuid.uuid4().hex}.part"
+    try:
+        target.fs.put_file(str(spool), part.path)
+        target.fs.mv(part.path, target.path)
+    except BaseException:
+        with suppress(Exception):
+            target.fs.rm_file(part.path)
+        raise
 
 
 def _umask() -> int:

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from airflow_provider_mistral_batch.jsonl.problems import Problem, shortened
+from airflow_provider_mistral_batch.jsonl.requests.problems import Problem, shortened
 
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 

@@ -6,7 +6,7 @@ import sqlite3
 import tempfile
 from pathlib import Path
 
-from airflow_provider_mistral_batch.jsonl.outcomes import custom_ids
+from airflow_provider_mistral_batch.jsonl.results.outcomes import custom_ids
 
 
 class InvalidRows:

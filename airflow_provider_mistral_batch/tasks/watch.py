@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 
 from airflow_provider_mistral_batch.api.errors import MistralBatchError, MistralCallError
-from airflow_provider_mistral_batch.exceptions import is_permanent
 from airflow_provider_mistral_batch.policies.progress import Progress
 from airflow_provider_mistral_batch.policies.verdict import Verdict, judge
-from airflow_provider_mistral_batch.xcoms import job_xcoms, push_xcoms
+from airflow_provider_mistral_batch.tasks.endings import is_permanent
+from airflow_provider_mistral_batch.tasks.xcoms import job_xcoms, push_xcoms
 
 if TYPE_CHECKING:
     from airflow_provider_mistral_batch.api.models import BatchJobOut
@@ -45,7 +45,7 @@ def deferral_took_too_long(next_method: str, next_kwargs: Mapping[str, Any] | No
     return next_method == "__fail__" and (next_kwargs or {}).get("error") == _TRIGGER_TIMEOUT
 
 
-class JobWatch:
+class JobPoller:
     """
     Looks at one job from a worker, again and again.
 
@@ -109,12 +109,12 @@ def job_after_deferral(event: Any, hook: MistralBatchHook) -> BatchJobOut | None
     :raises AirflowException: When it cannot be watched for another reason.
     """
     # Imported late: parsing a Dag needs none of it.
-    from airflow_provider_mistral_batch.triggers.mistral_batch import JobEvent
+    from airflow_provider_mistral_batch.tasks.job_event import JobEvent
 
     told = JobEvent.from_payload(event)
     if told.timed_out:
         # What the trigger saw last may be a poll interval old, and the triggerer may have been down for long.
-        job = JobWatch(hook, told.batch_id).look()
+        job = JobPoller(hook, told.batch_id).look()
         return job if job is not None and job.is_terminal else None
     if told.job is None or told.error is not None:
         raise (AirflowFailException if told.error_is_permanent else AirflowException)(told.error)
@@ -147,7 +147,7 @@ def _digest_of_error_file(hook: MistralBatchHook, job: BatchJobOut) -> str:
     if job.error_file_id is None:
         return ""
     # Imported late: parsing a Dag needs none of it.
-    from airflow_provider_mistral_batch.jsonl.digest import describe_error_rows
+    from airflow_provider_mistral_batch.jsonl.results.digest import describe_error_rows
 
     try:
         return describe_error_rows(hook.stream_file(job.error_file_id), max_bytes=_DIGEST_BYTES)

@@ -11,7 +11,7 @@ from pathlib import Path
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.jsonl.custom_ids import CustomIds
 from airflow_provider_mistral_batch.jsonl.lines import ANY_LENGTH, file_chunks, whole_lines
-from airflow_provider_mistral_batch.jsonl.shards import Shard
+from airflow_provider_mistral_batch.jsonl.requests.shards import Shard
 
 #: What comes before a row's number in the input, from 1. The first is the rule; names with the others are as long, so
 #: that they can be written over it.

@@ -12,11 +12,11 @@ import msgspec
 
 from airflow_provider_mistral_batch.api.decoding import UNREADABLE, lone_surrogate
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
-from airflow_provider_mistral_batch.jsonl.encoding import encoded
 from airflow_provider_mistral_batch.jsonl.lines import ANY_LENGTH, file_chunks, whole_lines
-from airflow_provider_mistral_batch.jsonl.problems import Problem, shortened
-from airflow_provider_mistral_batch.jsonl.ready_rows import ReadyRowReader
-from airflow_provider_mistral_batch.jsonl.template import RowTemplate
+from airflow_provider_mistral_batch.jsonl.requests.encoding import encoded
+from airflow_provider_mistral_batch.jsonl.requests.fast_path import ReadyRowReader
+from airflow_provider_mistral_batch.jsonl.requests.problems import Problem, shortened
+from airflow_provider_mistral_batch.jsonl.requests.template import RowTemplate
 
 RowFormat = Literal["mistral", "openai"]
 

@@ -15,14 +15,14 @@ import msgspec
 from airflow_provider_mistral_batch.api.decoding import UNREADABLE
 from airflow_provider_mistral_batch.api.limits import MAX_FILE_BYTES, MAX_REQUESTS_PER_JOB
 from airflow_provider_mistral_batch.jsonl.custom_ids import CustomIds
-from airflow_provider_mistral_batch.jsonl.invalid_rows import InvalidRows
 from airflow_provider_mistral_batch.jsonl.lines import ANY_LENGTH, file_chunks, line_blocks
-from airflow_provider_mistral_batch.jsonl.outcomes import INVALID_OUTPUT, custom_ids, failure
-from airflow_provider_mistral_batch.jsonl.own_rows import is_missing_row
-from airflow_provider_mistral_batch.jsonl.reader import ResultRow, result_batches, result_row
-from airflow_provider_mistral_batch.jsonl.results import OutputFormat, ResultsSummary, split_results
-from airflow_provider_mistral_batch.jsonl.rows import request_ids
-from airflow_provider_mistral_batch.jsonl.shards import Shard, ShardWriter
+from airflow_provider_mistral_batch.jsonl.requests.shards import Shard, ShardWriter
+from airflow_provider_mistral_batch.jsonl.requests.validation import request_ids
+from airflow_provider_mistral_batch.jsonl.results.outcomes import INVALID_OUTPUT, custom_ids, failure
+from airflow_provider_mistral_batch.jsonl.results.placeholder_rows import is_missing_row
+from airflow_provider_mistral_batch.jsonl.results.reader import ResultRow, result_batches, result_row
+from airflow_provider_mistral_batch.jsonl.results.row_table import InvalidRows
+from airflow_provider_mistral_batch.jsonl.results.split import OutputFormat, ResultsSummary, split_results
 
 #: Gives the body to ask with next, from the request's body and the row whose answer was not acceptable.
 Reask = Callable[[dict[str, Any], ResultRow], "dict[str, Any] | None"]
@@ -41,11 +41,11 @@ def write_resubmission(
     """
     Write the request files of the next round: requests without an outcome, and failed ones that can pass.
 
-    What can pass, :func:`~airflow_provider_mistral_batch.jsonl.outcomes.may_pass` says. The rows stay byte for byte as
-    they were sent, in their order.
+    What can pass, :func:`~airflow_provider_mistral_batch.jsonl.results.outcomes.may_pass` says. The rows stay byte for
+    byte as they were sent, in their order.
 
     :param requests: The request files of the round that is over.
-    :param results_path: The file of answers that :func:`~airflow_provider_mistral_batch.jsonl.results.split_results`
+    :param results_path: The file of answers that :func:`~.split_results`
         made of its results.
     :param errors_path: The file of failures.
     :param directory: Local directory for the new request files.

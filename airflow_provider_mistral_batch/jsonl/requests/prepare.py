@@ -28,12 +28,22 @@ from airflow_provider_mistral_batch.jsonl.lines import (
     DamagedFileError,
     LineBlock,
 )
-from airflow_provider_mistral_batch.jsonl.numbering import free_name, free_prefixes, renamed, row_name
-from airflow_provider_mistral_batch.jsonl.problems import MAX_PROBLEMS_SHOWN, Problem, Problems, shortened
-from airflow_provider_mistral_batch.jsonl.rows import Row, RowFormat, RowRules, request_ids
-from airflow_provider_mistral_batch.jsonl.shards import Shard, ShardWriter
-from airflow_provider_mistral_batch.jsonl.sources import open_sources
-from airflow_provider_mistral_batch.jsonl.template import RowTemplate
+from airflow_provider_mistral_batch.jsonl.requests.numbering import (
+    free_name,
+    free_prefixes,
+    renamed,
+    row_name,
+)
+from airflow_provider_mistral_batch.jsonl.requests.problems import (
+    MAX_PROBLEMS_SHOWN,
+    Problem,
+    Problems,
+    shortened,
+)
+from airflow_provider_mistral_batch.jsonl.requests.shards import Shard, ShardWriter
+from airflow_provider_mistral_batch.jsonl.requests.sources import open_sources
+from airflow_provider_mistral_batch.jsonl.requests.template import RowTemplate
+from airflow_provider_mistral_batch.jsonl.requests.validation import Row, RowFormat, RowRules, request_ids
 
 # Suspected duplicates that are looked at one by one; beyond, the suspicion counts (it errs once in 10^8 files).
 _MAX_SUSPECTS = 100_000

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from airflow_provider_mistral_batch.jsonl.lines import MissingExtraError, local_or_remote
-from airflow_provider_mistral_batch.jsonl.reader import ResultRow, result_lines, result_row
+from airflow_provider_mistral_batch.jsonl.lines import MissingExtraError
+from airflow_provider_mistral_batch.jsonl.results.reader import ResultRow, result_lines, result_row
+from airflow_provider_mistral_batch.storage.paths import as_path
 
 # One group is in memory at a time, as Python objects, as Arrow's and as the writer's pages: that is 20 times its bytes.
 _ROWS_IN_GROUP = 5_000
@@ -62,7 +63,7 @@ def parquet_batches(path: Any) -> Iterator[list[bytes]]:
     :param path: The file: str, Path or ObjectStoragePath.
     """
     _, parquet = _pyarrow()
-    with local_or_remote(path).open("rb") as file, parquet.ParquetFile(file) as table:
+    with as_path(path).open("rb") as file, parquet.ParquetFile(file) as table:
         raw = table.schema_arrow.get_field_index("raw")
         for number in range(table.num_row_groups):
             group = table.metadata.row_group(number)

@@ -14,16 +14,16 @@ import msgspec
 
 from airflow_provider_mistral_batch.api.decoding import UNREADABLE, is_utf8
 from airflow_provider_mistral_batch.api.errors import MistralBatchError
-from airflow_provider_mistral_batch.jsonl.accounts import Accounts, account
 from airflow_provider_mistral_batch.jsonl.custom_ids import CustomIds
-from airflow_provider_mistral_batch.jsonl.landing import Landing
 from airflow_provider_mistral_batch.jsonl.lines import (
     MAX_RESULT_ROW_BYTES,
     LineBlock,
     file_chunks,
     line_blocks,
 )
-from airflow_provider_mistral_batch.jsonl.outcomes import (
+from airflow_provider_mistral_batch.jsonl.requests.problems import shortened
+from airflow_provider_mistral_batch.jsonl.requests.validation import flagged_ids, request_ids
+from airflow_provider_mistral_batch.jsonl.results.outcomes import (
     INVALID_OUTPUT,
     GoodOutcome,
     Outcome,
@@ -32,11 +32,16 @@ from airflow_provider_mistral_batch.jsonl.outcomes import (
     read_outcome,
     succeeded,
 )
-from airflow_provider_mistral_batch.jsonl.own_rows import malformed_row, missing_row, too_long_row, with_error
-from airflow_provider_mistral_batch.jsonl.problems import shortened
-from airflow_provider_mistral_batch.jsonl.reader import ResultRow, result_row
-from airflow_provider_mistral_batch.jsonl.rows import flagged_ids, request_ids
-from airflow_provider_mistral_batch.jsonl.tally import Tally
+from airflow_provider_mistral_batch.jsonl.results.placeholder_rows import (
+    malformed_row,
+    missing_row,
+    too_long_row,
+    with_error,
+)
+from airflow_provider_mistral_batch.jsonl.results.reader import ResultRow, result_row
+from airflow_provider_mistral_batch.jsonl.results.reconciliation import Accounts, account
+from airflow_provider_mistral_batch.jsonl.results.tally import Tally
+from airflow_provider_mistral_batch.storage.atomic import AtomicFiles
 
 log = logging.getLogger(__name__)
 
@@ -107,8 +112,8 @@ def split_results(
     :param results_path: Where the rows that succeeded go: str, Path or ObjectStoragePath.
     :param errors_path: Where the failed rows go.
     :param requests: Request files that the rows answer (see
-        :attr:`~airflow_provider_mistral_batch.jsonl.requests.PreparedRequests.paths`); without them nothing can be
-        said about missing and unknown rows.
+        :attr:`~airflow_provider_mistral_batch.jsonl.requests.prepare.PreparedRequests.paths`); without them nothing can
+        be said about missing and unknown rows.
     :param check: Looks at each row that succeeded and gives a reason if its answer is not acceptable. The row then
         counts as failed, with error code ``invalid_output``, and keeps its answer: only its ``error`` is changed.
     :param output_format: ``jsonl``, or ``parquet`` (needs the extra ``parquet``).
@@ -116,7 +121,7 @@ def split_results(
     :raises TruncatedResultsError: If a stream ends in the middle of a row. Nothing is published.
     """
     files = None if requests is None else list(requests)
-    with Landing() as landing, ExitStack() as stack:
+    with AtomicFiles() as landing, ExitStack() as stack:
         spools = landing.spool(results_path), landing.spool(errors_path)
         split = stack.enter_context(_Split(*spools, check, keep_cut_rows=keep_cut_rows))
         for number, stream in enumerate(streams, 1):
@@ -140,7 +145,7 @@ def split_results(
             split.add_missing(flagged_ids(files or (), accounts.absent))
         split.close_files()
         if output_format == "parquet":
-            from airflow_provider_mistral_batch.jsonl.parquet import convert_to_parquet
+            from airflow_provider_mistral_batch.jsonl.results.parquet import convert_to_parquet
 
             for spool in spools:
                 convert_to_parquet(spool)

@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
-from airflow_provider_mistral_batch.jsonl.landing import Landing
-from airflow_provider_mistral_batch.jsonl.lines import local_or_remote
+from airflow_provider_mistral_batch.storage.atomic import AtomicFiles
+from airflow_provider_mistral_batch.storage.paths import as_path
 
 
 def write_manifest(manifest: Mapping[str, Any], path: Any) -> None:
@@ -19,7 +19,7 @@ def write_manifest(manifest: Mapping[str, Any], path: Any) -> None:
     :param manifest: The manifest.
     :param path: Where: str, Path or ObjectStoragePath.
     """
-    with Landing() as landing:
+    with AtomicFiles() as landing:
         landing.spool(path).write_bytes(
             msgspec.json.format(msgspec.json.encode(dict(manifest)), indent=2) + b"\n"
         )
@@ -33,7 +33,7 @@ def read_manifest(path: Any) -> dict[str, Any]:
     :param path: Where it is: str, Path or ObjectStoragePath.
     :raises InvalidInputError: If the file is no manifest.
     """
-    with local_or_remote(path).open("rb") as file:
+    with as_path(path).open("rb") as file:
         try:
             manifest = msgspec.json.decode(file.read())
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:

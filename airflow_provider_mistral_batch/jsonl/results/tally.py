@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from airflow_provider_mistral_batch.jsonl.outcomes import (
+from airflow_provider_mistral_batch.jsonl.results.outcomes import (
     MISSING_ROW,
     AnswerHead,
     Failure,

@@ -10,9 +10,18 @@ import msgspec
 
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.policies.ownership import identity_hash
+from airflow_provider_mistral_batch.storage.atomic import check_writable, write_whole
+from airflow_provider_mistral_batch.storage.folders import (
+    entries,
+    move,
+    remove,
+    remove_folder,
+    remove_folder_if_empty,
+)
 
 if TYPE_CHECKING:
     from airflow_provider_mistral_batch.policies.ownership import TaskIdentity
+    from airflow_provider_mistral_batch.storage.paths import StoragePath
 
 OUTPUT_FORMATS = ("jsonl", "parquet")
 IF_EXISTS = ("fail", "replace")
@@ -38,7 +47,7 @@ class Destination:
     :param output_format: ``jsonl`` or ``parquet``.
     """
 
-    def __init__(self, folder: Any, identity: TaskIdentity, output_format: str) -> None:
+    def __init__(self, folder: StoragePath, identity: TaskIdentity, output_format: str) -> None:
         self.folder = folder
         self.output_format = output_format
         names = ("dag_id", "task_id", "run_id", "map_index", *(["deployment"] if identity.deployment else []))
@@ -47,21 +56,21 @@ class Destination:
         self._made_claim = self._made_folder = False
 
     @property
-    def results_path(self) -> Any:
+    def results_path(self) -> StoragePath:
         """Where the rows that succeeded go in the end."""
         return self.folder / f"results.{self.output_format}"
 
     @property
-    def errors_path(self) -> Any:
+    def errors_path(self) -> StoragePath:
         """Where the failed rows go in the end."""
         return self.folder / f"errors.{self.output_format}"
 
     @property
-    def manifest_path(self) -> Any:
+    def manifest_path(self) -> StoragePath:
         """Where the manifest goes, after the results."""
         return self.folder / MANIFEST
 
-    def round_path(self, number: int, name: str) -> Any:
+    def round_path(self, number: int, name: str) -> StoragePath:
         """
         Where a file of one round is until the batch is done.
 
@@ -70,7 +79,7 @@ class Destination:
         """
         return self._work / str(number) / name
 
-    def round_paths(self, number: int) -> tuple[Any, Any]:
+    def round_paths(self, number: int) -> tuple[StoragePath, StoragePath]:
         """
         Where a round's results are while there are more rounds to come: answers, and failures.
 
@@ -82,7 +91,7 @@ class Destination:
         )
 
     @property
-    def _work(self) -> Any:
+    def _work(self) -> StoragePath:
         """Where this task instance's work is that is not final."""
         return self.folder / _WORK / self._name
 
@@ -94,19 +103,17 @@ class Destination:
             that is not finished is replaced at once: it finds out before it publishes anything.
         :raises InvalidInputError: When they may not or cannot.
         """
-        from airflow_provider_mistral_batch.jsonl.landing import check_writable
-
         self._made_folder = not self.folder.exists()
         for path in (self.results_path, self.errors_path):
             check_writable(path, field="destination")
         if if_exists == "fail" and (occupant := self._occupant()) is not None:
             raise self._occupied_by(occupant)
         if not (self._work / _OWNER).exists():
-            _write_json(self._work / _OWNER, self._task)
+            write_whole(self._work / _OWNER, msgspec.json.encode(self._task))
             self._made_claim = True
         for other in self._other_claims():
             if if_exists == "replace":
-                _remove_folder(other)
+                remove_folder(other)
                 continue
             described = f"unfinished results of {_describe(_read_json(other / _OWNER))}"
             self.withdraw()
@@ -117,7 +124,7 @@ class Destination:
         if self._made_claim:
             self.release()
         if self._made_folder:
-            _remove_empty_folder(self.folder)
+            remove_folder_if_empty(self.folder)
 
     def check_claim(self) -> None:
         """
@@ -133,7 +140,7 @@ class Destination:
                 f"was under way, and has {occupant}: give each run and each mapped task a destination of its own"
             )
         # A try that Airflow took for dead has come to its end here, and cleared away what was this one's, too.
-        _write_json(self._work / _OWNER, self._task)
+        write_whole(self._work / _OWNER, msgspec.json.encode(self._task))
 
     def own_manifest(self) -> dict[str, Any] | None:
         """The manifest of an earlier try of this task instance; ``None`` if there is none."""
@@ -154,13 +161,13 @@ class Destination:
             if not path.exists():
                 raise FileNotFoundError(f"{path} is gone")
         # A manifest says that the results beside it are complete.
-        _remove(self.manifest_path)
+        remove(self.manifest_path)
         for output_format in OUTPUT_FORMATS:
             if output_format != self.output_format:
-                _remove(self.folder / f"results.{output_format}")
-                _remove(self.folder / f"errors.{output_format}")
+                remove(self.folder / f"results.{output_format}")
+                remove(self.folder / f"errors.{output_format}")
         for path, target in zip(paths, (self.results_path, self.errors_path), strict=True):
-            _move(path, target)
+            move(path, target)
 
     def write_manifest(self, manifest: Mapping[str, Any]) -> dict[str, Any]:
         """
@@ -169,11 +176,11 @@ class Destination:
         :param manifest: The manifest.
         :return: The same with the task instance's name.
         """
-        from airflow_provider_mistral_batch.jsonl.manifest import write_manifest
+        from airflow_provider_mistral_batch.jsonl.results.manifest import write_manifest
 
         complete = {**manifest, "task": self._task}
         write_manifest(complete, self._work / MANIFEST)
-        _move(self._work / MANIFEST, self.manifest_path)
+        move(self._work / MANIFEST, self.manifest_path)
         self.release()
         return complete
 
@@ -181,8 +188,8 @@ class Destination:
         """Remove this task instance's claim and what was not final."""
         # Who may write need not be allowed to delete: what stays is hidden and does no harm to the same task's retry.
         with suppress(Exception):
-            _remove_folder(self._work)
-        _remove_empty_folder(self.folder / _WORK)
+            remove_folder(self._work)
+        remove_folder_if_empty(self.folder / _WORK)
 
     def _occupant(self) -> str | None:
         """Describe whose results are here, if they are not this task instance's own."""
@@ -207,18 +214,10 @@ class Destination:
             "needs its own, such as s3://bucket/batch/{{ run_id }}/{{ ti.map_index }}), or pass if_exists='replace'"
         )
 
-    def _other_claims(self) -> list[Any]:
+    def _other_claims(self) -> list[StoragePath]:
         """Folders of other task instances that have claimed this destination."""
-        work = self.folder / _WORK
-        filesystem = getattr(work, "fs", None)
-        if filesystem is not None:
-            # Listings of object stores are cached by the process that made them.
-            filesystem.invalidate_cache()
-        try:
-            found = [path for path in work.iterdir() if path.name != self._name]
-        except (FileNotFoundError, NotADirectoryError):
-            return []
-        return sorted((path for path in found if (path / _OWNER).exists()), key=str)
+        others = [path for path in entries(self.folder / _WORK) if path.name != self._name]
+        return sorted((path for path in others if (path / _OWNER).exists()), key=str)
 
 
 def check_choice(field: str, value: str, choices: tuple[str, ...]) -> None:
@@ -239,7 +238,7 @@ def _describe(task: Any) -> str:
     return f"task {task.get('task_id')!r} of Dag {task.get('dag_id')!r}, run {task['run_id']!r}{mapped}{deployment}"
 
 
-def _read_json(path: Any) -> dict[str, Any] | None:
+def _read_json(path: StoragePath) -> dict[str, Any] | None:
     """Read a small JSON object; what is not one belongs to somebody unknown."""
     try:
         with path.open("rb") as file:
@@ -249,48 +248,3 @@ def _read_json(path: Any) -> dict[str, Any] | None:
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return {}
     return content if isinstance(content, dict) else {}
-
-
-def _write_json(path: Any, content: Mapping[str, Any]) -> None:
-    from airflow_provider_mistral_batch.jsonl.landing import local_path
-
-    if (local := local_path(path)) is not None:
-        local.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as file:
-        file.write(msgspec.json.encode(dict(content)))
-
-
-def _move(path: Any, target: Any) -> None:
-    from airflow_provider_mistral_batch.jsonl.landing import local_path
-
-    local = local_path(path)
-    if local is not None:
-        local.replace(local_path(target))  # type: ignore[arg-type]
-    else:
-        path.fs.mv(path.path, target.path)
-
-
-def _remove(path: Any) -> None:
-    with suppress(FileNotFoundError):
-        path.unlink()
-
-
-def _remove_empty_folder(folder: Any) -> None:
-    """Remove a folder that nobody has anything in. In object stores there is none, and `rmdir` takes all below it."""
-    from airflow_provider_mistral_batch.jsonl.landing import local_path
-
-    if (local := local_path(folder)) is not None:
-        with suppress(OSError):
-            local.rmdir()
-
-
-def _remove_folder(folder: Any) -> None:
-    import shutil
-
-    from airflow_provider_mistral_batch.jsonl.landing import local_path
-
-    local = local_path(folder)
-    if local is not None:
-        shutil.rmtree(local, ignore_errors=True)
-    elif folder.exists():
-        folder.fs.rm(folder.path, recursive=True)

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from airflow_provider_mistral_batch.jsonl.lines import line_blocks
-from airflow_provider_mistral_batch.jsonl.outcomes import failure
-from airflow_provider_mistral_batch.jsonl.tally import Tally
+from airflow_provider_mistral_batch.jsonl.results.outcomes import failure
+from airflow_provider_mistral_batch.jsonl.results.tally import Tally
 
 _KINDS_SHOWN = 3
 
@@ -16,7 +16,8 @@ def describe_errors(errors: Sequence[Mapping[str, Any]]) -> str:
     """
     Describe the most frequent errors, such as ``2 x 429 Rate limit exceeded (e.g. row-7)``.
 
-    :param errors: The digest of a :class:`~airflow_provider_mistral_batch.jsonl.results.ResultsSummary` or a manifest.
+    :param errors: The digest of a
+        :class:`~airflow_provider_mistral_batch.jsonl.results.split.ResultsSummary` or a manifest.
     :return: A sentence without its stop; empty when there are no errors.
     """
     if not errors:

@@ -10,9 +10,17 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
+from airflow.providers.common.compat.sdk import (
+    AirflowFailException,
+    AirflowNotFoundException,
+    AirflowSkipException,
+)
+
+from airflow_provider_mistral_batch.api.errors import InvalidInputError, MistralAPIError
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -24,6 +32,36 @@ _OVER = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"}
 
 #: Seconds that a killed worker has for the question: a few more, and Airflow ends it by force.
 _WORKER_SECONDS = 3.0
+
+
+class LeftRunningError(AirflowFailException):
+    """The task fails for good, and its batch jobs are meant to go on."""
+
+
+def is_permanent(error: BaseException) -> bool:
+    """
+    Whether the same call can only fail the same way until somebody changes something.
+
+    :param error: What was raised.
+    """
+    return isinstance(error, (InvalidInputError, AirflowNotFoundException)) or (
+        isinstance(error, MistralAPIError) and not error.transient
+    )
+
+
+@contextmanager
+def failing_for_good() -> Iterator[None]:
+    """
+    Turn permanent errors into ``AirflowFailException``, so that no retry is spent on them.
+
+    :raises AirflowFailException: For every permanent error raised within.
+    """
+    try:
+        yield
+    except Exception as error:
+        if is_permanent(error):
+            raise AirflowFailException(str(error)) from error
+        raise
 
 
 def gives_up(state: str | None, *, another_try: bool) -> bool:

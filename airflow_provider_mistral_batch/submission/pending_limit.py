@@ -1,4 +1,4 @@
-"""Room for more requests in a workspace: looked at before a submission, and waited for."""
+"""PendingLimit for more requests in a workspace: looked at before a submission, and waited for."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from airflow_provider_mistral_batch.api.errors import MistralBatchError, MistralCallError
 from airflow_provider_mistral_batch.api.limits import MAX_TIMEOUT_HOURS
 from airflow_provider_mistral_batch.api.models import BatchStatus
-from airflow_provider_mistral_batch.exceptions import is_permanent
 from airflow_provider_mistral_batch.policies.capacity import pending_requests
+from airflow_provider_mistral_batch.tasks.endings import is_permanent
 
 if TYPE_CHECKING:
     from airflow_provider_mistral_batch.hooks.mistral_batch import MistralBatchHook
@@ -22,11 +22,11 @@ log = logging.getLogger(__name__)
 LONGEST = timedelta(hours=MAX_TIMEOUT_HOURS + 1)
 
 
-class NoRoomError(MistralBatchError):
+class PendingLimitError(MistralBatchError):
     """A submission would exceed what the workspace may have pending. It fits later."""
 
 
-class Room:
+class PendingLimit:
     """
     The room that a job needs.
 
@@ -44,12 +44,12 @@ class Room:
         """
         Look whether there is room.
 
-        :raises NoRoomError: When there is not.
+        :raises PendingLimitError: When there is not.
         """
         since = datetime.now(tz=timezone.utc) - LONGEST
         pending = pending_requests(self.hook.iter_jobs(status=BatchStatus.ACTIVE, created_after=since))
         if pending + self.requests > self.limit:
-            raise NoRoomError(
+            raise PendingLimitError(
                 f"{pending:,} requests are pending in the workspace, so {self.requests:,} more do not fit: "
                 f"it may have {self.limit:,}."
             )
@@ -62,7 +62,7 @@ class Room:
         """
         try:
             self.check()
-        except NoRoomError as full:
+        except PendingLimitError as full:
             log.info("%s", full)
             return False
         except MistralCallError as error:

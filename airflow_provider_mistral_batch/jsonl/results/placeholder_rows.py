@@ -8,7 +8,7 @@ import msgspec
 
 from airflow_provider_mistral_batch.api.decoding import decoded
 from airflow_provider_mistral_batch.jsonl.lines import MAX_RESULT_ROW_BYTES
-from airflow_provider_mistral_batch.jsonl.outcomes import MALFORMED_ROW, MISSING_ROW, ROW_TOO_LONG
+from airflow_provider_mistral_batch.jsonl.results.outcomes import MALFORMED_ROW, MISSING_ROW, ROW_TOO_LONG
 
 #: What a missing row says.
 MISSING_MESSAGE = "the job's files have no row for this request"

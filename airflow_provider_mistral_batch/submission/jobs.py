@@ -27,6 +27,7 @@ from airflow_provider_mistral_batch.policies.ownership import (
     running_jobs,
     runs,
 )
+from airflow_provider_mistral_batch.tasks.identity import begun_at, identity_of, run_token
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -55,7 +56,7 @@ class Submission:
     :param identity: Whose jobs they are.
     :param since: Nothing of this task instance is older (our own clock): where the look-up ends.
     :param is_first_try: Whether nothing can have been submitted before, as far as Airflow knows.
-    :param fresh: Makes this other work than that of jobs that were submitted without it; empty if those will do.
+    :param run_token: Makes this other work than that of jobs that were submitted without it; empty if those will do.
     """
 
     def __init__(
@@ -65,18 +66,18 @@ class Submission:
         *,
         since: datetime,
         is_first_try: bool,
-        fresh: str = "",
+        run_token: str = "",
     ) -> None:
         self.hook = hook
         self.identity = identity
         self.since = since
         self.is_first_try = is_first_try
-        self.fresh = fresh
+        self.run_token = run_token
         #: Ids of the jobs that were found or created here.
         self.batch_ids: list[str] = []
         #: Whether the server may yet carry out another call for the same work: that of an earlier try, which may have
         #: died in the middle of it, or one whose answer was lost.
-        self.may_have_twins = not is_first_try
+        self.may_have_duplicates = not is_first_try
         #: Whether to go on only with jobs that are there.
         self.attaches_only = False
         self._has_looked_long = False
@@ -94,9 +95,9 @@ class Submission:
         return cls(
             hook,
             identity_of(context, hook),
-            since=_begun_at(context["dag_run"]),
+            since=begun_at(context["dag_run"]),
             is_first_try=context["ti"].try_number <= 1,
-            fresh=clearing(context) if force_new else "",
+            run_token=run_token(context) if force_new else "",
         )
 
     def submit(
@@ -139,23 +140,23 @@ class Submission:
         self._cancel(decision)
         if before_create is not None:
             before_create()
-        return self._create(job, choose, "force_new is set" if self.fresh else decision.reason)
+        return self._create(job, choose, "force_new is set" if self.run_token else decision.reason)
 
     def take_last_look(self) -> None:
         """Go on after a deferral of which nothing is known any more: with the jobs that are there, and no new one."""
         self.is_first_try = False
-        self.may_have_twins = True
+        self.may_have_duplicates = True
         self.attaches_only = True
 
-    def resume(self, batch_ids: Iterable[str], *, may_have_twins: bool) -> None:
+    def resume(self, batch_ids: Iterable[str], *, may_have_duplicates: bool) -> None:
         """
         Go on after a deferral with what was known before.
 
         :param batch_ids: Ids of the jobs that were found or created.
-        :param may_have_twins: What :attr:`may_have_twins` was.
+        :param may_have_duplicates: What :attr:`may_have_duplicates` was.
         """
         self.batch_ids.extend(batch_ids)
-        self.may_have_twins |= may_have_twins
+        self.may_have_duplicates |= may_have_duplicates
 
     def abandon(self) -> None:
         """
@@ -222,7 +223,7 @@ class Submission:
                 if not error.may_have_acted:
                     raise
                 log.warning("%s The job may exist all the same: looking for it.", error)
-                self.may_have_twins = True
+                self.may_have_duplicates = True
                 found = self._look_again(choose)
                 if found.attach_to is not None:
                     return self._attach(found)
@@ -239,7 +240,7 @@ class Submission:
                 "clear of this task finds the job again: they will submit, and pay for, another one.",
                 created.id,
             )
-        if not self.may_have_twins:
+        if not self.may_have_duplicates:
             return created
         jobs = {created.id: created, **{job.id: job for job in self._jobs()}}
         decision = choose(jobs.values())
@@ -265,8 +266,8 @@ class Submission:
             "timeout_hours": job.timeout_hours,
             "content": content if content is not None else (job.input_files or job.requests),
         }
-        if self.fresh:
-            asked["fresh"] = self.fresh
+        if self.run_token:
+            asked["run_token"] = self.run_token
         return asked
 
     def _look(self, choose: _Choose) -> Decision:
@@ -295,11 +296,11 @@ class Submission:
     def _attach(self, decision: Decision) -> BatchJobOut:
         job = decision.attach_to
         assert job is not None
-        if decision.twins:
+        if decision.duplicates:
             log.warning(
                 "Several jobs do the work of this task instance: taking the oldest, %s; the others are %s.",
                 job.id,
-                ", ".join(twin.id for twin in decision.twins),
+                ", ".join(twin.id for twin in decision.duplicates),
             )
         self._cancel(decision)
         self.batch_ids.append(job.id)
@@ -311,42 +312,3 @@ class Submission:
         for job in decision.cancel:
             log.info("Cancelling batch job %s: this task instance does not want it any more.", job.id)
             self.cancel(job.id)
-
-
-def clearing(context: Context) -> str:
-    """
-    Name what began when the running task was last cleared, or first started: its retries are part of it.
-
-    :param context: The task's context.
-    """
-    # Clearing a task that does not run on a worker just then adds to this, and nothing else does (Airflow 3.3.2).
-    return f"up to try {context['ti'].max_tries + 1}"
-
-
-def identity_of(context: Context, hook: MistralBatchHook) -> TaskIdentity:
-    """
-    Tell which task instance is running.
-
-    :param context: The task's context.
-    :param hook: Its hook, which knows the deployment.
-    """
-    ti = context["ti"]
-    return TaskIdentity(
-        dag_id=ti.dag_id,
-        task_id=ti.task_id,
-        run_id=ti.run_id,
-        map_index=-1 if ti.map_index is None else ti.map_index,
-        deployment=hook.deployment,
-    )
-
-
-def _begun_at(run: Any) -> datetime:
-    """A time before which no job of a Dag run was submitted (our own clock)."""
-    # A backfill's `run_after` may be years ago, with all of the workspace's jobs since. But `start_date` moves when a
-    # run is cleared, and `run_after` does not.
-    was_cleared = getattr(run, "clear_number", None) != 0
-    started: datetime | None = run.start_date
-    if started is not None and not was_cleared:
-        return started
-    times: list[datetime] = [time for time in (run.run_after, started) if time is not None]
-    return min(times)

@@ -11,7 +11,7 @@ from airflow_provider_mistral_batch.api.errors import MistralCallError
 if TYPE_CHECKING:
     from airflow_provider_mistral_batch.api.models import FileOut
     from airflow_provider_mistral_batch.hooks.mistral_batch import MistralBatchHook
-    from airflow_provider_mistral_batch.jsonl.shards import Shard
+    from airflow_provider_mistral_batch.jsonl.requests.shards import Shard
 
 log = logging.getLogger(__name__)
 

@@ -1,0 +1,1 @@
+"""From any source of requests to request files that the API accepts."""

@@ -1,0 +1,106 @@
+"""What is in a folder, and taking it away: listing, globs, moving, removing, also where folders do not really exist."""
+
+from __future__ import annotations
+
+import glob
+import shutil
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, cast
+
+from airflow_provider_mistral_batch.api.errors import InvalidInputError
+from airflow_provider_mistral_batch.storage.paths import ObjectPath, StoragePath, local_path
+
+_GLOB_CHARACTERS = "*?["
+
+
+def matching_files(path: StoragePath) -> Sequence[StoragePath]:
+    """
+    Give the files that a path or glob stands for, sorted.
+
+    :param path: A path object; a name with ``*``, ``?`` or ``[`` is a glob unless there is a file of that very name.
+    :raises InvalidInputError: When nothing matches.
+    """
+    text = str(path)
+    if not any(character in text for character in _GLOB_CHARACTERS) or path.exists():
+        return [path]
+    found: list[Any]
+    if isinstance(path, Path) and not hasattr(path, "protocol"):
+        found = [Path(name) for name in glob.glob(text, recursive=True)]  # noqa: PTH207 - patterns may be absolute
+    else:
+        base, pattern = path.parent, str(path.name)
+        while any(character in str(base) for character in _GLOB_CHARACTERS):
+            base, pattern = base.parent, f"{base.name}/{pattern}"
+        found = list(base.glob(pattern))
+    files = sorted((file for file in found if file.is_file()), key=str)
+    if not files:
+        raise InvalidInputError(f"{text}: no file matches")
+    return files
+
+
+def entries(folder: StoragePath) -> list[StoragePath]:
+    """
+    List what is in a folder now; nothing if there is no such folder.
+
+    :param folder: The folder.
+    """
+    filesystem = getattr(folder, "fs", None)
+    if filesystem is not None:
+        # Listings of object stores are cached by the process that made them.
+        filesystem.invalidate_cache()
+    try:
+        return list(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def move(path: StoragePath, target: StoragePath) -> None:
+    """
+    Give a file another name in the same store; what had that name is replaced.
+
+    :param path: The file.
+    :param target: Its new path.
+    """
+    local, local_target = local_path(path), local_path(target)
+    if local is not None and local_target is not None:
+        local.replace(local_target)
+    else:
+        source = cast("ObjectPath", path)
+        source.fs.mv(source.path, cast("ObjectPath", target).path)
+
+
+def remove(path: StoragePath) -> None:
+    """
+    Remove a file; that there is none is no error.
+
+    :param path: The file.
+    """
+    with suppress(FileNotFoundError):
+        path.unlink()
+
+
+def remove_folder(folder: StoragePath) -> None:
+    """
+    Remove a folder with all that is in it; that there is none is no error.
+
+    :param folder: The folder.
+    """
+    if (local := local_path(folder)) is not None:
+        shutil.rmtree(local, ignore_errors=True)
+    elif folder.exists():
+        prefix = cast("ObjectPath", folder)
+        prefix.fs.rm(prefix.path, recursive=True)
+
+
+def remove_folder_if_empty(folder: StoragePath) -> None:
+    """
+    Remove a folder that nobody has anything in.
+
+    In object stores there is nothing to remove, and universal_pathlib's ``rmdir`` would take all that is below it.
+
+    :param folder: The folder.
+    """
+    if (local := local_path(folder)) is not None:
+        with suppress(OSError):
+            local.rmdir()

@@ -1,0 +1,116 @@
+"""Paths as users write them, and what our code needs of one: local paths and object storage as one interface."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
+
+from airflow_provider_mistral_batch.api.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+@runtime_checkable
+class StoragePath(Protocol):
+    """What our code does with a path: ``pathlib.Path`` and Airflow's ``ObjectStoragePath`` both do it."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def parent(self) -> Self: ...
+
+    def __truediv__(self, name: str, /) -> Self: ...
+
+    def open(self, mode: str) -> IO[Any]: ...
+
+    def exists(self) -> bool: ...
+
+    def is_file(self) -> bool: ...
+
+    def is_dir(self) -> bool: ...
+
+    def iterdir(self) -> Iterator[Self]: ...
+
+    def glob(self, pattern: str) -> Iterator[Self]: ...
+
+    def unlink(self) -> None: ...
+
+
+class ObjectPath(StoragePath, Protocol):
+    """A path in an object store, with the fsspec file system behind it: Airflow's ``ObjectStoragePath``."""
+
+    protocol: str
+    path: str
+    fs: Any
+
+
+def storage_path(value: Any, *, field: str) -> StoragePath:
+    """
+    Read a path as a user writes it.
+
+    :param value: A local path, a URL such as ``s3://conn@bucket/key``, or a path object.
+    :param field: How the error names the value.
+    :raises InvalidInputError: When it is empty or no path at all.
+    """
+    if isinstance(value, str) and "://" in value:
+        return _object_storage_path(value, field)
+    if isinstance(value, str) and value.strip():
+        return Path(value)
+    if isinstance(value, StoragePath):
+        return value
+    if isinstance(value, os.PathLike):
+        return Path(value)
+    raise InvalidInputError(
+        f"{field}={value!r:.200} is not a path: pass a local path or a URL such as s3://bucket/key"
+    )
+
+
+def as_path(path: StoragePath | str) -> StoragePath:
+    """
+    Give the path object of a local path that is written as text; a path object stays what it is.
+
+    :param path: A local path or a path object.
+    :raises InvalidInputError: When a string is a URL: only its owner knows the credentials for it.
+    """
+    if not isinstance(path, str):
+        return path
+    if "://" in path:
+        raise InvalidInputError(f"{path} is a URL: pass it as an ObjectStoragePath")
+    return Path(path)
+
+
+def is_path(value: object) -> bool:
+    """Tell whether a value is a path object (pathlib's, an ``ObjectStoragePath`` or alike)."""
+    return isinstance(value, (os.PathLike, StoragePath))
+
+
+def local_path(path: StoragePath) -> Path | None:
+    """
+    Give the local path behind a path object; ``None`` if it is in an object store.
+
+    :param path: The path object.
+    """
+    # Before Airflow 3.2, an ObjectStoragePath is a Path, too; what it says of itself comes first.
+    protocol = getattr(path, "protocol", None)
+    if protocol is None:
+        return path if isinstance(path, Path) else None
+    return Path(cast("ObjectPath", path).path) if protocol in ("", "file", "local") else None
+
+
+def _object_storage_path(url: str, field: str) -> StoragePath:
+    from airflow.providers.common.compat.sdk import ObjectStoragePath
+
+    try:
+        path = ObjectStoragePath(url)
+        # Made with the first use; a missing one is better told here.
+        path.fs  # noqa: B018
+    except (ImportError, ValueError) as error:
+        raise InvalidInputError(
+            f"{field}={url!r:.200} cannot be opened: {error}. Install the Airflow provider of this storage with its "
+            "file system, such as apache-airflow-providers-amazon[s3fs] for s3://"
+        ) from None
+    return cast("StoragePath", path)

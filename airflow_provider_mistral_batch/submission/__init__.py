@@ -1,0 +1,1 @@
+"""What is sent is sent once: request files and batch jobs, found again by any later try."""
