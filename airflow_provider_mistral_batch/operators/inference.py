@@ -561,7 +561,7 @@ class MistralBatchInferenceOperator(MistralSubmittingOperator):
         allowed = rounds_allowed(self.row_retries, context["ti"].try_number)
         number = len(plan.rounds)
         seen = [job for job, planned in zip(jobs, plan.rounds[-1], strict=True) if not planned.found_over]
-        if self.submission.attaches_only or plan.given_up_at is not None:
+        if not self.submission.creates_jobs or plan.given_up_at is not None:
             return ()
         if not worth_it or number >= allowed or not may_ask_again(seen):
             return ()

@@ -70,7 +70,7 @@ class MistralSubmittingOperator(MistralBatchOperator):
     @property
     def may_defer(self) -> bool:
         """Whether a wait may begin in the triggerer; a last look is made on the worker, to its end."""
-        return self.deferrable and not self.submission.attaches_only
+        return self.deferrable and self.submission.creates_jobs
 
     @contextmanager
     def _answering_for_jobs(self, context: Context, *, submitted: bool) -> Iterator[None]:

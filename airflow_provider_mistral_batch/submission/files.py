@@ -1,12 +1,13 @@
-"""Uploads a request file once: a file of the same content that is there already is used again."""
+"""Uploads a request file once: a file of the same content that was uploaded before is used again."""
 
 from __future__ import annotations
 
 import logging
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_mistral_batch.api.errors import MistralCallError
+from airflow_provider_mistral_batch.submission.once import look_repeatedly, send_once
 
 if TYPE_CHECKING:
     from airflow_provider_mistral_batch.api.models import FileOut
@@ -15,19 +16,16 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Files that a look-up goes through at most.
+#: Files that one look goes through at most.
 _FILES_SEARCHED = 1000
 
-#: Pauses, in seconds, between looks for a file whose upload's answer was lost: listings have been seen to lag behind.
+#: Seconds between looks for a file whose upload's answer was lost.
 _RECHECKS = (1.0, 2.0, 4.0)
-
-#: Uploads whose answer is lost, before the try of the task is given up.
-_ATTEMPTS = 2
 
 #: A file that the API deletes sooner than this is of no use to a job that may wait and run for days.
 _SECONDS_NEEDED = 8 * 24 * 3600
 
-#: Seconds between two lines about an upload's progress.
+#: Seconds between two log lines about an upload's progress.
 _QUIET_SECONDS = 15.0
 
 
@@ -35,8 +33,8 @@ def upload_once(hook: MistralBatchHook, shard: Shard, *, owner: str = "") -> Fil
     """
     Upload a request file, or find it among those uploaded before.
 
-    The file's name in the workspace carries the hash of its content, so any try finds what an earlier one uploaded,
-    and an upload whose answer was lost is found instead of repeated.
+    The file's name in the workspace carries the hash of its content. So any try finds what an earlier one uploaded, and
+    an upload whose answer was lost is found instead of repeated.
 
     :param hook: How to talk to the API.
     :param shard: The file.
@@ -47,24 +45,12 @@ def upload_once(hook: MistralBatchHook, shard: Shard, *, owner: str = "") -> Fil
     if (known := _find(hook, name, shard.size, lasting=True)) is not None:
         log.info("%s is uploaded already, as file %s: using that.", shard.path.name, known.id)
         return known
-    attempts = 0
-    while True:
-        attempts += 1
-        try:
-            uploaded = _upload(hook, shard, name)
-            # Of two that were uploaded at the same moment all take the one that is found from now on: what is asked
-            # with it is known by its id.
-            return _find(hook, name, shard.size, lasting=True) or uploaded
-        except MistralCallError as error:
-            if not error.may_have_acted:
-                raise
-            log.warning("%s The file may be there all the same: looking for it.", error)
-            if (found := _look_again(hook, name, shard.size)) is not None:
-                log.info("It is: file %s.", found.id)
-                return found
-            if attempts == _ATTEMPTS:
-                raise
-            log.info("It is not: uploading it again.")
+    uploaded = send_once(
+        partial(_upload, hook, shard, name), partial(_look_again, hook, name, shard.size), what="request file"
+    )
+    # Two tasks may have uploaded the same at one moment. All take the one that is found from now on: a job is asked
+    # for by its files' ids.
+    return _find(hook, name, shard.size, lasting=True) or uploaded
 
 
 def _upload(hook: MistralBatchHook, shard: Shard, name: str) -> FileOut:
@@ -80,15 +66,16 @@ def _upload(hook: MistralBatchHook, shard: Shard, name: str) -> FileOut:
 
 
 def _look_again(hook: MistralBatchHook, name: str, size: int) -> FileOut | None:
-    for pause in _RECHECKS:
-        if (found := _find(hook, name, size)) is not None:
-            return found
-        time.sleep(pause)
-    return _find(hook, name, size)
+    found = look_repeatedly(
+        partial(_find, hook, name, size), is_found=lambda file: file is not None, pauses=_RECHECKS
+    )
+    if found is not None:
+        log.info("The request file exists: it is file %s.", found.id)
+    return found
 
 
 def _find(hook: MistralBatchHook, name: str, size: int, *, lasting: bool = False) -> FileOut | None:
-    """Find the oldest file of a name; a ``lasting`` one is not deleted by the API before a job could use it."""
+    """Find the oldest file of a name; ``lasting`` leaves out those that the API deletes before a job could use them."""
     # The OpenAI-compatible API cannot search: there the newest files have to do.
     by_name = {} if hook.get_conn().dialect.name == "openai" else {"search": name}
     files = hook.list_files(_FILES_SEARCHED, purpose="batch", **by_name).data
@@ -96,7 +83,7 @@ def _find(hook: MistralBatchHook, name: str, size: int, *, lasting: bool = False
         file
         for file in files
         if file.filename == name
-        # 0 stands for a size that the API does not tell, as in all its published examples; the name tells the content.
+        # 0 is a size that the API does not tell, as in all its published examples; the name tells the content.
         and file.bytes in (size, 0)
         and not file.deleted
         and (not lasting or _lasts(file))
@@ -109,7 +96,7 @@ def _lasts(file: FileOut) -> bool:
 
 
 class _Progress:
-    """Says now and then how far an upload is; says nothing of short ones."""
+    """Logs how far a long upload is, now and then."""
 
     def __init__(self, name: str) -> None:
         self._name = name

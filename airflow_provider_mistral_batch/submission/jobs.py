@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
+from enum import Enum, auto
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,7 @@ from airflow_provider_mistral_batch.policies.ownership import (
     running_jobs,
     runs,
 )
+from airflow_provider_mistral_batch.submission.once import look_repeatedly, send_once
 from airflow_provider_mistral_batch.tasks.identity import begun_at, identity_of, run_token
 
 if TYPE_CHECKING:
@@ -41,11 +43,30 @@ _Choose = Callable[[Iterable[BatchJobOut]], Decision]
 #: The API's clock may be behind ours, and a Dag run's start is by ours.
 _CLOCK_MARGIN = timedelta(minutes=15)
 
-#: Pauses, in seconds, between looks for a job that may exist: listings have been seen to lag behind.
+#: Seconds between looks for a job that may exist.
 _RECHECKS = (1.0, 2.0, 4.0, 8.0)
 
-#: Create calls whose answer is lost, before the try of the task is given up.
-_ATTEMPTS = 2
+
+class Earlier(Enum):
+    """What earlier create calls of the task instance may have left on the server."""
+
+    #: This is the first try: there was no call.
+    NOTHING = auto()
+    #: An earlier try may have died in the middle of a call, which the server may still carry out.
+    IN_DOUBT = auto()
+    #: The server had its time: what it made of earlier calls is in its record, or comes very late.
+    ON_RECORD = auto()
+
+
+class Aim(Enum):
+    """What the task still wants of its submission."""
+
+    #: A job that does the work: one that exists, or a new one.
+    ANY_JOB = auto()
+    #: Only a job that exists; nothing new is paid for.
+    EXISTING_JOB = auto()
+    #: Nothing: the task was killed.
+    NO_JOB = auto()
 
 
 class Submission:
@@ -54,9 +75,9 @@ class Submission:
 
     :param hook: How to talk to the API.
     :param identity: Whose jobs they are.
-    :param since: Nothing of this task instance is older (our own clock): where the look-up ends.
-    :param is_first_try: Whether nothing can have been submitted before, as far as Airflow knows.
-    :param run_token: Makes this other work than that of jobs that were submitted without it; empty if those will do.
+    :param since: Nothing of this task instance is older (our own clock): where looking through the listing ends.
+    :param earlier: What earlier create calls may have left.
+    :param run_token: Makes the work differ from that of jobs that have another token; empty if those will do.
     """
 
     def __init__(
@@ -65,23 +86,17 @@ class Submission:
         identity: TaskIdentity,
         *,
         since: datetime,
-        is_first_try: bool,
+        earlier: Earlier,
         run_token: str = "",
     ) -> None:
         self.hook = hook
         self.identity = identity
         self.since = since
-        self.is_first_try = is_first_try
+        self.earlier = earlier
         self.run_token = run_token
+        self.aim = Aim.ANY_JOB
         #: Ids of the jobs that were found or created here.
         self.batch_ids: list[str] = []
-        #: Whether the server may yet carry out another call for the same work: that of an earlier try, which may have
-        #: died in the middle of it, or one whose answer was lost.
-        self.may_have_duplicates = not is_first_try
-        #: Whether to go on only with jobs that are there.
-        self.attaches_only = False
-        self._has_looked_long = False
-        self._abandoned = False
 
     @classmethod
     def of_task(cls, context: Context, hook: MistralBatchHook, *, force_new: bool = False) -> Submission:
@@ -96,9 +111,19 @@ class Submission:
             hook,
             identity_of(context, hook),
             since=begun_at(context["dag_run"]),
-            is_first_try=context["ti"].try_number <= 1,
+            earlier=Earlier.NOTHING if context["ti"].try_number <= 1 else Earlier.IN_DOUBT,
             run_token=run_token(context) if force_new else "",
         )
+
+    @property
+    def may_have_duplicates(self) -> bool:
+        """Whether the server may have made, or may yet make, another job for the same work."""
+        return self.earlier is not Earlier.NOTHING
+
+    @property
+    def creates_jobs(self) -> bool:
+        """Whether a job is created where none exists; if not, the task takes a last look at what there is."""
+        return self.aim is Aim.ANY_JOB
 
     def submit(
         self,
@@ -116,15 +141,15 @@ class Submission:
 
         :param job: What is asked.
         :param part: Which of several jobs of this task instance.
-        :param parts_prefix: How the parts begin of what is asked now, for a task instance with several jobs: what it
-            has running besides is cancelled.
-        :param keep_partial: Take a job that ended early, but with results, for one that did this work.
+        :param parts_prefix: For a task instance with several jobs, how the parts of the present work begin: its jobs
+            with other parts are cancelled.
+        :param keep_partial: Also accept a job that ended early but has results.
         :param content: What stands for the requests in the key; by default the input files' ids or the requests.
         :param notes: Further metadata of the provider's own, which is no part of the key.
         :param before_create: Called when a new job is needed, before it is created; may raise to prevent that.
         :raises MistralCallError: When it can neither be found nor created.
-        :raises AirflowException: When the task was killed meanwhile, and nobody wants a job any more; or when only a
-            job that is there will do (:meth:`take_last_look`), and none is.
+        :raises AirflowException: When the task was killed meanwhile; or when only an existing job will do
+            (:meth:`take_last_look`), and there is none.
         """
         self._stop_if_abandoned()
         identity = msgspec.structs.replace(self.identity, part=part)
@@ -135,18 +160,22 @@ class Submission:
         decision = self._look(choose)
         if decision.attach_to is not None:
             return self._attach(decision)
-        if self.attaches_only:
-            raise AirflowException(f"there is no job to go on with in this try: {decision.reason}")
-        self._cancel(decision)
+        self._stop_if_abandoned()
+        if self.aim is Aim.EXISTING_JOB:
+            raise AirflowException(f"there is no batch job to go on with: {decision.reason}")
+        self._cancel_all(decision.cancel)
         if before_create is not None:
             before_create()
-        return self._create(job, choose, "force_new is set" if self.run_token else decision.reason)
+        reason = "force_new is set" if self.run_token else decision.reason
+        submitted = send_once(
+            partial(self._create, job, reason), partial(self._find_lost, choose), what="batch job"
+        )
+        return self._oldest(submitted, choose)
 
     def take_last_look(self) -> None:
-        """Go on after a deferral of which nothing is known any more: with the jobs that are there, and no new one."""
-        self.is_first_try = False
-        self.may_have_duplicates = True
-        self.attaches_only = True
+        """Go on after a deferral whose state is lost: with the jobs that exist, and no new one."""
+        self.earlier = Earlier.IN_DOUBT
+        self.aim = Aim.EXISTING_JOB
 
     def resume(self, batch_ids: Iterable[str], *, may_have_duplicates: bool) -> None:
         """
@@ -156,27 +185,28 @@ class Submission:
         :param may_have_duplicates: What :attr:`may_have_duplicates` was.
         """
         self.batch_ids.extend(batch_ids)
-        self.may_have_duplicates |= may_have_duplicates
+        if may_have_duplicates and self.earlier is Earlier.NOTHING:
+            self.earlier = Earlier.ON_RECORD
 
     def abandon(self) -> None:
         """
         Cancel all jobs of this task instance: nobody wants them any more.
 
-        Made for signal handlers, which may interrupt :meth:`submit` anywhere: what is not there yet is not submitted
-        any more, and a job whose call is under way is cancelled as soon as its answer comes, if it does.
+        Made for signal handlers, which may interrupt :meth:`submit` anywhere: nothing is created any more, and a job
+        whose create call is under way is cancelled as soon as its answer comes, if it does.
         """
-        self._abandoned = True
-        log.info("The task is killed: cancelling what it has running.")
+        self.aim = Aim.NO_JOB
+        log.info("The task was killed: cancelling its running batch jobs.")
         self.cancel_running()
 
     def cancel_running(self, *, keep: Collection[str] = ()) -> None:
         """
-        Cancel every job of this task instance that runs, also what an earlier try has left; never raises.
+        Cancel every running job of this task instance, also those that an earlier try left; never raises.
 
         :param keep: Ids of jobs that are still wanted.
         """
         seen = {*keep}
-        # What is known comes first: who is being killed has seconds, and a listing can take longer. It can also lag.
+        # Known jobs come first: a killed task has seconds, and a listing can take longer. It can also lag.
         for batch_id in self.batch_ids:
             if batch_id not in seen and self._may_run(batch_id):
                 self._cancel_unwanted(batch_id)
@@ -186,11 +216,13 @@ class Submission:
                 if job.id not in seen:
                     self._cancel_unwanted(job.id)
         except MistralCallError as error:
-            log.warning("%s So nobody knows what else runs of this task.", error)
+            log.warning(
+                "%s Other batch jobs of this task may go on running: the API could not list them.", error
+            )
 
     def cancel(self, batch_id: str) -> None:
         """
-        Cancel one job; that it cannot be is logged and no error.
+        Cancel one job; a failure is logged, not raised.
 
         :param batch_id: The job's id.
         """
@@ -199,59 +231,73 @@ class Submission:
         except MistralCallError as error:
             log.warning("%s Batch job %s may go on running.", error, batch_id)
 
-    def _cancel_unwanted(self, batch_id: str) -> None:
-        log.info("Cancelling batch job %s: nobody waits for it.", batch_id)
-        self.cancel(batch_id)
+    def _look(self, choose: _Choose) -> Decision:
+        """Look for jobs of ours before anything is sent."""
+        if self.earlier is Earlier.NOTHING:
+            # There should be none, so this is worth one call and no more.
+            return choose(itertools.islice(self._jobs(), PAGE_SIZE))
+        if self.earlier is Earlier.ON_RECORD:
+            return choose(self._jobs())
+        return self._look_for_long(choose)
 
-    def _may_run(self, batch_id: str) -> bool:
-        try:
-            return runs(self.hook.get(batch_id))
-        except NotFoundError:
-            return False
-        except MistralCallError:
-            return True
+    def _look_for_long(self, choose: _Choose) -> Decision:
+        """Look until a job of ours appears, or until the server has had its time."""
+        decision = look_repeatedly(
+            lambda: choose(self._jobs()), is_found=lambda seen: seen.attach_to is not None, pauses=_RECHECKS
+        )
+        if decision.attach_to is None:
+            self.earlier = Earlier.ON_RECORD
+        return decision
 
-    def _create(self, job: BatchJobIn, choose: _Choose, reason: str) -> BatchJobOut:
-        """Post until there is a job; of two that the server made in the end, the older one stays."""
-        attempts = 0
-        while True:
-            self._stop_if_abandoned()
-            try:
-                created = self.hook.get_conn().create(job)
-                break
-            except MistralCallError as error:
-                if not error.may_have_acted:
-                    raise
-                log.warning("%s The job may exist all the same: looking for it.", error)
-                self.may_have_duplicates = True
-                found = self._look_again(choose)
-                if found.attach_to is not None:
-                    return self._attach(found)
-                attempts += 1
-                if attempts == _ATTEMPTS:
-                    raise
-                log.info("It does not: submitting it again.")
+    def _find_lost(self, choose: _Choose) -> BatchJobOut | None:
+        """Find the job of a create call whose answer was lost."""
+        decision = self._look_for_long(choose)
+        self.earlier = Earlier.ON_RECORD
+        return None if decision.attach_to is None else self._attach(decision)
+
+    def _create(self, job: BatchJobIn, reason: str) -> BatchJobOut:
+        self._stop_if_abandoned()
+        created = self.hook.get_conn().create(job)
         self.batch_ids.append(created.id)
         self._stop_if_abandoned(created.id)
         log.info("Created batch job %s, since %s.", created.id, reason)
         if KEY not in (created.metadata or {}):
             log.warning(
-                "The server does not give back the metadata of batch job %s. If it does not keep it, no retry and no "
-                "clear of this task finds the job again: they will submit, and pay for, another one.",
+                "The server did not return the metadata of batch job %s. If it does not keep metadata, neither a retry "
+                "nor a clear of this task finds the job again: each submits, and pays for, a new one.",
                 created.id,
             )
-        if not self.may_have_duplicates:
-            return created
-        jobs = {created.id: created, **{job.id: job for job in self._jobs()}}
-        decision = choose(jobs.values())
-        if decision.attach_to is not None and decision.attach_to.id != created.id:
-            return self._attach(decision)
-        self._cancel(decision)
         return created
 
+    def _oldest(self, submitted: BatchJobOut, choose: _Choose) -> BatchJobOut:
+        """Keep the oldest job where the server made several for the same work, and cancel the others."""
+        if not self.may_have_duplicates:
+            return submitted
+        jobs = {submitted.id: submitted, **{job.id: job for job in self._jobs()}}
+        decision = choose(jobs.values())
+        if decision.attach_to is not None and decision.attach_to.id != submitted.id:
+            return self._attach(decision)
+        self._cancel_all(decision.cancel)
+        return submitted
+
+    def _attach(self, decision: Decision) -> BatchJobOut:
+        job = decision.attach_to
+        assert job is not None
+        if decision.duplicates:
+            log.warning(
+                "Several batch jobs do the work of this task instance: taking the oldest, %s; the others are %s.",
+                job.id,
+                ", ".join(duplicate.id for duplicate in decision.duplicates),
+            )
+        self._cancel_all(decision.cancel)
+        self.batch_ids.append(job.id)
+        self._stop_if_abandoned(job.id)
+        log.info("Attached to batch job %s: %s.", job.id, decision.reason)
+        return job
+
     def _stop_if_abandoned(self, batch_id: str | None = None) -> None:
-        """Go no further when the task was killed: cancel the job that has just come into being, if one has."""
-        if not self._abandoned:
+        """Go no further when the task was killed: cancel the job that has just been created, if one has."""
+        if self.aim is not Aim.NO_JOB:
             return
         if batch_id is None:
             raise AirflowException("the task was killed, so no batch job was submitted")
@@ -270,45 +316,24 @@ class Submission:
             asked["run_token"] = self.run_token
         return asked
 
-    def _look(self, choose: _Choose) -> Decision:
-        """Look for jobs of ours before anything is sent."""
-        if self.is_first_try:
-            # Nothing should be there, so it is worth one call and no more.
-            return choose(itertools.islice(self._jobs(), PAGE_SIZE))
-        # The try before may have died while its call was under way; whatever it did is to be seen after one long look.
-        return choose(self._jobs()) if self._has_looked_long else self._look_again(choose)
-
-    def _look_again(self, choose: _Choose) -> Decision:
-        """Look for jobs that may or may not exist, more than once; what was seen last counts."""
-        for pause in _RECHECKS:
-            decision = choose(self._jobs())
-            if decision.attach_to is not None:
-                return decision
-            time.sleep(pause)
-        self._has_looked_long = True
-        return choose(self._jobs())
-
     def _jobs(self) -> Iterator[BatchJobOut]:
         # Jobs are dated by the server's clock.
         behind = timedelta(seconds=min(0.0, self.hook.clock_offset))
         return self.hook.iter_jobs(created_after=self.since - _CLOCK_MARGIN + behind)
 
-    def _attach(self, decision: Decision) -> BatchJobOut:
-        job = decision.attach_to
-        assert job is not None
-        if decision.duplicates:
-            log.warning(
-                "Several jobs do the work of this task instance: taking the oldest, %s; the others are %s.",
-                job.id,
-                ", ".join(twin.id for twin in decision.duplicates),
-            )
-        self._cancel(decision)
-        self.batch_ids.append(job.id)
-        self._stop_if_abandoned(job.id)
-        log.info("Attached to batch job %s: %s.", job.id, decision.reason)
-        return job
+    def _may_run(self, batch_id: str) -> bool:
+        try:
+            return runs(self.hook.get(batch_id))
+        except NotFoundError:
+            return False
+        except MistralCallError:
+            return True
 
-    def _cancel(self, decision: Decision) -> None:
-        for job in decision.cancel:
-            log.info("Cancelling batch job %s: this task instance does not want it any more.", job.id)
+    def _cancel_unwanted(self, batch_id: str) -> None:
+        log.info("Cancelling batch job %s: no task waits for it.", batch_id)
+        self.cancel(batch_id)
+
+    def _cancel_all(self, jobs: Iterable[BatchJobOut]) -> None:
+        for job in jobs:
+            log.info("Cancelling batch job %s: this task instance no longer needs it.", job.id)
             self.cancel(job.id)

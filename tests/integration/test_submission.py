@@ -135,7 +135,7 @@ def test_changed_input_is_a_new_job_and_the_old_one_is_cancelled(
     assert again.value != first.value
     settled("CANCELLED", "SUCCESS")
     lines = logged()
-    assert f"info: Cancelling batch job {first.value}: this task instance does not want it any more." in lines
+    assert f"info: Cancelling batch job {first.value}: this task instance no longer needs it." in lines
     assert (
         f"info: Created batch job {again.value}, since what is asked has changed since {first.value}."
         in lines
@@ -223,7 +223,7 @@ def duplicates(submit: Any, new_ti: Any, control: Control, *plans: dict[str, Any
     ],
     ids=["both run", "one is done", "both are done", "one failed"],
 )
-def test_twins(
+def test_duplicate_jobs(
     plans: Any,
     before: Any,
     after: Any,
@@ -238,7 +238,7 @@ def test_twins(
     settled(*before)
     assert submit(new_ti().next_try()).value == ids[taken]
     settled(*after)
-    warnings = [line for line in logged() if line.startswith("warning: Several jobs")]
+    warnings = [line for line in logged() if line.startswith("warning: Several batch jobs")]
     if "FAILED" in before:
         assert warnings == []
     else:
@@ -269,7 +269,7 @@ def test_a_lost_answer_leaves_one_job(
     assert outcome.state == "success"
     assert [job["id"] for job in jobs()] == [outcome.value]
     assert control.requests()[CREATE] == (1 if exists else 2)
-    said = "Attached to" if exists else "It does not: submitting it again."
+    said = "Attached to" if exists else "The batch job does not exist: sending it again."
     assert [line for line in logged() if said in line]
 
 
@@ -510,7 +510,7 @@ def test_a_server_that_keeps_no_metadata_is_warned_about(
     control.fault("alter", "POST", "/v1/batch/jobs", fields={"metadata": None})
     outcome = submit(new_ti())
     assert outcome.state == "success"
-    assert any("does not give back the metadata" in line for line in logged() if line.startswith("warning"))
+    assert any("did not return the metadata" in line for line in logged() if line.startswith("warning"))
 
 
 def test_a_clock_far_behind_does_not_hide_a_job(
@@ -541,7 +541,7 @@ def test_who_is_killed_cancels_first_what_it_knows(
     control.fault("status", "GET", "/v1/batch/jobs", status=503, times=None)
     way.abandon()
     settled("RUNNING", "CANCELLED")
-    assert any("nobody knows what else runs" in line for line in logged())
+    assert any("may go on running" in line for line in logged())
 
 
 @pytest.mark.parametrize("status", [404, 503])
