@@ -8,14 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mistral_batch.api.errors import InvalidInputError, NotFoundError
-from airflow_provider_mistral_batch.tasks.destination import MANIFEST, Destination
+from airflow_provider_mistral_batch.tasks.destination import MANIFEST
 
 if TYPE_CHECKING:
     from airflow_provider_mistral_batch.api.models import BatchJobOut
-    from airflow_provider_mistral_batch.hooks.mistral_batch import MistralBatchHook
     from airflow_provider_mistral_batch.inference.plan import BatchPlan
-    from airflow_provider_mistral_batch.inference.request_files import RequestFiles
-    from airflow_provider_mistral_batch.inference.structured_output import StructuredOutput
+    from airflow_provider_mistral_batch.inference.workplace import Workplace
     from airflow_provider_mistral_batch.jsonl.requests.shards import Shard
 
 log = logging.getLogger(__name__)
@@ -27,29 +25,21 @@ class LandedRounds:
 
     A round that an earlier try of the task, or a worker before a deferral, has landed there is not downloaded again.
 
-    :param hook: How to talk to the API.
-    :param destination: Where results go.
-    :param files: The request files, for the accounts.
-    :param structured: What answers must look like; ``None`` if any will do.
+    :param work: What this worker has at hand.
+    :param plan: The batch.
     """
 
-    def __init__(
-        self,
-        hook: MistralBatchHook,
-        destination: Destination,
-        files: RequestFiles,
-        structured: StructuredOutput | None,
-    ) -> None:
-        self.hook = hook
-        self.destination = destination
-        self.files = files
-        self.structured = structured
+    def __init__(self, work: Workplace, plan: BatchPlan) -> None:
+        self.hook = work.hook
+        self.destination = work.destination
+        self.files = work.files
+        self.options = work.options
+        self.plan = plan
 
-    def land(self, plan: BatchPlan, number: int) -> dict[str, Any]:
+    def land(self, number: int) -> dict[str, Any]:
         """
         Land one round, whose jobs must be over.
 
-        :param plan: The batch.
         :param number: The round, from 0.
         :return: Fields of a manifest, and ``may_pass``: how many requests another try can bring.
         :raises InvalidInputError: When another task has taken the destination.
@@ -59,21 +49,21 @@ class LandedRounds:
 
         manifest_path = self.destination.round_path(number, MANIFEST)
         results_path, errors_path = self.destination.round_paths(number)
-        round_key = [plan.key, *(job.batch_id for job in plan.rounds[number])]
+        round_key = [self.plan.key, *(job.batch_id for job in self.plan.rounds[number])]
         if manifest_path.exists():
             landed = read_manifest(manifest_path)
             if landed.get("round_key") == round_key and results_path.exists() and errors_path.exists():
                 return landed
         self.destination.check_claim()
-        jobs = [self.hook.get(job.batch_id) for job in plan.rounds[number] if job.batch_id]
-        requests = self._requests(plan, number)
+        jobs = [self.hook.get(job.batch_id) for job in self.plan.rounds[number] if job.batch_id]
+        requests = self._requests(number)
         try:
             summary = split_downloads(
                 lambda: self._streams(jobs),
                 results_path,
                 errors_path,
                 requests=requests,
-                check=self.structured.check if self.structured else None,
+                check=self.options.structured.check if self.options.structured else None,
                 output_format=self.destination.output_format,
             )
         except NotFoundError as gone:
@@ -102,52 +92,43 @@ class LandedRounds:
         )
         return landed
 
-    def usages(self, plan: BatchPlan) -> list[dict[str, Any]]:
-        """
-        Tell what each round has used.
+    def usages(self) -> list[dict[str, Any]]:
+        """Tell what each round has used."""
+        return [self.land(number)["usage"] for number in range(len(self.plan.rounds))]
 
-        :param plan: The batch; all its rounds are landed.
+    def write_next_requests(self, directory: Path) -> tuple[Shard, ...]:
         """
-        return [self.land(plan, number)["usage"] for number in range(len(plan.rounds))]
+        Write the request files of the round after the last one that has landed.
 
-    def open_requests(
-        self, plan: BatchPlan, number: int, directory: Path, *, reask: bool, max_job_requests: int
-    ) -> tuple[Shard, ...]:
-        """
-        Write the request files of the round after one that was landed.
-
-        :param plan: The batch.
-        :param number: The round that was landed, from 0.
         :param directory: Local directory for them.
-        :param reask: Ask again where an answer was not acceptable.
-        :param max_job_requests: Most requests in one job.
-        :return: The files; none if there is nothing worth another try.
+        :return: The files; none if no request is worth another try.
         """
         from airflow_provider_mistral_batch.jsonl.results.resubmission import write_resubmission
 
-        requests = self._requests(plan, number)
+        last = len(self.plan.rounds) - 1
+        requests = self._requests(last)
         if requests is None:
             return ()
+        structured = self.options.structured
         return write_resubmission(
             requests,
-            *self.destination.round_paths(number),
+            *self.destination.round_paths(last),
             directory=directory,
-            reask=self.structured.reask if self.structured and reask else None,
-            max_job_requests=max_job_requests,
+            reask=structured.reask if structured and self.options.reask_invalid else None,
+            max_job_requests=self.options.max_job_requests,
         )
 
-    def finish(self, plan: BatchPlan) -> dict[str, Any]:
+    def finish(self) -> dict[str, Any]:
         """
         Put the final outcome of every request into the destination.
 
-        :param plan: The batch; the jobs of all its rounds are over.
         :return: Fields of a manifest, and ``may_pass``.
         """
         from airflow_provider_mistral_batch.jsonl.results.resubmission import merge_rounds
 
         destination = self.destination
         results_path, errors_path = destination.results_path, destination.errors_path
-        landed = [self.land(plan, number) for number in range(len(plan.rounds))]
+        landed = [self.land(number) for number in range(len(self.plan.rounds))]
         last = len(landed) - 1
         final = landed[0]
         if last:
@@ -161,7 +142,7 @@ class LandedRounds:
                 rounds,
                 *destination.round_paths(last),
                 # None says that nothing can be said about missing rows, as it does to split_results.
-                requests=self._requests(plan, 0),  # type: ignore[arg-type]
+                requests=self._requests(0),  # type: ignore[arg-type]
                 output_format=destination.output_format,  # type: ignore[arg-type]
             )
             final = {**merged.as_dict(), "may_pass": merged.may_pass}
@@ -175,10 +156,10 @@ class LandedRounds:
             "completed_at": landed[-1]["completed_at"],
         }
 
-    def _requests(self, plan: BatchPlan, number: int) -> list[Path] | None:
+    def _requests(self, number: int) -> list[Path] | None:
         """A round's request files; ``None`` when somebody deleted them, which must not cost the results."""
         try:
-            return self.files.paths(plan.rounds[number])
+            return self.files.paths(self.plan.rounds[number])
         except NotFoundError as error:
             log.warning("%s Requests without a result cannot be told, and none is asked again.", error)
             return None

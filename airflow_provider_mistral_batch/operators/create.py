@@ -11,6 +11,7 @@ import msgspec
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, conf
 
 from airflow_provider_mistral_batch.api import limits
+from airflow_provider_mistral_batch.api.checks import check_positive
 from airflow_provider_mistral_batch.api.errors import MistralCallError
 from airflow_provider_mistral_batch.api.models import (
     BatchJobIn,
@@ -19,7 +20,7 @@ from airflow_provider_mistral_batch.api.models import (
     chosen_window,
 )
 from airflow_provider_mistral_batch.links.mistral_batch import MistralBatchJobLink
-from airflow_provider_mistral_batch.operators.base import check_positive, check_requests
+from airflow_provider_mistral_batch.operators.base import check_requests
 from airflow_provider_mistral_batch.operators.submitting import MistralSubmittingOperator
 from airflow_provider_mistral_batch.policies.cadence import (
     DEFAULT_POLL_INTERVAL,
@@ -36,6 +37,7 @@ from airflow_provider_mistral_batch.tasks.watch import (
     conclude,
     job_after_deferral,
 )
+from airflow_provider_mistral_batch.tasks.xcoms import push_xcoms
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -139,7 +141,7 @@ class MistralCreateBatchJobOperator(MistralSubmittingOperator):
         check_positive("timeout", self.timeout)
         asked = self._job()
         job = self.submission.submit(asked)
-        context["ti"].xcom_push(key="batch_id", value=job.id)
+        push_xcoms(context["ti"], {"batch_id": job.id})
         if not self.wait_for_completion:
             return job.id
         deadline = self._deadline(job, asked)

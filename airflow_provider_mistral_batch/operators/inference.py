@@ -2,81 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
-import logging
-import tempfile
-import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from datetime import timedelta
-from importlib.util import find_spec
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-import msgspec
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, conf
 
 from airflow_provider_mistral_batch.api import limits
-from airflow_provider_mistral_batch.api.errors import (
-    InvalidInputError,
-    MistralCallError,
-    NotFoundError,
-    RateLimitError,
-)
-from airflow_provider_mistral_batch.api.models import (
-    BatchJobIn,
-    BatchStatus,
-    chosen_model,
-    chosen_window,
-    completion_window_hours,
-)
-from airflow_provider_mistral_batch.inference.landed_rounds import LandedRounds
-from airflow_provider_mistral_batch.inference.plan import BatchPlan, content_hash
-from airflow_provider_mistral_batch.inference.request_files import RequestFiles
-from airflow_provider_mistral_batch.inference.structured_output import StructuredOutput
+from airflow_provider_mistral_batch.api.errors import InvalidInputError
+from airflow_provider_mistral_batch.inference.batch import Batch, Pause
+from airflow_provider_mistral_batch.inference.beginning import begin
+from airflow_provider_mistral_batch.inference.options import BatchOptions
+from airflow_provider_mistral_batch.inference.plan import BatchPlan
+from airflow_provider_mistral_batch.inference.workplace import workplace
 from airflow_provider_mistral_batch.links.mistral_batch import MistralBatchJobLink
-from airflow_provider_mistral_batch.operators.base import check_positive, check_requests
+from airflow_provider_mistral_batch.operators.base import check_requests
 from airflow_provider_mistral_batch.operators.submitting import MistralSubmittingOperator
-from airflow_provider_mistral_batch.policies.cadence import (
-    DEFAULT_POLL_INTERVAL,
-    DEFAULT_POLL_INTERVAL_MIN,
-    Cadence,
-)
-from airflow_provider_mistral_batch.policies.capacity import REQUESTS
-from airflow_provider_mistral_batch.policies.deadline import seconds_allowed, submitted_at
-from airflow_provider_mistral_batch.policies.ownership import identity_hash, merged_metadata
-from airflow_provider_mistral_batch.policies.row_verdict import (
-    check_row_retries,
-    describe_ends,
-    judge_rows,
-    may_ask_again,
-    rounds_allowed,
-)
-from airflow_provider_mistral_batch.policies.verdict import check_max_failed_ratio
+from airflow_provider_mistral_batch.policies.cadence import DEFAULT_POLL_INTERVAL, DEFAULT_POLL_INTERVAL_MIN
 from airflow_provider_mistral_batch.storage.paths import storage_path
-from airflow_provider_mistral_batch.submission.pending_limit import LONGEST, PendingLimit, PendingLimitError
-from airflow_provider_mistral_batch.tasks.destination import (
-    IF_EXISTS,
-    OUTPUT_FORMATS,
-    Destination,
-    check_choice,
-)
-from airflow_provider_mistral_batch.tasks.endings import LeftRunningError
-from airflow_provider_mistral_batch.tasks.identity import identity_of, run_token
-from airflow_provider_mistral_batch.tasks.watch import BACKSTOP_SECONDS, JobPoller
-from airflow_provider_mistral_batch.tasks.xcoms import job_xcoms, push_xcoms
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, ObjectStoragePath
-
-    from airflow_provider_mistral_batch.api.models import BatchJobOut
-    from airflow_provider_mistral_batch.jsonl.requests.prepare import PreparedRequests
-    from airflow_provider_mistral_batch.jsonl.requests.shards import Shard
-
-#: Seconds that cancelled jobs get to end, so that their partial results can be landed.
-_CANCELLATION_SECONDS = 600.0
-
-DELETE_FILES = ("never", "on_success")
 
 
 class MistralBatchInferenceOperator(MistralSubmittingOperator):
@@ -217,26 +163,9 @@ class MistralBatchInferenceOperator(MistralSubmittingOperator):
         self.cancel_on_timeout = cancel_on_timeout
 
     def run_batch_task(self, context: Context) -> dict[str, Any]:
-        """Begin: check, prepare, upload; then go on to the end."""
-        structured = self._check()
-        with self._workplace(context, structured) as work:
-            work.destination.claim(self.if_exists)
-            try:
-                prepared = self._prepare(context, work)
-                model = chosen_model(
-                    self.model, self.agent_id, named=prepared.model, default=self.hook.default_model
-                )
-                plan = BatchPlan(key=self._key(context, prepared, model, structured), model=model, rounds=[])
-                if (manifest := self._finished_before(context, work, plan)) is not None:
-                    return manifest
-                self._check_cost(prepared, model)
-                plan.rounds.append(work.files.upload(prepared.shards))
-                return self._go_on(context, work, plan)
-            except Exception:
-                # Nothing was asked, so nothing will come: others may have the place.
-                if not self.submission.batch_ids:
-                    work.destination.withdraw()
-                raise
+        """Begin the batch; a retry finds its files and jobs."""
+        with workplace(context, self._options(), self.submission) as work:
+            return self._pause_or_end(begin(work, lambda: self._source(context)))
 
     def execute_complete(
         self,
@@ -251,58 +180,22 @@ class MistralBatchInferenceOperator(MistralSubmittingOperator):
         if event.get("error"):
             permanent = event.get("error_is_permanent")
             raise (AirflowFailException if permanent else AirflowException)(event["error"])
-        with self._workplace(context, self._check()) as work:
-            return self._go_on(context, work, begun)
+        with workplace(context, self._options(), self.submission) as work:
+            return self._pause_or_end(Batch(work, begun).run())
 
-    def _go_on(self, context: Context, work: Workplace, plan: BatchPlan) -> dict[str, Any]:
-        """Make round after round, from wherever the batch is."""
-        try:
-            while True:
-                self._submit(context, plan)
-                jobs = self._wait(plan)
-                push_xcoms(context["ti"], job_xcoms(jobs[-1]))
-                landed = self._land(work, plan, jobs)
-                shards = self._next_round(context, work, plan, jobs, landed)
-                if not shards:
-                    return self._finish(context, work, plan, jobs)
-                plan.rounds.append(work.files.upload(shards))
-        except FileNotFoundError:
-            # A try that Airflow took for dead may have come to its end meanwhile, and cleared away what was this one's.
-            if (manifest := self._finished_before(context, work, plan)) is None:
-                raise
-            return manifest
+    def _pause_or_end(self, reached: Pause | dict[str, Any]) -> dict[str, Any]:
+        if isinstance(reached, Pause):
+            self.defer(
+                trigger=reached.trigger,
+                method_name="execute_complete",
+                kwargs=reached.carried,
+                timeout=reached.timeout,
+            )
+        return reached
 
-    # Before anything is sent
-
-    def _check(self) -> StructuredOutput | None:
+    def _options(self) -> BatchOptions:
         """Check what can be checked without reading the requests."""
-        check_choice("output_format", self.output_format, OUTPUT_FORMATS)
-        check_choice("if_exists", self.if_exists, IF_EXISTS)
-        check_choice("delete_files", self.delete_files, DELETE_FILES)
-        check_row_retries(self.row_retries)
-        check_max_failed_ratio(self.max_failed_ratio)
-        check_positive("max_cost_usd", self.max_cost_usd)
-        check_positive("timeout", self.timeout)
-        check_positive("max_pending_requests", self.max_pending_requests)
-        _ = self._cadence
-        # Checks the job's fields as they will be; its files are not known yet.
-        self._job_in(["not-yet-uploaded"], self.model)
-        merged_metadata({}, self.metadata)
-        if self.output_format == "parquet" and find_spec("pyarrow") is None:
-            raise InvalidInputError(
-                "output_format='parquet' needs pyarrow: install airflow-provider-mistral-batch[parquet]"
-            )
-        if self.response_model is None:
-            if self.reask_invalid:
-                raise InvalidInputError(
-                    "reask_invalid is set without response_model: nothing says which answers are invalid"
-                )
-            return None
-        if self.response_format is not None:
-            raise InvalidInputError(
-                "response_model and response_format are both given: response_model sets it"
-            )
-        return StructuredOutput(self.response_model, self.endpoint)
+        return BatchOptions(**{field.name: getattr(self, field.name) for field in fields(BatchOptions)})
 
     def _source(self, context: Context) -> Any:
         """Where the requests come from."""
@@ -316,401 +209,3 @@ class MistralBatchInferenceOperator(MistralSubmittingOperator):
         if isinstance(self.path, Sequence) and not isinstance(self.path, (str, bytes)):
             return [storage_path(path, field="path") for path in self.path]
         return storage_path(self.path, field="path")
-
-    def _prepare(self, context: Context, work: Workplace) -> PreparedRequests:
-        # Imported late: parsing a Dag needs none of it.
-        from airflow_provider_mistral_batch.jsonl.requests.prepare import prepare_requests
-        from airflow_provider_mistral_batch.jsonl.requests.template import RowTemplate
-
-        structured = work.results.structured
-        return prepare_requests(
-            self._source(context),
-            endpoint=self.endpoint,
-            directory=work.directory / "round-0",
-            row_format=self.hook.get_conn().dialect.name,  # type: ignore[arg-type]
-            template=RowTemplate(
-                system=self.system,
-                model=self.hook.model_of_rows(self.model),
-                max_tokens=self.max_tokens,
-                temperature=self.temperature,
-                response_format=structured.response_format if structured else self.response_format,
-                parameters=self.parameters or {},
-            ),
-            max_job_requests=min(self.max_pending_requests, limits.MAX_REQUESTS_PER_JOB),
-        )
-
-    def _key(
-        self,
-        context: Context,
-        prepared: PreparedRequests,
-        model: str | None,
-        structured: StructuredOutput | None,
-    ) -> str:
-        """Hash everything that makes two batches the same work."""
-        asked = {
-            "content": content_hash(prepared.shards),
-            "endpoint": self.endpoint,
-            "model": model,
-            "agent_id": self.agent_id,
-            "window": self._window,
-            "form": structured.schema if structured else None,
-            "fresh": run_token(context) if self.force_new else "",
-        }
-        return hashlib.sha256(msgspec.json.encode(asked, order="deterministic")).hexdigest()
-
-    def _finished_before(self, context: Context, work: Workplace, plan: BatchPlan) -> dict[str, Any] | None:
-        """The manifest of another try that did this very work to its end, if its results are still there."""
-        manifest = work.destination.own_manifest()
-        if (
-            manifest is None
-            or manifest.get("key") != plan.key
-            or not manifest.get("acceptable")
-            or not judge_rows(
-                manifest["counts"], (), max_failed_ratio=self.max_failed_ratio, may_pass=0
-            ).acceptable
-            or not work.destination.results_path.exists()
-            or not work.destination.errors_path.exists()
-        ):
-            return None
-        self.log.info("Another try of this task has landed these very results: there is nothing to do.")
-        try:
-            push_xcoms(context["ti"], job_xcoms(self.hook.get(manifest["batch_ids"][-1])))
-        except NotFoundError as gone:
-            self.log.info("%s So there are no XComs of that job.", gone)
-        # That try may have died before it came to this.
-        work.destination.release()
-        self._clean_up(manifest["batch_ids"])
-        return manifest
-
-    def _check_cost(self, prepared: PreparedRequests, model: str | None) -> None:
-        if self.max_cost_usd is None:
-            return
-        from airflow_provider_mistral_batch.inference.costs import estimate
-
-        cost = estimate(prepared.paths, endpoint=self.endpoint, model=model)
-        details = (
-            f"about ${cost.usd:.3g}, for {cost.prompt_tokens:,} tokens to read and at most "
-            f"{cost.completion_tokens:,} to write"
-        )
-        if cost.usd > self.max_cost_usd:
-            raise InvalidInputError(
-                f"max_cost_usd={self.max_cost_usd:g}: the batch may cost {details}. Nothing was sent: raise the limit, "
-                "lower max_tokens, or ask less"
-            )
-        self.log.info("The batch may cost %s.", details)
-
-    def _can_afford(self, plan: BatchPlan, shards: Sequence[Shard], work: Workplace) -> bool:
-        """Whether another round keeps to ``max_cost_usd``, with what the rounds before it have cost."""
-        if self.max_cost_usd is None or plan.model is None:
-            return True
-        from airflow_provider_mistral_batch.inference.costs import estimate, price_usd
-
-        spent = sum(price_usd(plan.model, usage) or 0.0 for usage in work.results.usages(plan))
-        more = estimate([shard.path for shard in shards], endpoint=self.endpoint, model=plan.model).usd
-        if spent + more <= self.max_cost_usd:
-            return True
-        self.log.warning(
-            "max_cost_usd=%g: the rounds so far have cost about $%.3g, and another one may cost $%.3g: nothing is "
-            "asked again.",
-            self.max_cost_usd,
-            spent,
-            more,
-        )
-        return False
-
-    # Submitting and waiting
-
-    def _submit(self, context: Context, plan: BatchPlan) -> None:
-        """Submit the jobs of the round that are not yet submitted; wait where there is no room."""
-        jobs_have_model = self.hook.get_conn().dialect.jobs_have_model
-        for number, job in enumerate(plan.rounds[-1]):
-            while job.batch_id is None:
-                room = PendingLimit(self.hook, job.request_count, self.max_pending_requests)
-                try:
-                    found = self.submission.submit(
-                        self._job_in(job.input_files, plan.model if jobs_have_model else None),
-                        part=plan.part(number),
-                        parts_prefix=plan.parts_prefix,
-                        keep_partial=True,
-                        content=job.content,
-                        notes={REQUESTS: str(job.request_count)},
-                        before_create=room.check,
-                    )
-                except (PendingLimitError, RateLimitError) as full:
-                    self.log.info("%s", full)
-                    self._wait_for_room(plan, room)
-                else:
-                    job.batch_id, job.found_over = found.id, found.is_terminal
-                    job.submitted_at = submitted_at(
-                        found, clock_offset=self.hook.clock_offset, now=time.time()
-                    )
-                    plan.room_deadline = None
-                    context["ti"].xcom_push(key="batch_id", value=job.batch_id)
-
-    def _wait_for_room(self, plan: BatchPlan, room: PendingLimit) -> None:
-        """Wait until a job fits; where the API itself said no, it is asked again then."""
-        if plan.room_deadline is None:
-            plan.room_deadline = time.time() + LONGEST.total_seconds()
-        left = plan.room_deadline - time.time()
-        if left > 0 and self.may_defer:
-            # Imported late: parsing a Dag needs none of it.
-            from airflow_provider_mistral_batch.triggers.inference import MistralBatchRoomTrigger
-
-            self.defer(
-                trigger=MistralBatchRoomTrigger(
-                    room.requests,
-                    room.limit,
-                    self.mistral_conn_id,
-                    deadline=plan.room_deadline,
-                    poll_interval=self.poll_interval,
-                    batch_ids=[job.batch_id for job in plan.rounds[-1] if job.batch_id is not None],
-                    cancel_on_kill=self.cancel_on_kill,
-                ),
-                method_name="execute_complete",
-                kwargs=self._carried(plan),
-                timeout=timedelta(seconds=left + BACKSTOP_SECONDS),
-            )
-        if left <= 0 or not room.wait(deadline=plan.room_deadline, pause=self.poll_interval):
-            raise AirflowException(
-                f"the workspace had no room for {room.requests:,} more requests for a week: other jobs keep it full"
-            )
-
-    def _wait(self, plan: BatchPlan) -> list[BatchJobOut]:
-        """Wait until all jobs of the round are over."""
-        watches = [JobPoller(self.hook, str(job.batch_id)) for job in plan.rounds[-1]]
-        over: dict[str, BatchJobOut] = {}
-        while True:
-            for watch in watches:
-                if watch.batch_id not in over and (job := watch.look()) is not None and job.is_terminal:
-                    over[watch.batch_id] = job
-            running = [watch for watch in watches if watch.batch_id not in over]
-            if not running:
-                return [over[watch.batch_id] for watch in watches]
-            deadline = self._deadline(plan)
-            left = deadline - time.time()
-            if left > 0 and self.may_defer:
-                self._defer(plan, running, deadline)
-            if running[0].wait(deadline=deadline, cadence=self._cadence) is None:
-                self._give_up(plan, [watch.batch_id for watch in running])
-
-    def _defer(self, plan: BatchPlan, running: Sequence[JobPoller], deadline: float) -> NoReturn:
-        # Imported late: parsing a Dag needs none of it.
-        from airflow_provider_mistral_batch.triggers.inference import MistralBatchJobsTrigger
-
-        self.defer(
-            trigger=MistralBatchJobsTrigger(
-                [watch.batch_id for watch in running],
-                self.mistral_conn_id,
-                deadline=deadline,
-                poll_interval=self.poll_interval,
-                poll_interval_min=self.poll_interval_min,
-                cancel_on_kill=self.cancel_on_kill,
-            ),
-            method_name="execute_complete",
-            kwargs=self._carried(plan),
-            timeout=timedelta(seconds=max(0.0, deadline - time.time()) + BACKSTOP_SECONDS),
-        )
-
-    def _carried(self, plan: BatchPlan) -> dict[str, Any]:
-        """What the worker after a deferral needs to know."""
-        return {"plan": plan.as_builtins(), "may_have_duplicates": self.submission.may_have_duplicates}
-
-    def _deadline(self, plan: BatchPlan) -> float:
-        """When to give up: counted from the jobs' submission, so that no retry and no re-attach moves it."""
-        if plan.given_up_at is not None:
-            return plan.given_up_at + _CANCELLATION_SECONDS
-        begun = max(job.submitted_at for job in plan.rounds[-1])
-        return begun + seconds_allowed(self.timeout, completion_window_hours(self._window))
-
-    def _give_up(self, plan: BatchPlan, running: Sequence[str]) -> None:
-        """The time is over: cancel what runs, so that at least partial results can be landed."""
-        message = f"{_named(running)} not over within the time given"
-        if not self.cancel_on_timeout:
-            # A retry would find the same jobs, past the same deadline.
-            raise LeftRunningError(f"{message}; left running (cancel_on_timeout=False)")
-        if plan.given_up_at is not None:
-            raise AirflowException(
-                f"{message}, nor {_CANCELLATION_SECONDS:g} s after their cancellation was asked for"
-            )
-        self.log.warning("%s: cancelling, and landing what there is.", message)
-        plan.given_up_at = time.time()
-        for batch_id in running:
-            self.submission.cancel(batch_id)
-
-    # AtomicFiles
-
-    def _land(self, work: Workplace, plan: BatchPlan, jobs: Sequence[BatchJobOut]) -> dict[str, Any]:
-        nothing = not any(job.output_file_id or job.error_file_id for job in jobs)
-        if nothing and len(plan.rounds) == 1 and not any(job.status == BatchStatus.COMPLETED for job in jobs):
-            expired = all(job.status == BatchStatus.EXPIRED for job in jobs)
-            if not expired or plan.given_up_at is not None:
-                work.destination.release()
-                raise AirflowException(f"{self._time_is_up(plan)}{describe_ends(jobs)}, and left no results")
-        return work.results.land(plan, len(plan.rounds) - 1)
-
-    def _next_round(
-        self,
-        context: Context,
-        work: Workplace,
-        plan: BatchPlan,
-        jobs: Sequence[BatchJobOut],
-        landed: Mapping[str, Any],
-    ) -> Sequence[Shard]:
-        """Write the requests that are worth another round, if one is allowed."""
-        worth_it = landed["may_pass"] or (self.reask_invalid and landed["counts"]["failed"])
-        allowed = rounds_allowed(self.row_retries, context["ti"].try_number)
-        number = len(plan.rounds)
-        seen = [job for job, planned in zip(jobs, plan.rounds[-1], strict=True) if not planned.found_over]
-        if not self.submission.creates_jobs or plan.given_up_at is not None:
-            return ()
-        if not worth_it or number >= allowed or not may_ask_again(seen):
-            return ()
-        shards = work.results.open_requests(
-            plan,
-            number - 1,
-            work.directory / f"round-{number}",
-            reask=self.reask_invalid,
-            max_job_requests=min(self.max_pending_requests, limits.MAX_REQUESTS_PER_JOB),
-        )
-        if shards and not self._can_afford(plan, shards, work):
-            return ()
-        if shards:
-            requests = sum(shard.request_count for shard in shards)
-            self.log.info(
-                "Asking again for %d requests: round %d of %d at most.", requests, number + 1, allowed
-            )
-        return shards
-
-    def _finish(
-        self, context: Context, work: Workplace, plan: BatchPlan, jobs: Sequence[BatchJobOut]
-    ) -> dict[str, Any]:
-        """Publish the results, then judge them."""
-        # Imported late: parsing a Dag needs none of it.
-        from airflow.providers.common.compat.sdk import XCOM_RETURN_KEY
-
-        from airflow_provider_mistral_batch.jsonl.results.digest import describe_errors
-
-        final = work.results.finish(plan)
-        counts = final["counts"]
-        may_pass = final.pop("may_pass")
-        if self.reask_invalid:
-            may_pass += sum(error["count"] for error in final["errors"] if error["code"] == "invalid_output")
-        verdict = judge_rows(counts, jobs, max_failed_ratio=self.max_failed_ratio, may_pass=may_pass)
-        manifest = {
-            "batch_ids": plan.batch_ids,
-            **final,
-            "estimated_cost_usd": self._cost(plan, final["usage"]),
-            "rounds": len(plan.rounds),
-            "acceptable": verdict.acceptable,
-            "key": plan.key,
-        }
-        manifest = work.destination.write_manifest(manifest)
-        verdict = verdict.with_digest(describe_errors(final["errors"]))
-        message = f"{self._time_is_up(plan)}{verdict.message}. They are in {final['results_path']}"
-        if counts["total"] > counts["succeeded"]:
-            message += f", all others in {final['errors_path']}"
-        if not verdict.acceptable:
-            context["ti"].xcom_push(key=XCOM_RETURN_KEY, value=manifest)
-            raise (AirflowException if verdict.new_job_may_help else AirflowFailException)(message)
-        self.log.log(logging.WARNING if verdict.rows_failed else logging.INFO, "%s", message)
-        if self.submission.may_have_duplicates:
-            self.submission.cancel_running(keep=plan.batch_ids)
-        self._clean_up(plan.batch_ids)
-        return manifest
-
-    def _cost(self, plan: BatchPlan, usage: Mapping[str, float]) -> float | None:
-        from airflow_provider_mistral_batch.inference.costs import price_usd
-        from airflow_provider_mistral_batch.jsonl.lines import MissingExtraError
-
-        if plan.model is None:
-            return None
-        try:
-            return price_usd(plan.model, usage)
-        except MissingExtraError:
-            return None
-
-    def _clean_up(self, batch_ids: Sequence[str]) -> None:
-        """Delete the batch's files from the account, if that is wished; what cannot be is no reason to fail."""
-        if self.delete_files != "on_success":
-            return
-        for file_id in dict.fromkeys(self._files_of(batch_ids)):
-            self._delete_file(file_id)
-
-    def _delete_file(self, file_id: str) -> None:
-        try:
-            self.hook.delete_file(file_id)
-        except NotFoundError:
-            self.log.debug("File %s is gone already.", file_id)
-        except MistralCallError as error:
-            self.log.warning("%s File %s stays in the account.", error, file_id)
-
-    def _files_of(self, batch_ids: Sequence[str]) -> Iterator[str]:
-        """Ids of the files that went into jobs and came out of them."""
-        for batch_id in batch_ids:
-            try:
-                job = self.hook.get(batch_id)
-            except MistralCallError as error:
-                self.log.warning("%s The files of batch job %s stay in the account.", error, batch_id)
-                continue
-            yield from job.input_files
-            yield from (file_id for file_id in (job.output_file_id, job.error_file_id) if file_id)
-
-    def _time_is_up(self, plan: BatchPlan) -> str:
-        return "" if plan.given_up_at is None else "the batch was not over within the time given; "
-
-    # What the steps share
-
-    @contextmanager
-    def _workplace(self, context: Context, structured: StructuredOutput | None) -> Iterator[Workplace]:
-        identity = identity_of(context, self.hook)
-        # Files that are going to be deleted are not to be shared with anybody.
-        owner = identity_hash(identity) if self.delete_files == "on_success" else ""
-        folder = storage_path(self.destination, field="destination")
-        with tempfile.TemporaryDirectory(prefix="mistral-batch-") as name:
-            files = RequestFiles(self.hook, Path(name), owner=owner)
-            destination = Destination(folder, identity, self.output_format)
-            yield Workplace(
-                directory=Path(name),
-                destination=destination,
-                files=files,
-                results=LandedRounds(self.hook, destination, files, structured),
-            )
-
-    @property
-    def _cadence(self) -> Cadence:
-        return Cadence(shortest=self.poll_interval_min, longest=self.poll_interval)
-
-    @property
-    def _window(self) -> str:
-        return chosen_window(self.completion_window, self.timeout_hours)
-
-    def _job_in(self, input_files: Sequence[str], model: str | None) -> BatchJobIn:
-        return BatchJobIn(
-            input_files=input_files,
-            endpoint=self.endpoint,
-            completion_window=self._window,
-            metadata=self.metadata,
-            model=model,
-            agent_id=self.agent_id,
-        )
-
-
-class Workplace(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    What a worker has at hand while it is at work on a batch.
-
-    :param directory: Local directory, removed when the worker is done or the task is deferred.
-    :param destination: Where the results go.
-    :param files: The request files.
-    :param results: The results of each round.
-    """
-
-    directory: Path
-    destination: Destination
-    files: RequestFiles
-    results: LandedRounds
-
-
-def _named(batch_ids: Sequence[str]) -> str:
-    ids = ", ".join(batch_ids)
-    return f"batch job {ids} was" if len(batch_ids) == 1 else f"batch jobs {ids} were"

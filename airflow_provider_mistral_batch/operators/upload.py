@@ -11,6 +11,7 @@ from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.operators.base import MistralBatchOperator, check_requests
 from airflow_provider_mistral_batch.storage.paths import storage_path
 from airflow_provider_mistral_batch.submission.files import upload_once
+from airflow_provider_mistral_batch.tasks.xcoms import push_xcoms
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, ObjectStoragePath
@@ -84,8 +85,7 @@ class MistralUploadBatchFileOperator(MistralBatchOperator):
                     shard.size,
                 )
                 file_ids.append(file.id)
-        context["ti"].xcom_push(key="file_ids", value=file_ids)
-        context["ti"].xcom_push(key="request_count", value=prepared.request_count)
+        push_xcoms(context["ti"], {"file_ids": file_ids, "request_count": prepared.request_count})
         return file_ids
 
     def _check_count(self, count: int) -> None:

@@ -54,7 +54,7 @@ class PendingLimit:
                 f"it may have {self.limit:,}."
             )
 
-    def is_there(self) -> bool:
+    def has_room(self) -> bool:
         """
         Look whether there is room, for somebody who waits for it: says so in the log if not.
 
@@ -83,6 +83,6 @@ class PendingLimit:
         while (left := deadline - time.time()) > 0:
             # First of all: that there is none just now is known already, or it is the API's own word.
             time.sleep(min(pause, left))
-            if self.is_there():
+            if self.has_room():
                 return True
         return False

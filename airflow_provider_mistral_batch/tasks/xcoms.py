@@ -39,6 +39,19 @@ def push_xcoms(ti: Any, values: dict[str, Any]) -> None:
         _push(ti, key, value)
 
 
+def push_return_value(ti: Any, value: Any) -> None:
+    """
+    Push from a worker what a task returns, for a task that fails and so returns nothing.
+
+    :param ti: The running task instance.
+    :param value: What it would return.
+    """
+    # Imported late: parsing a Dag needs none of it.
+    from airflow.providers.common.compat.sdk import XCOM_RETURN_KEY
+
+    _push(ti, XCOM_RETURN_KEY, value)
+
+
 def _push(ti: Any, key: str, value: Any) -> None:
     try:
         ti.xcom_push(key=key, value=value)

@@ -159,7 +159,7 @@ class MistralBatchRoomTrigger(BaseTrigger):
                 # First of all: that there is none just now is known already, or it is the API's own word. Jittered, so
                 # that those who wait for the same room do not all come at once.
                 await asyncio.sleep(min(left, self.poll_interval * random.uniform(0.75, 1.25)))
-                if await in_thread(room.is_there):
+                if await in_thread(room.has_room):
                     payload = {}
                     break
         except Exception as error:

@@ -36,7 +36,7 @@ ROOMS: dict[str, set[str]] = {
         "api",
     },
     "sensors": {"triggers", "tasks", "links", "hooks", "policies", "api"},
-    "inference": {"tasks", "submission", "hooks", "jsonl", "api"},
+    "inference": {"triggers", "submission", "tasks", "hooks", "jsonl", "storage", "policies", "api"},
     "triggers": {"submission", "tasks", "links", "hooks", "policies", "api"},
     "submission": {"tasks", "hooks", "jsonl", "policies", "api"},
     "tasks": {"hooks", "jsonl", "storage", "policies", "api"},

@@ -9,9 +9,13 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NoReturn
+from unittest import mock
 
 import pytest
 from airflow.sdk import RetryDecision, RetryPolicy
+
+from airflow_provider_mistral_batch.inference.batch import Batch
+from airflow_provider_mistral_batch.inference.request_files import RequestFiles
 
 
 def uploaded(control: Any, hook: Any) -> list[str]:
@@ -74,12 +78,11 @@ def test_a_retry_finds_the_running_job(
 
 
 def _die_while_waiting(make: Any, ti: Any) -> None:
-    task = make()
-    task._wait = lambda plan: _die()
-    task.execute(ti.context)
+    with mock.patch.object(Batch, "wait", _die):
+        make().execute(ti.context)
 
 
-def _die() -> NoReturn:
+def _die(*_: Any) -> NoReturn:
     raise RuntimeError("the worker died")
 
 
@@ -102,11 +105,13 @@ def test_changed_input_gets_nothing_of_the_rounds_before(
 ) -> None:
     control.plan_jobs(failed_rows=2)
     ti = new_ti()
-    task = batch(5)()
-    wait = task._wait
-    task._wait = lambda plan: wait(plan) if len(plan.rounds) == 1 else _die()
-    with pytest.raises(RuntimeError):
-        task.execute(ti.context)
+    wait = Batch.wait
+
+    def die_in_the_second_round(batch: Batch) -> Any:
+        return wait(batch) if len(batch.plan.rounds) == 1 else _die()
+
+    with mock.patch.object(Batch, "wait", die_in_the_second_round), pytest.raises(RuntimeError):
+        batch(5)().execute(ti.context)
     assert list(out.glob(".rounds/*/0/results.jsonl"))
     outcome = airflow.run(batch(3), ti.next_try())
     assert outcome.state == "success", outcome.message
@@ -203,7 +208,7 @@ def test_a_wait_for_room_that_airflow_ended_is_for_the_next_try(
     control.make_jobs(1, total_requests=48)
     outcome = airflow.run(batch(deferrable=True, max_pending_requests=50))
     assert (outcome.state, outcome.worker_starts) == ("retry", 2)
-    assert "there is no job to go on with in this try" in outcome.message
+    assert "there is no batch job to go on with" in outcome.message
     assert len(jobs()) == 1
 
 
@@ -217,33 +222,49 @@ def test_two_task_instances_with_the_same_requests_share_the_upload_but_not_the_
     assert len(uploaded(control, hook)) == 1
 
 
-@pytest.mark.parametrize("step", ["_prepare", "_submit"], ids=["before the upload", "after the upload"])
+@pytest.mark.parametrize(
+    ("owner", "step"),
+    [(RequestFiles, "upload"), (Batch, "submit")],
+    ids=["before the upload", "after the upload"],
+)
 def test_a_kill_before_the_submission_submits_nothing(
-    step: str, airflow: Any, supervisor: Any, batch: Any, jobs: Any
+    owner: type, step: str, airflow: Any, supervisor: Any, batch: Any, jobs: Any, monkeypatch: Any
 ) -> None:
     task = batch()()
-    original = getattr(task, step)
+    original = getattr(owner, step)
 
     def killed(*arguments: Any) -> Any:
         task.on_kill()
         return original(*arguments)
 
-    setattr(task, step, killed)
+    monkeypatch.setattr(owner, step, killed)
     outcome = airflow.run(lambda: task)
     assert "the task was killed, so no batch job was submitted" in outcome.message
     assert jobs() == []
 
 
-@pytest.mark.parametrize("step", ["_prepare", "_submit"], ids=["before the upload", "after the upload"])
+@pytest.mark.parametrize(
+    ("owner", "step"),
+    [(RequestFiles, "upload"), (Batch, "submit")],
+    ids=["before the upload", "after the upload"],
+)
 def test_a_kill_of_a_retry_cancels_what_the_try_before_has_left(
-    step: str, airflow: Any, supervisor: Any, new_ti: Any, batch: Any, settled: Any, control: Any
+    owner: type,
+    step: str,
+    airflow: Any,
+    supervisor: Any,
+    new_ti: Any,
+    batch: Any,
+    settled: Any,
+    control: Any,
+    monkeypatch: Any,
 ) -> None:
     control.settings(job_seconds=1000)
     ti = new_ti()
     with pytest.raises(RuntimeError):
         _die_while_waiting(batch(), ti)
     task = batch()()
-    setattr(task, step, lambda *arguments: (task.on_kill(), _die()))
+    monkeypatch.setattr(owner, step, lambda *arguments: (task.on_kill(), _die()))
     assert airflow.run(lambda: task, ti.next_try()).state == "retry"
     settled("CANCELLED")
 
@@ -253,7 +274,7 @@ def test_a_task_that_fails_for_good_leaves_none_of_its_jobs_running(
     refused: int, airflow: Any, batch: Any, settled: Any, control: Any, monkeypatch: Any
 ) -> None:
     monkeypatch.setattr(
-        "airflow_provider_mistral_batch.operators.inference.PendingLimit.check", lambda room: None
+        "airflow_provider_mistral_batch.submission.pending_limit.PendingLimit.check", lambda room: None
     )
     control.settings(job_seconds=1000)
     control.fault("status", "POST", "/v1/batch/jobs", status=refused, skip=1)
@@ -264,14 +285,20 @@ def test_a_task_that_fails_for_good_leaves_none_of_its_jobs_running(
 
 @pytest.mark.parametrize(("tries_left", "status"), [(True, "RUNNING"), (False, "CANCELLED")])
 def test_a_failure_cancels_only_if_no_other_try_follows(
-    tries_left: bool, status: str, airflow: Any, new_ti: Any, batch: Any, settled: Any, control: Any
+    tries_left: bool,
+    status: str,
+    airflow: Any,
+    new_ti: Any,
+    batch: Any,
+    settled: Any,
+    control: Any,
+    monkeypatch: Any,
 ) -> None:
     control.settings(job_seconds=1000)
     ti = new_ti()
     ti.max_tries = 1 if tries_left else 0
-    task = batch()()
-    task._wait = lambda plan: _die()
-    assert airflow.run(lambda: task, ti).state == "retry"
+    monkeypatch.setattr(Batch, "wait", _die)
+    assert airflow.run(batch(), ti).state == "retry"
     settled(status)
 
 
@@ -283,13 +310,12 @@ class Hopeless(RetryPolicy):
 
 
 def test_a_retry_policy_that_gives_up_is_an_end_too(
-    airflow: Any, batch: Any, settled: Any, control: Any
+    airflow: Any, batch: Any, settled: Any, control: Any, monkeypatch: Any
 ) -> None:
     control.settings(job_seconds=1000)
-    task = batch(retry_policy=Hopeless())()
-    task._wait = lambda plan: _die()
+    monkeypatch.setattr(Batch, "wait", _die)
     # The stand-in for Airflow knows no policies, so it says what would be without one.
-    assert airflow.run(lambda: task).state == "retry"
+    assert airflow.run(batch(retry_policy=Hopeless())).state == "retry"
     settled("CANCELLED")
 
 
@@ -305,7 +331,7 @@ def test_of_several_jobs_one_that_is_gone_ends_the_others(
     airflow: Any, batch: Any, settled: Any, control: Any, hook: Any, jobs: Any, monkeypatch: Any
 ) -> None:
     monkeypatch.setattr(
-        "airflow_provider_mistral_batch.operators.inference.PendingLimit.check", lambda room: None
+        "airflow_provider_mistral_batch.submission.pending_limit.PendingLimit.check", lambda room: None
     )
     control.settings(job_seconds=1000)
     airflow.on_deferral = lambda: hook.delete(jobs()[0]["id"])
@@ -328,17 +354,16 @@ def test_a_try_that_airflow_took_for_dead_may_end_first(
     airflow: Any, new_ti: Any, batch: Any, jobs: Any, rows_of: Any, out: Path
 ) -> None:
     ti = new_ti()
-    newer = batch()()
-    land = newer._land
+    land = Batch.land
 
-    def land_after_the_older(*arguments: Any) -> Any:
-        newer._land = land
-        older = airflow.run(batch(), ti)
+    def land_after_the_older(newer: Batch) -> None:
+        with mock.patch.object(Batch, "land", land):
+            older = airflow.run(batch(), ti)
         assert older.state == "success", older.message
-        return land(*arguments)
+        land(newer)
 
-    newer._land = land_after_the_older
-    outcome = airflow.run(lambda: newer, ti.next_try())
+    with mock.patch.object(Batch, "land", land_after_the_older):
+        outcome = airflow.run(batch(), ti.next_try())
     assert outcome.state == "success", outcome.message
     assert len(jobs()) == 1
     assert len(rows_of(out / "results.jsonl")) == 5
@@ -349,16 +374,17 @@ def test_work_that_is_cleared_away_under_a_try_was_done_by_another(
     airflow: Any, new_ti: Any, batch: Any, rows_of: Any, out: Path
 ) -> None:
     ti = new_ti()
-    newer = batch()()
-    newer._finish = lambda *arguments: _end_first(airflow, batch, ti)
-    outcome = airflow.run(lambda: newer, ti.next_try())
+    finish = Batch.finish
+
+    def end_first(newer: Batch) -> NoReturn:
+        with mock.patch.object(Batch, "finish", finish):
+            assert airflow.run(batch(), ti).state == "success"
+        raise FileNotFoundError("results.jsonl")
+
+    with mock.patch.object(Batch, "finish", end_first):
+        outcome = airflow.run(batch(), ti.next_try())
     assert outcome.state == "success", outcome.message
     assert len(rows_of(outcome.value["results_path"])) == 5
-
-
-def _end_first(airflow: Any, batch: Any, ti: Any) -> NoReturn:
-    assert airflow.run(batch(), ti).state == "success"
-    raise FileNotFoundError("results.jsonl")
 
 
 def test_a_finished_task_leaves_the_same_xcoms_when_it_is_run_again(

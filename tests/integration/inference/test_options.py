@@ -10,10 +10,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 from pydantic import BaseModel
 
+from airflow_provider_mistral_batch.inference.batch import Batch
 from airflow_provider_mistral_batch.jsonl.results.reader import read_results
 
 
@@ -223,24 +225,22 @@ def test_files_that_a_dead_try_has_left_are_deleted_by_the_next(
     airflow: Any, new_ti: Any, batch: Any, hook: Any
 ) -> None:
     ti = new_ti()
-    task = batch(delete_files="on_success")()
-    task._clean_up = lambda batch_ids: None
-    assert airflow.run(lambda: task, ti).state == "success"
+    with mock.patch.object(Batch, "clean_up", return_value=None):
+        assert airflow.run(batch(delete_files="on_success"), ti).state == "success"
     assert files_left(hook) == 2
     assert airflow.run(batch(delete_files="on_success"), ti.next_try()).state == "success"
     assert files_left(hook) == 0
 
 
 def test_a_file_that_is_gone_does_not_keep_the_others(airflow: Any, batch: Any, hook: Any) -> None:
-    task = batch(delete_files="on_success")()
-    clean_up = task._clean_up
+    clean_up = Batch.clean_up
 
-    def one_is_gone(batch_ids: Any) -> None:
+    def one_is_gone(at_work: Batch, batch_ids: Any) -> None:
         hook.delete_file(hook.get(batch_ids[0]).input_file_id)
-        clean_up(batch_ids)
+        clean_up(at_work, batch_ids)
 
-    task._clean_up = one_is_gone
-    assert airflow.run(lambda: task).state == "success"
+    with mock.patch.object(Batch, "clean_up", one_is_gone):
+        assert airflow.run(batch(delete_files="on_success")).state == "success"
     assert files_left(hook) == 0
 
 
@@ -274,7 +274,7 @@ def test_a_limit_bounds_all_rounds_together(
             batch(max_cost_usd=limit, destination=tmp_path / str(index), **options), new_ti(map_index=index)
         )
         assert len(jobs()) - before == rounds
-    assert any("nothing is asked again" in line for line in logged())
+    assert any("no request is asked again" in line for line in logged())
 
 
 def test_paths_from_a_mapped_task(airflow: Any, batch: Any, tmp_path: Path) -> None:

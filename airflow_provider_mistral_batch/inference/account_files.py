@@ -1,0 +1,45 @@
+"""Deletes the files of a batch from the account once its results have landed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from airflow_provider_mistral_batch.api.errors import MistralCallError, NotFoundError
+
+if TYPE_CHECKING:
+    from airflow_provider_mistral_batch.hooks.mistral_batch import MistralBatchHook
+
+log = logging.getLogger(__name__)
+
+
+def delete_account_files(hook: MistralBatchHook, batch_ids: Iterable[str]) -> None:
+    """
+    Delete the files that went into jobs and came out of them; one that cannot be deleted is a warning.
+
+    :param hook: How to talk to the API.
+    :param batch_ids: The jobs' ids.
+    """
+    for file_id in dict.fromkeys(_files_of(hook, batch_ids)):
+        _delete(hook, file_id)
+
+
+def _delete(hook: MistralBatchHook, file_id: str) -> None:
+    try:
+        hook.delete_file(file_id)
+    except NotFoundError:
+        log.debug("File %s is deleted already.", file_id)
+    except MistralCallError as error:
+        log.warning("%s File %s stays in the account.", error, file_id)
+
+
+def _files_of(hook: MistralBatchHook, batch_ids: Iterable[str]) -> Iterator[str]:
+    for batch_id in batch_ids:
+        try:
+            job = hook.get(batch_id)
+        except MistralCallError as error:
+            log.warning("%s The files of batch job %s stay in the account.", error, batch_id)
+            continue
+        yield from job.input_files
+        yield from (file_id for file_id in (job.output_file_id, job.error_file_id) if file_id)

@@ -1,0 +1,356 @@
+"""A batch at work: round after round it submits jobs, waits for them and lands their results, then it finishes."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
+
+from airflow_provider_mistral_batch.api.errors import NotFoundError, RateLimitError
+from airflow_provider_mistral_batch.api.models import BatchJobOut, BatchStatus
+from airflow_provider_mistral_batch.inference.account_files import delete_account_files
+from airflow_provider_mistral_batch.inference.budget import can_afford, estimated_cost
+from airflow_provider_mistral_batch.inference.landed_rounds import LandedRounds
+from airflow_provider_mistral_batch.inference.plan import BatchPlan
+from airflow_provider_mistral_batch.policies.capacity import REQUESTS
+from airflow_provider_mistral_batch.policies.deadline import submitted_at
+from airflow_provider_mistral_batch.policies.row_verdict import (
+    describe_ends,
+    judge_rows,
+    may_ask_again,
+    rounds_allowed,
+)
+from airflow_provider_mistral_batch.submission.pending_limit import LONGEST, PendingLimit, PendingLimitError
+from airflow_provider_mistral_batch.tasks.endings import LeftRunningError
+from airflow_provider_mistral_batch.tasks.watch import BACKSTOP_SECONDS, JobPoller
+from airflow_provider_mistral_batch.tasks.xcoms import job_xcoms, push_return_value, push_xcoms
+
+if TYPE_CHECKING:
+    from airflow.triggers.base import BaseTrigger
+
+    from airflow_provider_mistral_batch.inference.plan import PlannedJob
+    from airflow_provider_mistral_batch.inference.workplace import Workplace
+
+log = logging.getLogger(__name__)
+
+#: Seconds that cancelled jobs get to end, so that their partial results can be landed.
+_CANCELLATION_SECONDS = 600.0
+
+
+class Pause(NamedTuple):
+    """
+    A wait that the triggerer takes over.
+
+    :param trigger: Waits there.
+    :param timeout: When Airflow ends the deferral, should the triggerer not have done so.
+    :param carried: What the worker that goes on needs to know.
+    """
+
+    trigger: BaseTrigger
+    timeout: timedelta
+    carried: dict[str, Any]
+
+
+class Batch:
+    """
+    A batch at work.
+
+    :param work: What this worker has at hand.
+    :param plan: Where the batch is: its rounds and their jobs so far.
+    """
+
+    def __init__(self, work: Workplace, plan: BatchPlan) -> None:
+        self.work = work
+        self.plan = plan
+        self.hook = work.hook
+        self.options = work.options
+        self.submission = work.submission
+        self.results = LandedRounds(work, plan)
+        #: The jobs of the current round, once they are over.
+        self.jobs: list[BatchJobOut] = []
+        #: What has landed of the current round.
+        self.landed: dict[str, Any] = {}
+
+    def run(self) -> Pause | dict[str, Any]:
+        """
+        Go on from wherever the batch is.
+
+        :return: A pause, where a wait begins that a triggerer can take over; else, at the end, the manifest.
+        :raises AirflowException: When the batch did not end well, or not in time.
+        """
+        try:
+            while True:
+                if (pause := self.submit() or self.wait()) is not None:
+                    return pause
+                self.land()
+                if not self.next_round():
+                    return self.finish()
+        except FileNotFoundError:
+            # Another try, which Airflow took for dead, may have ended well meanwhile and removed this try's files.
+            if (manifest := self.finished_by_another_try()) is None:
+                raise
+            return manifest
+
+    def submit(self) -> Pause | None:
+        """Submit the round's jobs that are not submitted yet, and wait where the workspace has no room for one."""
+        for number, job in enumerate(self.plan.rounds[-1]):
+            while job.batch_id is None:
+                limit = PendingLimit(self.hook, job.request_count, self.options.max_pending_requests)
+                try:
+                    self._submit(number, job, limit)
+                except (PendingLimitError, RateLimitError) as full:
+                    log.info("%s", full)
+                    if (pause := self._wait_for_room(limit)) is not None:
+                        return pause
+        return None
+
+    def wait(self) -> Pause | None:
+        """Wait until all jobs of the round are over."""
+        pollers = [JobPoller(self.hook, str(job.batch_id)) for job in self.plan.rounds[-1]]
+        over: dict[str, BatchJobOut] = {}
+        while True:
+            for poller in pollers:
+                if poller.batch_id not in over and (job := poller.look()) is not None and job.is_terminal:
+                    over[poller.batch_id] = job
+            running = [poller for poller in pollers if poller.batch_id not in over]
+            if not running:
+                self.jobs = [over[poller.batch_id] for poller in pollers]
+                push_xcoms(self.work.ti, job_xcoms(self.jobs[-1]))
+                return None
+            deadline = self._deadline()
+            if deadline > time.time() and self._may_pause:
+                return self._pause_for_jobs([poller.batch_id for poller in running], deadline)
+            if running[0].wait(deadline=deadline, cadence=self.options.cadence) is None:
+                self._give_up([poller.batch_id for poller in running])
+
+    def land(self) -> None:
+        """Land the results of the round, whose jobs are over."""
+        jobs = self.jobs
+        has_results = any(job.output_file_id or job.error_file_id for job in jobs)
+        completed = any(job.status == BatchStatus.COMPLETED for job in jobs)
+        if not has_results and not completed and len(self.plan.rounds) == 1:
+            # A job that expired is worth another round, unless the batch's own time is up.
+            expired = all(job.status == BatchStatus.EXPIRED for job in jobs)
+            if not expired or self.plan.given_up_at is not None:
+                self.work.destination.release()
+                raise AirflowException(f"{self._time_is_up}{describe_ends(jobs)}, and left no results")
+        self.landed = self.results.land(len(self.plan.rounds) - 1)
+
+    def next_round(self) -> bool:
+        """Begin a further round with the requests that are worth it, if one is allowed; tell whether there is one."""
+        if not self._may_ask_again():
+            return False
+        number = len(self.plan.rounds)
+        shards = self.results.write_next_requests(self.work.directory / f"round-{number}")
+        paths = [shard.path for shard in shards]
+        if not shards or not can_afford(paths, self.options, self.plan.model, self.results.usages()):
+            return False
+        log.info(
+            "Asking again for %d requests: round %d of %d at most.",
+            sum(shard.request_count for shard in shards),
+            number + 1,
+            self._rounds_allowed,
+        )
+        self.plan.rounds.append(self.work.files.upload(shards))
+        return True
+
+    def finish(self) -> dict[str, Any]:
+        """
+        Publish the results, then judge them.
+
+        :return: The manifest.
+        :raises AirflowException: When too many requests failed, but a retry of the task may bring more.
+        :raises AirflowFailException: When too many requests failed for good.
+        """
+        # Imported late: parsing a Dag needs none of it.
+        from airflow_provider_mistral_batch.jsonl.results.digest import describe_errors
+
+        plan, options = self.plan, self.options
+        final = self.results.finish()
+        counts = final["counts"]
+        may_pass = final.pop("may_pass")
+        if options.reask_invalid:
+            may_pass += sum(error["count"] for error in final["errors"] if error["code"] == "invalid_output")
+        verdict = judge_rows(counts, self.jobs, max_failed_ratio=options.max_failed_ratio, may_pass=may_pass)
+        manifest = self.work.destination.write_manifest(
+            {
+                "batch_ids": plan.batch_ids,
+                **final,
+                "estimated_cost_usd": estimated_cost(plan.model, final["usage"]),
+                "rounds": len(plan.rounds),
+                "acceptable": verdict.acceptable,
+                "key": plan.key,
+            }
+        )
+        verdict = verdict.with_digest(describe_errors(final["errors"]))
+        message = f"{self._time_is_up}{verdict.message}. The answers are in {final['results_path']}"
+        if counts["total"] > counts["succeeded"]:
+            message += f", all other requests in {final['errors_path']}"
+        if not verdict.acceptable:
+            push_return_value(self.work.ti, manifest)
+            raise (AirflowException if verdict.new_job_may_help else AirflowFailException)(message)
+        log.log(logging.WARNING if verdict.rows_failed else logging.INFO, "%s", message)
+        if self.submission.may_have_duplicates:
+            self.submission.cancel_running(keep=plan.batch_ids)
+        self.clean_up(plan.batch_ids)
+        return manifest
+
+    def finished_by_another_try(self) -> dict[str, Any] | None:
+        """The manifest of another try that did this very work to its end, if its results are still there."""
+        destination = self.work.destination
+        manifest = destination.own_manifest()
+        if (
+            manifest is None
+            or manifest.get("key") != self.plan.key
+            or not manifest.get("acceptable")
+            or not judge_rows(
+                manifest["counts"], (), max_failed_ratio=self.options.max_failed_ratio, may_pass=0
+            ).acceptable
+            or not destination.results_path.exists()
+            or not destination.errors_path.exists()
+        ):
+            return None
+        log.info("Another try of this task has landed these very results: there is nothing to do.")
+        try:
+            push_xcoms(self.work.ti, job_xcoms(self.hook.get(manifest["batch_ids"][-1])))
+        except NotFoundError as gone:
+            log.info("%s So that job's XComs are left out.", gone)
+        # That try may have died before it cleaned up.
+        destination.release()
+        self.clean_up(manifest["batch_ids"])
+        return manifest
+
+    def clean_up(self, batch_ids: Sequence[str]) -> None:
+        """Delete the batch's files from the account, if that is wished."""
+        if self.options.delete_files == "on_success":
+            delete_account_files(self.hook, batch_ids)
+
+    # Submitting
+
+    def _submit(self, number: int, job: PlannedJob, limit: PendingLimit) -> None:
+        plan = self.plan
+        jobs_have_model = self.hook.get_conn().dialect.jobs_have_model
+        found = self.submission.submit(
+            self.options.job(job.input_files, plan.model if jobs_have_model else None),
+            part=plan.part(number),
+            parts_prefix=plan.parts_prefix,
+            keep_partial=True,
+            content=job.content,
+            notes={REQUESTS: str(job.request_count)},
+            before_create=limit.check,
+        )
+        job.batch_id, job.found_over = found.id, found.is_terminal
+        job.submitted_at = submitted_at(found, clock_offset=self.hook.clock_offset, now=time.time())
+        plan.room_deadline = None
+        push_xcoms(self.work.ti, {"batch_id": job.batch_id})
+
+    def _wait_for_room(self, limit: PendingLimit) -> Pause | None:
+        """Wait until a job fits; where the API itself refused it, it is submitted again then."""
+        plan, options = self.plan, self.options
+        if plan.room_deadline is None:
+            plan.room_deadline = time.time() + LONGEST.total_seconds()
+        if plan.room_deadline > time.time() and self._may_pause:
+            # Imported late: parsing a Dag needs none of it.
+            from airflow_provider_mistral_batch.triggers.inference import MistralBatchRoomTrigger
+
+            trigger = MistralBatchRoomTrigger(
+                limit.requests,
+                limit.limit,
+                options.mistral_conn_id,
+                deadline=plan.room_deadline,
+                poll_interval=options.poll_interval,
+                batch_ids=[job.batch_id for job in plan.rounds[-1] if job.batch_id is not None],
+                cancel_on_kill=options.cancel_on_kill,
+            )
+            return self._pause(trigger, plan.room_deadline)
+        if not limit.wait(deadline=plan.room_deadline, pause=options.poll_interval):
+            raise AirflowException(
+                f"the workspace had no room for {limit.requests:,} more requests for a week, as other jobs keep it "
+                "full: run the task again when they are over"
+            )
+        return None
+
+    # Waiting
+
+    @property
+    def _may_pause(self) -> bool:
+        """Whether a wait may go on in the triggerer; a last look is taken on the worker, to its end."""
+        return self.options.deferrable and self.submission.creates_jobs
+
+    def _pause_for_jobs(self, batch_ids: Sequence[str], deadline: float) -> Pause:
+        # Imported late: parsing a Dag needs none of it.
+        from airflow_provider_mistral_batch.triggers.inference import MistralBatchJobsTrigger
+
+        trigger = MistralBatchJobsTrigger(
+            batch_ids,
+            self.options.mistral_conn_id,
+            deadline=deadline,
+            poll_interval=self.options.poll_interval,
+            poll_interval_min=self.options.poll_interval_min,
+            cancel_on_kill=self.options.cancel_on_kill,
+        )
+        return self._pause(trigger, deadline)
+
+    def _pause(self, trigger: BaseTrigger, deadline: float) -> Pause:
+        return Pause(
+            trigger=trigger,
+            timeout=timedelta(seconds=max(0.0, deadline - time.time()) + BACKSTOP_SECONDS),
+            carried={
+                "plan": self.plan.as_builtins(),
+                "may_have_duplicates": self.submission.may_have_duplicates,
+            },
+        )
+
+    def _deadline(self) -> float:
+        """When to give up: counted from the jobs' submission, so that no retry and no re-attach moves it."""
+        if self.plan.given_up_at is not None:
+            return self.plan.given_up_at + _CANCELLATION_SECONDS
+        return max(job.submitted_at for job in self.plan.rounds[-1]) + self.options.seconds_allowed
+
+    def _give_up(self, batch_ids: Sequence[str]) -> None:
+        """The time is up: cancel what runs, so that at least partial results can be landed."""
+        message = f"{_named(batch_ids)} not over within the time given"
+        if not self.options.cancel_on_timeout:
+            # A retry would find the same jobs, past the same deadline.
+            raise LeftRunningError(f"{message}; left running (cancel_on_timeout=False)")
+        if self.plan.given_up_at is not None:
+            raise AirflowException(
+                f"{message}, nor {_CANCELLATION_SECONDS:g} s after their cancellation was asked for"
+            )
+        log.warning("%s: cancelling, then landing the results that exist.", message)
+        self.plan.given_up_at = time.time()
+        for batch_id in batch_ids:
+            self.submission.cancel(batch_id)
+
+    @property
+    def _time_is_up(self) -> str:
+        return "" if self.plan.given_up_at is None else "the batch was not over within the time given; "
+
+    # Asking again
+
+    @property
+    def _rounds_allowed(self) -> int:
+        return rounds_allowed(self.options.row_retries, self.work.ti.try_number)
+
+    def _may_ask_again(self) -> bool:
+        """Whether there may be another round, whatever its requests."""
+        if not self.submission.creates_jobs or self.plan.given_up_at is not None:
+            return False
+        is_worth_it = self.landed["may_pass"] or (
+            self.options.reask_invalid and self.landed["counts"]["failed"]
+        )
+        ended_now = [
+            job
+            for job, planned in zip(self.jobs, self.plan.rounds[-1], strict=True)
+            if not planned.found_over
+        ]
+        return bool(is_worth_it and len(self.plan.rounds) < self._rounds_allowed and may_ask_again(ended_now))
+
+
+def _named(batch_ids: Sequence[str]) -> str:
+    ids = ", ".join(batch_ids)
+    return f"batch job {ids} was" if len(batch_ids) == 1 else f"batch jobs {ids} were"

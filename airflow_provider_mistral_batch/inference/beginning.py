@@ -1,0 +1,77 @@
+"""Begins a batch, on each try anew: claims the destination, makes request files, checks the cost, uploads."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from airflow_provider_mistral_batch.api.models import chosen_model
+from airflow_provider_mistral_batch.inference.batch import Batch
+from airflow_provider_mistral_batch.inference.budget import check_cost
+from airflow_provider_mistral_batch.inference.plan import BatchPlan, content_hash
+
+if TYPE_CHECKING:
+    from airflow_provider_mistral_batch.inference.batch import Pause
+    from airflow_provider_mistral_batch.inference.workplace import Workplace
+    from airflow_provider_mistral_batch.jsonl.requests.prepare import PreparedRequests
+
+
+def begin(work: Workplace, source: Callable[[], Any]) -> Pause | dict[str, Any]:
+    """
+    Begin a batch and take it as far as it goes without waiting elsewhere.
+
+    :param work: What this worker has at hand.
+    :param source: Gives the requests: rows, prompts, or paths of request files. Called once the destination is claimed.
+    :return: What :meth:`~airflow_provider_mistral_batch.inference.batch.Batch.run` returns.
+    """
+    work.destination.claim(work.options.if_exists)
+    try:
+        prepared = _prepare(work, source())
+        batch = Batch(work, _plan(work, prepared))
+        if (manifest := batch.finished_by_another_try()) is not None:
+            return manifest
+        check_cost(prepared.paths, work.options, batch.plan.model)
+        batch.plan.rounds.append(work.files.upload(prepared.shards))
+        return batch.run()
+    except Exception:
+        # Nothing was asked, so nothing will come: other tasks may have the destination.
+        if not work.submission.batch_ids:
+            work.destination.withdraw()
+        raise
+
+
+def _prepare(work: Workplace, source: Any) -> PreparedRequests:
+    # Imported late: parsing a Dag needs none of it.
+    from airflow_provider_mistral_batch.jsonl.requests.prepare import prepare_requests
+
+    options, hook = work.options, work.hook
+    return prepare_requests(
+        source,
+        endpoint=options.endpoint,
+        directory=work.directory / "round-0",
+        row_format=hook.get_conn().dialect.name,  # type: ignore[arg-type]
+        template=options.template(hook.model_of_rows(options.model)),
+        max_job_requests=options.max_job_requests,
+    )
+
+
+def _plan(work: Workplace, prepared: PreparedRequests) -> BatchPlan:
+    options = work.options
+    model = chosen_model(
+        options.model, options.agent_id, named=prepared.model, default=work.hook.default_model
+    )
+    # Everything that makes two batches the same work.
+    asked = {
+        "content": content_hash(prepared.shards),
+        "endpoint": options.endpoint,
+        "model": model,
+        "agent_id": options.agent_id,
+        "window": options.window,
+        "form": options.structured.schema if options.structured else None,
+        "run_token": work.submission.run_token,
+    }
+    key = hashlib.sha256(msgspec.json.encode(asked, order="deterministic")).hexdigest()
+    return BatchPlan(key=key, model=model, rounds=[])

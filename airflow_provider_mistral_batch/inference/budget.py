@@ -1,0 +1,90 @@
+"""Keeps a batch within ``max_cost_usd``: before it is sent, and before each further round."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from airflow_provider_mistral_batch.api.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from airflow_provider_mistral_batch.inference.options import BatchOptions
+
+log = logging.getLogger(__name__)
+
+
+def check_cost(paths: Iterable[Path], options: BatchOptions, model: str | None) -> None:
+    """
+    Refuse a batch that may cost too much; a batch without a limit is not estimated.
+
+    :param paths: Its request files.
+    :param options: What is asked of the batch.
+    :param model: The model of all requests.
+    :raises InvalidInputError: When it may cost more than ``max_cost_usd``, or when that cannot be estimated.
+    """
+    if options.max_cost_usd is None:
+        return
+    # Imported late: parsing a Dag needs none of it.
+    from airflow_provider_mistral_batch.inference.costs import estimate
+
+    cost = estimate(paths, endpoint=options.endpoint, model=model)
+    details = (
+        f"about ${cost.usd:.3g}, for {cost.prompt_tokens:,} prompt tokens and at most "
+        f"{cost.completion_tokens:,} completion tokens"
+    )
+    if cost.usd > options.max_cost_usd:
+        raise InvalidInputError(
+            f"max_cost_usd={options.max_cost_usd:g}: the batch may cost {details}. Nothing was sent: raise the limit, "
+            "lower max_tokens, or ask less"
+        )
+    log.info("The batch may cost %s.", details)
+
+
+def can_afford(
+    paths: Iterable[Path], options: BatchOptions, model: str | None, usages: Iterable[Mapping[str, float]]
+) -> bool:
+    """
+    Tell whether another round keeps to ``max_cost_usd``; says so in the log if not.
+
+    :param paths: The round's request files.
+    :param options: What is asked of the batch.
+    :param model: The model of all requests.
+    :param usages: What each round so far has used.
+    """
+    if options.max_cost_usd is None or model is None:
+        return True
+    from airflow_provider_mistral_batch.inference.costs import estimate, price_usd
+
+    spent = sum(price_usd(model, usage) or 0.0 for usage in usages)
+    more = estimate(paths, endpoint=options.endpoint, model=model).usd
+    if spent + more <= options.max_cost_usd:
+        return True
+    log.warning(
+        "max_cost_usd=%g: the rounds so far cost about $%.3g, and another one may cost $%.3g: no request is asked "
+        "again.",
+        options.max_cost_usd,
+        spent,
+        more,
+    )
+    return False
+
+
+def estimated_cost(model: str | None, usage: Mapping[str, float]) -> float | None:
+    """
+    Price what a batch has used.
+
+    :param model: The model of all requests.
+    :param usage: Sums of tokens and pages.
+    :return: US dollars; ``None`` where the price is not known, or the extra ``costs`` is not installed.
+    """
+    from airflow_provider_mistral_batch.inference.costs import price_usd
+    from airflow_provider_mistral_batch.jsonl.lines import MissingExtraError
+
+    if model is None:
+        return None
+    try:
+        return price_usd(model, usage)
+    except MissingExtraError:
+        return None

@@ -1,0 +1,152 @@
+"""What a user asks of a batch beside its requests, checked as a whole before anything is read or sent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_mistral_batch.api import limits
+from airflow_provider_mistral_batch.api.checks import check_positive
+from airflow_provider_mistral_batch.api.errors import InvalidInputError
+from airflow_provider_mistral_batch.api.models import BatchJobIn, chosen_window, completion_window_hours
+from airflow_provider_mistral_batch.inference.structured_output import StructuredOutput
+from airflow_provider_mistral_batch.policies.cadence import Cadence
+from airflow_provider_mistral_batch.policies.deadline import seconds_allowed
+from airflow_provider_mistral_batch.policies.ownership import merged_metadata
+from airflow_provider_mistral_batch.policies.row_verdict import check_row_retries
+from airflow_provider_mistral_batch.policies.verdict import check_max_failed_ratio
+from airflow_provider_mistral_batch.tasks.destination import IF_EXISTS, OUTPUT_FORMATS, check_choice
+
+if TYPE_CHECKING:
+    from airflow_provider_mistral_batch.jsonl.requests.template import RowTemplate
+
+DELETE_FILES = ("never", "on_success")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchOptions:
+    """
+    The options of a batch, by the names of ``MistralBatchInferenceOperator``'s parameters, which describes each.
+
+    :raises InvalidInputError: When an option is wrong, or two contradict each other.
+    """
+
+    destination: Any
+    endpoint: str
+    model: str | None
+    agent_id: str | None
+    system: str | None
+    max_tokens: int | None
+    temperature: float | None
+    response_format: Mapping[str, Any] | None
+    parameters: Mapping[str, Any] | None
+    response_model: type | Mapping[str, Any] | None
+    reask_invalid: bool
+    completion_window: str | None
+    timeout_hours: int | None
+    metadata: Mapping[str, str] | None
+    row_retries: int
+    max_failed_ratio: float
+    max_cost_usd: float | None
+    output_format: str
+    if_exists: str
+    delete_files: str
+    deferrable: bool
+    timeout: float | None
+    poll_interval: float
+    poll_interval_min: float
+    max_pending_requests: int
+    force_new: bool
+    cancel_on_kill: bool
+    cancel_on_timeout: bool
+    mistral_conn_id: str
+
+    def __post_init__(self) -> None:
+        check_choice("output_format", self.output_format, OUTPUT_FORMATS)
+        check_choice("if_exists", self.if_exists, IF_EXISTS)
+        check_choice("delete_files", self.delete_files, DELETE_FILES)
+        check_row_retries(self.row_retries)
+        check_max_failed_ratio(self.max_failed_ratio)
+        check_positive("max_cost_usd", self.max_cost_usd)
+        check_positive("timeout", self.timeout)
+        check_positive("max_pending_requests", self.max_pending_requests)
+        _ = self.cadence
+        # Checks the job's fields as they will be; its files are not known yet.
+        self.job(["not-yet-uploaded"], self.model)
+        merged_metadata({}, self.metadata)
+        if self.output_format == "parquet" and find_spec("pyarrow") is None:
+            raise InvalidInputError(
+                "output_format='parquet' needs pyarrow: install airflow-provider-mistral-batch[parquet]"
+            )
+        if self.reask_invalid and self.response_model is None:
+            raise InvalidInputError(
+                "reask_invalid needs response_model, which says which answers are invalid: pass it, too"
+            )
+        if self.response_model is not None and self.response_format is not None:
+            raise InvalidInputError(
+                "response_model and response_format are both given, and response_model sets the response format: "
+                "leave response_format out"
+            )
+        _ = self.structured
+
+    @cached_property
+    def structured(self) -> StructuredOutput | None:
+        """The form that answers must have; ``None`` if any will do."""
+        return None if self.response_model is None else StructuredOutput(self.response_model, self.endpoint)
+
+    @cached_property
+    def cadence(self) -> Cadence:
+        """How often a worker looks at a job."""
+        return Cadence(shortest=self.poll_interval_min, longest=self.poll_interval)
+
+    @cached_property
+    def window(self) -> str:
+        """The completion window of each job, such as ``24h``."""
+        return chosen_window(self.completion_window, self.timeout_hours)
+
+    @property
+    def seconds_allowed(self) -> float:
+        """Seconds after its submission when the wait for a job is given up."""
+        return seconds_allowed(self.timeout, completion_window_hours(self.window))
+
+    @property
+    def max_job_requests(self) -> int:
+        """Most requests in one job."""
+        return min(self.max_pending_requests, limits.MAX_REQUESTS_PER_JOB)
+
+    def template(self, model: str | None) -> RowTemplate:
+        """
+        Make the template of request bodies.
+
+        :param model: The model that goes into the rows; ``None`` where jobs have it.
+        """
+        # Imported late: parsing a Dag needs none of it.
+        from airflow_provider_mistral_batch.jsonl.requests.template import RowTemplate
+
+        return RowTemplate(
+            system=self.system,
+            model=model,
+            max_tokens=self.max_tokens,
+            temperature=self.temperature,
+            response_format=self.structured.response_format if self.structured else self.response_format,
+            parameters=self.parameters or {},
+        )
+
+    def job(self, input_files: Sequence[str], model: str | None) -> BatchJobIn:
+        """
+        Make one job's create call.
+
+        :param input_files: Ids of its request files.
+        :param model: The job's model; ``None`` where rows have it.
+        """
+        return BatchJobIn(
+            input_files=input_files,
+            endpoint=self.endpoint,
+            completion_window=self.window,
+            metadata=self.metadata,
+            model=model,
+            agent_id=self.agent_id,
+        )

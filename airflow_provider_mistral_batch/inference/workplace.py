@@ -1,0 +1,78 @@
+"""What a worker has at hand while it is at work on a batch, from its start or resumption to its next pause."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_mistral_batch.inference.request_files import RequestFiles
+from airflow_provider_mistral_batch.policies.ownership import identity_hash
+from airflow_provider_mistral_batch.storage.paths import storage_path
+from airflow_provider_mistral_batch.tasks.destination import Destination
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_mistral_batch.hooks.mistral_batch import MistralBatchHook
+    from airflow_provider_mistral_batch.inference.options import BatchOptions
+    from airflow_provider_mistral_batch.submission.jobs import Submission
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workplace:
+    """
+    What a worker has at hand.
+
+    :param context: The running task's context.
+    :param options: What is asked of the batch.
+    :param submission: The task instance's way to its jobs.
+    :param destination: Where the results go.
+    :param directory: Local directory, removed when the worker is done with the batch or pauses.
+    :param files: The request files, of which ``directory`` has what was read or written on this worker.
+    """
+
+    context: Context
+    options: BatchOptions
+    submission: Submission
+    destination: Destination
+    directory: Path
+    files: RequestFiles
+
+    @property
+    def hook(self) -> MistralBatchHook:
+        """How to talk to the API."""
+        return self.submission.hook
+
+    @property
+    def ti(self) -> Any:
+        """The running task instance."""
+        return self.context["ti"]
+
+
+@contextmanager
+def workplace(context: Context, options: BatchOptions, submission: Submission) -> Iterator[Workplace]:
+    """
+    Set up a workplace, and clear it away.
+
+    :param context: The running task's context.
+    :param options: What is asked of the batch.
+    :param submission: The task instance's way to its jobs.
+    """
+    identity = submission.identity
+    # Files that will be deleted are not to be shared with other tasks.
+    owner = identity_hash(identity) if options.delete_files == "on_success" else ""
+    folder = storage_path(options.destination, field="destination")
+    with tempfile.TemporaryDirectory(prefix="mistral-batch-") as name:
+        directory = Path(name)
+        yield Workplace(
+            context=context,
+            options=options,
+            submission=submission,
+            destination=Destination(folder, identity, options.output_format),
+            directory=directory,
+            files=RequestFiles(submission.hook, directory, owner=owner),
+        )
