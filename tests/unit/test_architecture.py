@@ -19,38 +19,16 @@ CHECKOUT = Path(__file__).parents[2]
 PACKAGE = "airflow_provider_mistral_batch"
 SOURCES = CHECKOUT / PACKAGE
 
-#: Everything right below the package, from the top of the house to its ground, with exactly what each imports.
-#: An arrow that is not written here fails, and so does one that is written and gone.
-ROOMS: dict[str, set[str]] = {
-    "decorators": {"operators", "api"},
-    "operators": {
-        "inference",
-        "triggers",
-        "submission",
-        "tasks",
-        "links",
-        "hooks",
-        "jsonl",
-        "storage",
-        "policies",
-        "api",
-    },
-    "sensors": {"triggers", "tasks", "links", "hooks", "policies", "api"},
-    "inference": {"triggers", "submission", "tasks", "hooks", "jsonl", "storage", "policies", "api"},
-    "triggers": {"submission", "tasks", "links", "hooks", "policies", "api"},
-    "submission": {"tasks", "hooks", "jsonl", "policies", "api"},
-    "tasks": {"hooks", "jsonl", "storage", "policies", "api"},
-    "links": set(),
-    "hooks": {"jsonl", "api", "get_provider_info"},
-    "results": {"jsonl", "storage"},
-    "jsonl": {"storage", "api"},
-    "storage": {"api"},
-    "policies": {"api"},
-    "exceptions": {"api"},
-    "api": set(),
-    "get_provider_info": set(),
-    "emulator": set(),
-}
+
+def _rooms() -> dict[str, set[str]]:
+    """The table of rooms in ARCHITECTURE.md: what each imports, from the top of the house to its ground."""
+    page = (CHECKOUT / "ARCHITECTURE.md").read_text("utf-8")
+    table = page.partition("## The rooms")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| `(\w+)` \|[^|]*\|([^|]*)\|$", table, re.MULTILINE)
+    return {room: set(re.findall(r"\w+", imports)) for room, imports in rows}
+
+
+ROOMS = _rooms()
 WITHOUT_AIRFLOW = ("api", "policies", "storage", "jsonl", "emulator")
 
 
