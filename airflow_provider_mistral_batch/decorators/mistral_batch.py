@@ -1,4 +1,4 @@
-"""``@task.mistral_batch``: a function says what is asked, the task brings the answers."""
+"""``@task.mistral_batch``: a function returns requests, the task brings their answers."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from airflow_provider_mistral_batch.operators.inference import MistralBatchInfer
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, TaskDecorator
 
-#: What the function says instead.
-_SAID_BY_FUNCTION = ("requests", "path")
+#: Parameters of the operator that the function replaces.
+_REPLACED = ("requests", "path")
 
 
 class MistralBatchDecoratedOperator(DecoratedOperator, MistralBatchInferenceOperator):
     """
     The operator behind ``@task.mistral_batch``.
 
-    Unlike the operator's ``requests``, what the function gives is no Jinja template: it is data, and a stray ``{{`` in
-    it means nothing.
+    What the function returns is data, not a Jinja template as the operator's ``requests``: a stray ``{{`` in it means
+    nothing.
 
-    :param python_callable: Returns or yields rows or prompts. Called anew by each try of the task: what it gives should
-        depend on its arguments alone, else a retry asks something else and pays again.
+    :param python_callable: Returns or yields rows or prompts. Each try of the task calls it again, so its result should
+        depend on its arguments alone; otherwise a retry asks for something else and pays again.
     :param op_args: Positional arguments for it.
     :param op_kwargs: Keyword arguments for it.
     """
 
     template_fields: Sequence[str] = (
         *DecoratedOperator.template_fields,
-        *(name for name in MistralBatchInferenceOperator.template_fields if name not in _SAID_BY_FUNCTION),
+        *(name for name in MistralBatchInferenceOperator.template_fields if name not in _REPLACED),
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {
         **DecoratedOperator.template_fields_renderers,
@@ -53,9 +53,11 @@ class MistralBatchDecoratedOperator(DecoratedOperator, MistralBatchInferenceOper
         op_kwargs: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        for name in _SAID_BY_FUNCTION:
+        for name in _REPLACED:
             if kwargs.get(name) is not None:
-                raise InvalidInputError(f"{name}: the decorated function says what is asked; leave it out")
+                raise InvalidInputError(
+                    f"{name}: the decorated function returns the requests; leave {name} out"
+                )
         super().__init__(python_callable=python_callable, op_args=op_args, op_kwargs=op_kwargs, **kwargs)
 
     def _source(self, context: Context) -> Any:
@@ -74,7 +76,7 @@ class MistralBatchDecoratedOperator(DecoratedOperator, MistralBatchInferenceOper
 
 def mistral_batch_task(python_callable: Callable[..., Any] | None = None, **kwargs: Any) -> TaskDecorator:
     """
-    Make a task of a function that returns or yields requests: the task returns the manifest of their results.
+    Turn a function that returns or yields requests into a task that returns the manifest of their results.
 
     Registered as ``@task.mistral_batch``::
 

@@ -1,4 +1,4 @@
-"""What our operators have in common: the connection, which errors end a task for good, what requests may be."""
+"""What all operators have in common: the connection, and which errors end a task for good."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class MistralBatchOperator(BaseOperator):
         return MistralBatchHook(self.mistral_conn_id)
 
     def execute(self, context: Context) -> Any:
-        """Do the work; what no retry can mend fails for good."""
+        """Do the work; an error that no retry can mend fails the task for good."""
         with failing_for_good():
             return self.run_batch_task(context)
 
@@ -47,7 +47,7 @@ class MistralBatchOperator(BaseOperator):
 
 def check_requests(requests: Any) -> None:
     """
-    Check that requests are several rows; what the rows are is checked elsewhere.
+    Check that requests are a list of rows; the rows themselves are checked when they are read.
 
     :raises InvalidInputError: When they are something else, such as the text that a Jinja template leaves.
     """

@@ -1,4 +1,4 @@
-"""``MistralCancelBatchJobOperator``: cancels a batch job and, if asked, waits until it is really over."""
+"""``MistralCancelBatchJobOperator``: cancels a batch job and, if asked, waits until it is over."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 
 class MistralCancelBatchJobOperator(MistralBatchOperator):
     """
-    Cancel a batch job. A job that is over already is left as it is, and that is a success.
+    Cancel a batch job. If the job is over already, the task succeeds and leaves it as it is.
 
-    Returns the job's id; XCom ``status`` is the job's as it was seen last, beside the sensor's other XComs: a job that
-    was cancelled may have partial results.
+    Returns the job's id. XComs: those of the sensor, as the job was seen last. A cancelled job may have partial
+    results.
 
     :param batch_id: The job's id.
-    :param wait_for_completion: Wait until the job is really over; the API only takes note at first.
+    :param wait_for_completion: Wait until the job is over; the API cancels jobs some time after it was asked to.
     :param timeout: Seconds to wait at most.
     :param poll_interval: Seconds between two looks at the job, at most.
     :param mistral_conn_id: The connection's id.
@@ -65,7 +65,8 @@ class MistralCancelBatchJobOperator(MistralBatchOperator):
             ended = JobPoller(self.hook, job.id).wait(deadline=deadline, cadence=cadence)
             if ended is None:
                 raise AirflowException(
-                    f"batch job {job.id} is still not over {self.timeout:g} s after its cancellation was asked for"
+                    f"batch job {job.id} is not over {self.timeout:g} s after its cancellation: raise timeout, or wait "
+                    "for it with MistralBatchJobSensor"
                 )
             job = ended
         self.log.info("Batch job %s is %s.", job.id, job.status)
@@ -73,10 +74,10 @@ class MistralCancelBatchJobOperator(MistralBatchOperator):
         return job.id
 
     def _cancel(self) -> BatchJobOut:
-        """Ask for the cancellation unless the job is over; it may end while we ask."""
+        """Cancel the job unless it is over; it may end while we ask."""
         job = self.hook.get(self.batch_id)
         if job.status == BatchStatus.CANCELLING:
-            self.log.info("The cancellation of batch job %s was asked for already.", job.id)
+            self.log.info("Batch job %s is being cancelled already.", job.id)
         elif not job.is_terminal:
             try:
                 job = self.hook.cancel(self.batch_id)
@@ -86,7 +87,7 @@ class MistralCancelBatchJobOperator(MistralBatchOperator):
                     raise
                 self.log.info("%s", error)
             else:
-                self.log.info("Asked for the cancellation of batch job %s.", job.id)
+                self.log.info("Asked the API to cancel batch job %s.", job.id)
         else:
-            self.log.info("Batch job %s was over already: there is nothing to cancel.", job.id)
+            self.log.info("Batch job %s is over already: there is nothing to cancel.", job.id)
         return job

@@ -68,7 +68,7 @@ class MistralCreateBatchJobOperator(MistralSubmittingOperator):
         and an hour.
     :param max_failed_ratio: Share of requests that may fail, 0 to 1; a job in which none succeeded fails in any case.
     :param poll_interval: Seconds between two looks at the job, at most.
-    :param poll_interval_min: Seconds between two looks at a job that has just been created.
+    :param poll_interval_min: Seconds between two looks at a job that was just created, at least.
     :param force_new: Submit a new job whenever the task is cleared, even where one exists that did this very work.
         Retries go on with it.
     :param cancel_on_kill: Cancel the job when the task is killed, or fails for good, while it runs.
@@ -135,7 +135,7 @@ class MistralCreateBatchJobOperator(MistralSubmittingOperator):
         self.cancel_on_timeout = cancel_on_timeout
 
     def run_batch_task(self, context: Context) -> str:
-        """Submit, or find what was submitted; wait if asked."""
+        """Create the job, or find the job of an earlier try; wait if asked."""
         cadence = Cadence(shortest=self.poll_interval_min, longest=self.poll_interval)
         check_max_failed_ratio(self.max_failed_ratio)
         check_positive("timeout", self.timeout)
@@ -185,7 +185,7 @@ class MistralCreateBatchJobOperator(MistralSubmittingOperator):
         return self._conclude(context, job) if job is not None else self._give_up(context, event["batch_id"])
 
     def _job(self) -> BatchJobIn:
-        """Check what is asked; nothing has been sent yet."""
+        """Check what is asked, before anything is sent."""
         inline = self._inline_requests()
         job = BatchJobIn(
             input_files=self.input_files,
@@ -227,25 +227,25 @@ class MistralCreateBatchJobOperator(MistralSubmittingOperator):
         raise (AirflowException if verdict.new_job_may_help else AirflowFailException)(verdict.message)
 
     def _give_up(self, context: Context, batch_id: str) -> str:
-        message = f"batch job {batch_id} was not over within the time given to it"
+        message = f"batch job {batch_id} was not over before its deadline"
         if not self.cancel_on_timeout:
             # A retry would find the same job, past the same deadline.
-            raise LeftRunningError(f"{message}; it goes on running (cancel_on_timeout=False)")
+            raise LeftRunningError(f"{message} and goes on running (cancel_on_timeout=False)")
         try:
             job = self.hook.cancel(batch_id)
         except MistralCallError as error:
-            # It may have ended just now: then there is nothing to cancel, and its results are paid.
+            # It may have ended just now. Then there is nothing to cancel, and its results are paid for.
             seen = JobPoller(self.hook, batch_id).look()
             if seen is None or runs(seen):
                 if is_permanent(error):
                     raise LeftRunningError(
-                        f"{message}; it goes on running, since its cancellation failed: {error}"
+                        f"{message} and goes on running, since it cannot be cancelled: {error}"
                     ) from error
                 # A retry finds the job past its deadline, and cancels it.
                 raise AirflowException(
-                    f"{message}; its cancellation failed, and it may go on running: {error}"
+                    f"{message} and may go on running, since cancelling it failed: {error}"
                 ) from error
             job = seen
         if job.is_terminal and job.status != BatchStatus.CANCELLED:
             return self._conclude(context, job)
-        raise AirflowException(f"{message}; its cancellation was asked for (cancel_on_timeout)")
+        raise AirflowException(f"{message}, so it was cancelled (cancel_on_timeout=True)")

@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
 class MistralDownloadBatchResultsOperator(MistralBatchOperator):
     """
-    Download a job's results: rows that succeeded to ``results.jsonl``, rows that failed to ``errors.jsonl``.
+    Download a job's results: rows that succeeded go to ``results.jsonl``, failed rows to ``errors.jsonl``.
 
-    Rows stay byte for byte as the API gave them. Both files appear whole or not at all, and then ``manifest.json``. A
-    job that failed, expired or was cancelled may have partial results: they are landed too, with a warning.
+    Rows stay byte for byte as the API gave them. Both files appear whole or not at all, then ``manifest.json``. Partial
+    results of a job that failed, expired or was cancelled are landed, too, with a warning.
 
     Returns the manifest: ``batch_ids``, ``results_path``, ``errors_path``, ``counts``, ``usage`` (sums of tokens and
     pages), ``errors`` (a digest of the failures), ``started_at``, ``completed_at`` (epoch seconds), ``task``. XComs:
@@ -63,12 +63,12 @@ class MistralDownloadBatchResultsOperator(MistralBatchOperator):
         check_choice("if_exists", self.if_exists, IF_EXISTS)
         folder = storage_path(self.destination, field="destination")
         destination = Destination(folder, identity_of(context, self.hook), "jsonl")
-        # Before the download: a million rows later would be late.
+        # Before the download, which may be a million rows.
         destination.claim(self.if_exists)
         try:
             return self._land(context, destination)
         except FileNotFoundError:
-            # A try that Airflow took for dead may have landed the same meanwhile, and cleared away what was this one's.
+            # Another try, which Airflow took for dead, may have landed the same results and removed this try's files.
             manifest = destination.own_manifest()
             if manifest is None or manifest.get("batch_ids") != [self.batch_id]:
                 raise
@@ -83,7 +83,7 @@ class MistralDownloadBatchResultsOperator(MistralBatchOperator):
         try:
             job, summary = self._download(context, destination)
         except Exception:
-            # Nothing of it is of use to another try.
+            # Another try starts anew.
             destination.withdraw()
             raise
         destination.publish(0)
@@ -102,7 +102,7 @@ class MistralDownloadBatchResultsOperator(MistralBatchOperator):
         missing = max(job.request_counts.total - counts["total"], 0)
         if missing:
             self.log.warning(
-                "Batch job %s has %d requests, but only %d rows came back.",
+                "Batch job %s has %d requests, but only %d result rows.",
                 job.id,
                 job.request_counts.total,
                 counts["total"],
@@ -111,7 +111,7 @@ class MistralDownloadBatchResultsOperator(MistralBatchOperator):
             {
                 "batch_ids": [job.id],
                 **summary.as_dict(),
-                # Which ones they are, only their request file tells.
+                # Only the request file tells which ones they are.
                 "counts": {**counts, "total": counts["total"] + missing, "missing": missing},
                 "results_path": str(destination.results_path),
                 "errors_path": str(destination.errors_path),
@@ -121,21 +121,21 @@ class MistralDownloadBatchResultsOperator(MistralBatchOperator):
         )
 
     def _download(self, context: Context, destination: Destination) -> tuple[BatchJobOut, ResultsSummary]:
-        """Bring the results beside their destination."""
+        """Download the results into the destination's work folder."""
         # Imported late: parsing a Dag needs none of it.
         from airflow_provider_mistral_batch.jsonl.results.split import split_downloads
 
         job = self.hook.get(self.batch_id)
         if not job.is_terminal:
             raise AirflowException(
-                f"batch job {job.id} is {job.status}, its results are not there yet: wait for it with "
+                f"batch job {job.id} is {job.status}, so it has no results yet: wait for it with "
                 "MistralBatchJobSensor before this task"
             )
         push_xcoms(context["ti"], job_xcoms(job))
         return job, split_downloads(lambda: self._streams(job), *destination.round_paths(0))
 
     def _streams(self, job: BatchJobOut) -> list[Iterable[bytes]]:
-        """The job's result rows, wherever they are; read as they are asked for."""
+        """The job's result rows, from its files or inline, read lazily."""
         files = [file_id for file_id in (job.output_file_id, job.error_file_id) if file_id]
         if files:
             return [self.hook.stream_file(file_id) for file_id in files]
@@ -147,6 +147,6 @@ class MistralDownloadBatchResultsOperator(MistralBatchOperator):
         if job.status == BatchStatus.COMPLETED:
             return []
         raise AirflowFailException(
-            f"batch job {job.id} ended as {job.status} and left no results: there is nothing to download"
+            f"batch job {job.id} ended as {job.status} without results, so there is nothing to download"
             + (f"; {errors}" if (errors := describe_job_errors(job)) else "")
         )

@@ -29,15 +29,15 @@ class MistralBatchInferenceOperator(MistralSubmittingOperator):
     """
     Run a whole batch: check the requests, upload them, create the job, wait, and land the results.
 
-    Any number of requests goes through in constant memory. More than a file or a job takes become several; a job that
-    does not fit into what the workspace may have pending waits for room. Requests that failed for a cause that can
-    pass, or have no result, are asked again in a smaller job. A retry of the task goes on where the last try ended: it
-    finds its files and jobs, and pays for nothing twice.
+    Any number of requests goes through in constant memory. Requests that do not fit into one file or one job become
+    several. A job that would exceed the workspace's limit of pending requests waits. Requests that have no result, or
+    failed with an error that can pass, are asked again in a smaller job. A retry of the task goes on where the last try
+    stopped: it finds its files and jobs, and pays for nothing twice.
 
     Lands in ``destination``: ``results.jsonl`` (rows that succeeded), ``errors.jsonl`` (all others) and, last,
     ``manifest.json``. Returns the manifest: ``batch_ids``, ``results_path``, ``errors_path``, ``counts``, ``usage``,
     ``errors`` (a digest of the failures), ``estimated_cost_usd``, ``rounds``, ``started_at``, ``completed_at`` (epoch
-    seconds). XComs: those of the sensor, of the last job. Results are landed before the task fails.
+    seconds). XComs: those of the sensor, for the last job. Results land before the task fails.
 
     :param requests: Rows, each ``{"custom_id", "body"}``, or prompts as plain strings. Either these or ``path``.
     :param path: JSONL file, plain or ``.gz`` or ``.zst``, local or on any object storage
@@ -49,32 +49,33 @@ class MistralBatchInferenceOperator(MistralSubmittingOperator):
         ``default_model``.
     :param agent_id: An agent instead of a model.
     :param system: System message before each prompt.
-    :param max_tokens: Most tokens of an answer, for requests that do not say it themselves.
-    :param temperature: Sampling temperature, for requests that do not say it themselves.
-    :param response_format: ``response_format``, for requests that do not say it themselves.
-    :param parameters: Any other fields of the endpoint's body, for requests that do not say them themselves.
+    :param max_tokens: Most tokens of an answer, for requests that do not set it.
+    :param temperature: Sampling temperature, for requests that do not set it.
+    :param response_format: Form of the answers as the API takes it, for requests that do not set it.
+    :param parameters: Any other fields of the endpoint's body, for requests that do not set them.
     :param response_model: Form of the answers, as a pydantic model class or a JSON schema: sets ``response_format``. An
-        answer that does not have it is a failed row that keeps its text.
-    :param reask_invalid: Ask again where an answer does not have that form, with what is wrong added to its messages.
+        answer without that form is a failed row that keeps its text.
+    :param reask_invalid: Ask again if an answer does not have that form, telling the model what is wrong with it.
     :param completion_window: Time a job may take, ``"<n>h"`` or ``"<n>d"``, 1 hour to 7 days; ``"24h"`` by default.
     :param timeout_hours: The same as a number of hours.
     :param metadata: Metadata of the jobs: keys of 1 to 32 characters, values of 1 to 512.
-    :param row_retries: Further rounds for requests that failed for a cause that can pass or have no result. A retry of
-        the task has one more.
+    :param row_retries: Further rounds for requests that have no result or failed with an error that can pass. Each
+        retry of the task may make one more.
     :param max_failed_ratio: Share of requests that may fail, 0 to 1; a batch in which none succeeded fails in any case.
-    :param max_cost_usd: Send nothing if the batch may cost more US dollars than this, by an estimate of its tokens and
+    :param max_cost_usd: Send nothing if the batch may cost more US dollars than this, estimated from its tokens and
         ``max_tokens`` (needs the extra ``costs``).
     :param output_format: ``jsonl``, or ``parquet`` (needs the extra ``parquet``).
     :param if_exists: What to do when the destination has another batch's results: ``fail``, or ``replace`` them.
-    :param delete_files: ``on_success`` deletes the uploaded files and the results from the account when they are
-        landed; ``never`` keeps them.
+    :param delete_files: ``on_success`` deletes the uploaded files and the results from the account once the
+        results have landed; ``never`` keeps them.
     :param deferrable: Wait in the triggerer instead of on a worker.
     :param timeout: Seconds after its submission when the wait for a job is given up; by default the completion window
         and an hour.
     :param poll_interval: Seconds between two looks at a job, at most.
-    :param poll_interval_min: Seconds between two looks at a job that has just been created.
+    :param poll_interval_min: Seconds between two looks at a job that was just created, at least.
     :param max_pending_requests: Requests that your workspace may have pending.
-    :param force_new: Submit new jobs whenever the task is cleared, even where there are some that did this very work.
+    :param force_new: Submit new jobs whenever the task is cleared, even if earlier ones did the same work. Retries go
+        on with the jobs that exist.
     :param cancel_on_kill: Cancel the jobs when the task is killed, or fails for good, while they run.
     :param cancel_on_timeout: Cancel the jobs when the wait for them is given up.
     :param mistral_conn_id: The connection's id.
@@ -174,7 +175,7 @@ class MistralBatchInferenceOperator(MistralSubmittingOperator):
         plan: Mapping[str, Any],
         may_have_duplicates: bool = False,
     ) -> dict[str, Any]:
-        """Go on where a wait ended; whether it ended well, the API tells."""
+        """Go on where a wait ended; how the jobs ended is read from the API."""
         begun = BatchPlan.from_builtins(plan)
         self.submission.resume(begun.batch_ids, may_have_duplicates=may_have_duplicates)
         if event.get("error"):

@@ -1,4 +1,4 @@
-"""What the operators that submit batch jobs have in common: a task that ends for good leaves nothing running."""
+"""What operators that submit batch jobs have in common: a task that ends for good leaves no job running."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ class MistralSubmittingOperator(MistralBatchOperator):
     """
     Base of the operators that submit batch jobs.
 
-    A job whose task is killed, or fails and is not tried again, runs for nobody: it is cancelled, if
-    ``cancel_on_kill`` is set. While the task has another try, that one goes on with the job.
+    With ``cancel_on_kill``, a job is cancelled when its task is killed or fails and is not tried again. If the task is
+    tried again, the next try goes on with the job.
     """
 
     deferrable: bool
     force_new: bool
     cancel_on_kill: bool
 
-    #: The way to the jobs, once the task is begun, and whose they are.
+    #: Set when the task begins: its way to its jobs, and the task instance.
     _submission: Submission | None = None
     _task_instance: Any = None
 
@@ -44,22 +44,22 @@ class MistralSubmittingOperator(MistralBatchOperator):
     def resume_execution(
         self, next_method: str, next_kwargs: Mapping[str, Any] | None, context: Context
     ) -> Any:
-        """Go on after a deferral; that it failed is an end like any other."""
+        """Go on after a deferral, also after one that failed."""
         with self._answering_for_jobs(context, submitted=True), failing_for_good():
             if deferral_took_too_long(next_method, next_kwargs):
-                # The triggerer may have been down for long. What was deferred is lost, but the jobs are on record.
+                # The triggerer may have been down. The deferral's state is lost, but the jobs are in the API's record.
                 self.submission.take_last_look()
                 return self.run_batch_task(context)
             return super().resume_execution(next_method, next_kwargs, context)  # type: ignore[arg-type]
 
     def on_kill(self) -> None:
-        """Cancel the jobs that nobody waits for any more; one whose submission is under way, too."""
+        """Cancel the jobs if the task gave them up, including a job whose create call is under way."""
         if not self.cancel_on_kill or self._submission is None:
             return
         if abandoned_on_worker(self._task_instance):
             self._submission.abandon()
         else:
-            self.log.info("The task is killed and will be tried again: what it has running goes on.")
+            self.log.info("The task was killed and will be tried again, so its batch jobs go on.")
 
     @property
     def submission(self) -> Submission:
@@ -69,13 +69,13 @@ class MistralSubmittingOperator(MistralBatchOperator):
 
     @property
     def may_defer(self) -> bool:
-        """Whether a wait may begin in the triggerer; a last look is made on the worker, to its end."""
+        """Whether a wait may go to the triggerer; a last look stays on the worker."""
         return self.deferrable and self.submission.creates_jobs
 
     @contextmanager
     def _answering_for_jobs(self, context: Context, *, submitted: bool) -> Iterator[None]:
         """
-        Cancel what runs when the task fails and is not tried again.
+        Cancel running jobs if the task fails and is not tried again.
 
         :param submitted: Whether this try has submitted jobs before.
         """

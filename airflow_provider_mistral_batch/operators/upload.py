@@ -1,4 +1,4 @@
-"""``MistralUploadBatchFileOperator``: from requests to uploaded, checked request files."""
+"""``MistralUploadBatchFileOperator``: checks requests and uploads them as request files."""
 
 from __future__ import annotations
 
@@ -23,8 +23,9 @@ class MistralUploadBatchFileOperator(MistralBatchOperator):
     """
     Check requests, row by row, and upload them as request files; nothing is sent unless all are valid.
 
-    More than fits into one file of the API becomes several, for one job; more than a job may have is refused. Rows
-    without a ``custom_id`` are numbered. A file of the same content that was uploaded before is used again.
+    Requests that do not fit into one file of the API become several files, for one job. More requests than a job may
+    have are refused. Rows without a ``custom_id`` are numbered. A file with the same content that was uploaded before
+    is used again.
 
     Returns the ids of the uploaded files: pass them to ``MistralCreateBatchJobOperator(input_files=…)``. XComs:
     ``file_ids``, ``request_count``.
@@ -89,7 +90,7 @@ class MistralUploadBatchFileOperator(MistralBatchOperator):
         return file_ids
 
     def _check_count(self, count: int) -> None:
-        """Refuse what one job cannot have, as all files go to one: before any is uploaded."""
+        """Refuse more requests than one job may have, since all files go to one job, before any file is uploaded."""
         if count > limits.MAX_REQUESTS_PER_JOB:
             field = "requests" if self.path is None else "path"
             raise InvalidInputError(

@@ -1,4 +1,4 @@
-"""PendingLimit for more requests in a workspace: looked at before a submission, and waited for."""
+"""The limit of pending requests in a workspace: checked before a job is created, and waited for."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: No job is active for longer, and neither is a workspace full for longer because of one.
+#: No job is active for longer, so no job keeps a workspace full for longer.
 LONGEST = timedelta(hours=MAX_TIMEOUT_HOURS + 1)
 
 
 class PendingLimitError(MistralBatchError):
-    """A submission would exceed what the workspace may have pending. It fits later."""
+    """A job would exceed the limit of pending requests. It fits later."""
 
 
 class PendingLimit:
     """
-    The room that a job needs.
+    The limit of pending requests, for one job that is to be created.
 
     :param hook: How to talk to the API.
     :param requests: Requests in the job.
@@ -42,23 +42,23 @@ class PendingLimit:
 
     def check(self) -> None:
         """
-        Look whether there is room.
+        Check that the job fits.
 
-        :raises PendingLimitError: When there is not.
+        :raises PendingLimitError: When it does not.
         """
         since = datetime.now(tz=timezone.utc) - LONGEST
         pending = pending_requests(self.hook.iter_jobs(status=BatchStatus.ACTIVE, created_after=since))
         if pending + self.requests > self.limit:
             raise PendingLimitError(
-                f"{pending:,} requests are pending in the workspace, so {self.requests:,} more do not fit: "
-                f"it may have {self.limit:,}."
+                f"{pending:,} requests are pending in the workspace, which may have {self.limit:,}: "
+                f"{self.requests:,} more do not fit yet."
             )
 
     def has_room(self) -> bool:
         """
-        Look whether there is room, for somebody who waits for it: says so in the log if not.
+        Tell whether the job fits, and log the reason if not.
 
-        :raises Exception: When only a person can change what is wrong.
+        :raises Exception: When that cannot be told until somebody changes something.
         """
         try:
             self.check()
@@ -74,14 +74,14 @@ class PendingLimit:
 
     def wait(self, *, deadline: float, pause: float) -> bool:
         """
-        Wait on a worker until there is room.
+        Wait on a worker until the job fits.
 
         :param deadline: When to give up (epoch seconds).
         :param pause: Seconds between two looks.
-        :return: Whether there is room; if not, the deadline has passed.
+        :return: Whether it fits; if not, the deadline has passed.
         """
         while (left := deadline - time.time()) > 0:
-            # First of all: that there is none just now is known already, or it is the API's own word.
+            # Sleep first: the limit was just found to be reached, or the API said so itself.
             time.sleep(min(pause, left))
             if self.has_room():
                 return True

@@ -1,4 +1,4 @@
-"""The folder that a batch's results go to: what is named how in it, whose it is, and what may be overwritten."""
+"""The folder that results go to: the names of its files, which task owns it, and what may be overwritten."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ IF_EXISTS = ("fail", "replace")
 
 MANIFEST = "manifest.json"
 
-#: Holds what is not final yet, in a folder for each task instance: its name, and the results of each round while there
-#: are more rounds to come.
+#: Holds what is not final yet, in a folder for each task instance: its claim, and the results of each round until the
+#: last.
 _WORK = ".rounds"
 _OWNER = "owner.json"
 
@@ -38,9 +38,9 @@ class Destination:
     """
     One task instance's way to its destination folder.
 
-    Two batches never mix in it: whoever finds another one's results there, or a claim on it, leaves it alone. A claim
-    is a file of its own that is written before any work is done. Whoever then sees a claim of another gives up, so of
-    two that come at the same moment one goes on at most.
+    Two batches never mix in it. A task that finds another task's results or claim leaves the folder alone. A claim is a
+    file that is written before any work is done; a task that then sees another task's claim gives up. So if two tasks
+    come at the same moment, at most one goes on.
 
     :param folder: The folder: a local path or an ``ObjectStoragePath``.
     :param identity: The task instance.
@@ -97,10 +97,10 @@ class Destination:
 
     def claim(self, if_exists: str) -> None:
         """
-        Find out before any work is done whether results may and can be written, and keep the folder for them.
+        Check, before any work is done, that results may and can be written here, and reserve the folder.
 
-        :param if_exists: What to do about another batch's results: ``fail``, or ``replace`` them at the end. A batch
-            that is not finished is replaced at once: it finds out before it publishes anything.
+        :param if_exists: What to do about another task's results: ``fail``, or ``replace`` them at the end. The claim
+            of an unfinished batch is replaced at once; that batch fails before it publishes anything.
         :raises InvalidInputError: When they may not or cannot.
         """
         self._made_folder = not self.folder.exists()
@@ -120,7 +120,7 @@ class Destination:
             raise self._occupied_by(described)
 
     def withdraw(self) -> None:
-        """Take back a claim that was made just now; one that an earlier try made, whose work goes on, stays."""
+        """Take back a claim that this try made. A claim of an earlier try stays, since its work goes on."""
         if self._made_claim:
             self.release()
         if self._made_folder:
@@ -139,7 +139,7 @@ class Destination:
                 f"destination={str(self.folder)!r} was taken by another task with if_exists='replace' while this batch "
                 f"was under way, and has {occupant}: give each run and each mapped task a destination of its own"
             )
-        # A try that Airflow took for dead has come to its end here, and cleared away what was this one's, too.
+        # Another try, which Airflow took for dead, has ended here and removed this try's claim, too.
         write_whole(self._work / _OWNER, msgspec.json.encode(self._task))
 
     def own_manifest(self) -> dict[str, Any] | None:
@@ -149,7 +149,7 @@ class Destination:
 
     def publish(self, number: int) -> None:
         """
-        Give a round's files their final names, and remove what would be mistaken for a part of the same results.
+        Give a round's files their final names, and remove files that readers would take for part of the same results.
 
         :param number: The round, from 0.
         :raises InvalidInputError: When another task has taken the folder.
@@ -171,7 +171,7 @@ class Destination:
 
     def write_manifest(self, manifest: Mapping[str, Any]) -> dict[str, Any]:
         """
-        Write the manifest, and with it end the batch: what was not final is removed.
+        Write the manifest and end the batch: whatever is not final is removed.
 
         :param manifest: The manifest.
         :return: The same with the task instance's name.
@@ -186,7 +186,7 @@ class Destination:
 
     def release(self) -> None:
         """Remove this task instance's claim and what was not final."""
-        # Who may write need not be allowed to delete: what stays is hidden and does no harm to the same task's retry.
+        # Deleting may be forbidden where writing is allowed. What stays is hidden, and harms no retry of this task.
         with suppress(Exception):
             remove_folder(self._work)
         remove_folder_if_empty(self.folder / _WORK)
@@ -200,7 +200,7 @@ class Destination:
         for other in self._other_claims():
             return f"unfinished results of {_describe(_read_json(other / _OWNER))}"
         if (self._work / _OWNER).exists():
-            # Published by an earlier try that did not come to its manifest.
+            # Published by an earlier try that died before it wrote its manifest.
             return None
         names = (
             f"{name}.{output_format}" for output_format in OUTPUT_FORMATS for name in ("results", "errors")
@@ -239,7 +239,7 @@ def _describe(task: Any) -> str:
 
 
 def _read_json(path: StoragePath) -> dict[str, Any] | None:
-    """Read a small JSON object; what is not one belongs to somebody unknown."""
+    """Read a small JSON object. Anything else reads as an empty one: its owner is unknown."""
     try:
         with path.open("rb") as file:
             content = msgspec.json.decode(file.read())

@@ -1,8 +1,8 @@
-"""Whether a task that is killed or fails has given up its batch job for good, or somebody wants the job still.
+"""How a task ends: which errors no retry can mend, and whether a killed task still wants its batch job.
 
-A kill need not be anybody's wish to end the task. Airflow also kills a try whose heartbeats came too late, to try it
-again; and it takes triggers away from a slow triggerer to give them to another, and tells the slow one that a user
-ended the task (seen in 3.3.2). The task's state tells which it was.
+A kill does not always mean that a user ended the task. Airflow also kills a try whose heartbeats came too late, and
+tries it again. And it moves triggers from a slow triggerer to another one, and tells the slow one that a user ended the
+task (seen in 3.3.2). Only the task's state tells these cases apart.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ log = logging.getLogger(__name__)
 #: States after which Airflow starts no further try.
 _OVER = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
 
-#: Seconds that a killed worker has for the question: a few more, and Airflow ends it by force.
+#: Seconds that a killed worker waits for Airflow's answer; a few more, and Airflow ends it by force.
 _WORKER_SECONDS = 3.0
 
 
 class LeftRunningError(AirflowFailException):
-    """The task fails for good, and its batch jobs are meant to go on."""
+    """The task fails for good, but its batch jobs are left running on purpose."""
 
 
 def is_permanent(error: BaseException) -> bool:
     """
-    Whether the same call can only fail the same way until somebody changes something.
+    Tell whether a retry fails the same way until somebody changes something.
 
     :param error: What was raised.
     """
@@ -54,7 +54,7 @@ def failing_for_good() -> Iterator[None]:
     """
     Turn permanent errors into ``AirflowFailException``, so that no retry is spent on them.
 
-    :raises AirflowFailException: For every permanent error raised within.
+    :raises AirflowFailException: For every permanent error raised in the block.
     """
     try:
         yield
@@ -66,17 +66,17 @@ def failing_for_good() -> Iterator[None]:
 
 def gives_up(state: str | None, *, another_try: bool) -> bool:
     """
-    Whether nobody waits any more for the job of a task instance that is being killed.
+    Tell whether a task instance that is being killed gives up its job.
 
-    :param state: The task instance's state; ``None`` is that of one that was cleared.
-    :param another_try: Whether another try follows if this one fails now.
+    :param state: The task instance's state; ``None`` after it was cleared.
+    :param another_try: Whether Airflow tries the task again if this try fails now.
     """
     return state in _OVER or (state == "running" and not another_try)
 
 
 def has_another_try(task_instance: Any) -> bool:
     """
-    Whether Airflow tries a task once more if it fails now, for a cause that can pass.
+    Tell whether Airflow tries a task again if it fails now with an error that can pass.
 
     :param task_instance: The running task instance.
     """
@@ -85,9 +85,9 @@ def has_another_try(task_instance: Any) -> bool:
 
 def ends_for_good(error: Exception, context: Context) -> bool:
     """
-    Whether Airflow starts no further try of the running task after an error.
+    Tell whether an error ends the running task, with no further try.
 
-    A retry policy (Airflow 3.3) is asked here and by Airflow once more.
+    A retry policy (Airflow 3.3) is evaluated here, and then once more by Airflow.
 
     :param error: What ``execute`` raises.
     :param context: The task's context.
@@ -103,50 +103,53 @@ def ends_for_good(error: Exception, context: Context) -> bool:
             exception=error, try_number=ti.try_number, max_tries=ti.max_tries, context=context
         )
     except Exception:
-        # Airflow meets the same, says so, and tries the task again.
+        # Airflow runs into the same error, logs it, and tries the task again.
         return False
     return bool(decision.action.value == "fail")
 
 
 def abandoned(task_instance: Any, *, another_try: bool = True) -> bool:
     """
-    Ask Airflow whether a task instance that is being killed has given up its job.
+    Ask Airflow whether a task instance that is being killed gives up its job.
 
     :param task_instance: The task instance, as a worker or a trigger has it.
-    :param another_try: Whether another try follows if this one fails now.
-    :return: True also where there is no Airflow to ask. False where Airflow does not answer, or cannot be reached any
-        more: it is in trouble, and that is no reason to lose paid work.
+    :param another_try: Whether Airflow tries the task again if this try fails now.
+    :return: True also where there is no Airflow to ask. False if Airflow does not answer: it is in trouble, which is no
+        reason to lose paid work.
     """
     # Imported late: parsing a Dag needs none of it.
     from airflow.sdk.execution_time import task_runner
 
     if task_instance is None or getattr(task_runner, "SUPERVISOR_COMMS", None) is None:
-        log.debug("There is no Airflow to ask what became of this task.")
+        log.debug("There is no Airflow to ask for the state of this task.")
         return True
     try:
         states = _states(task_instance)
     except Exception as error:
-        log.warning("Airflow does not say what became of this task: %s", error)
+        log.warning("Airflow did not tell the state of this task, so its batch jobs go on: %s", error)
         return False
     return all(gives_up(state, another_try=another_try) for state in states)
 
 
 def abandoned_on_worker(task_instance: Any) -> bool:
     """
-    The same from a worker's signal handler, which may have interrupted a question to Airflow that is still open.
+    Ask the same from a worker's signal handler, which may have interrupted another call to Airflow.
 
     :param task_instance: The task instance.
     """
     another_try = has_another_try(task_instance)
     answers: queue.SimpleQueue[bool] = queue.SimpleQueue()
-    # Daemon: a question that nobody answers must not keep the process from ending.
+    # Daemon: a call that Airflow never answers must not keep the process from ending.
     threading.Thread(
         target=lambda: answers.put(abandoned(task_instance, another_try=another_try)), daemon=True
     ).start()
     try:
         return answers.get(timeout=_WORKER_SECONDS)
     except queue.Empty:
-        log.warning("Airflow does not say within %.0f s what became of this task.", _WORKER_SECONDS)
+        log.warning(
+            "Airflow did not tell the state of this task within %.0f s, so its batch jobs go on.",
+            _WORKER_SECONDS,
+        )
         return False
 
 

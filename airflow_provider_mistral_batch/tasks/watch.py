@@ -1,6 +1,6 @@
-"""What a worker does about a wait: looks at the job itself, and draws the conclusion when it is over.
+"""How a worker waits for a job: it looks at the job itself, and judges it when it is over.
 
-The triggerer's side is in ``triggers/``; what is decided, for both, in ``policies/``.
+The triggerer's way of waiting is in ``triggers/``; the decisions that both share are in ``policies/``.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Bytes of an error file that are read, about, to name the most frequent errors.
+#: Bytes of an error file, about, that are read to name the most frequent errors.
 _DIGEST_BYTES = 1 << 20
 
-#: Seconds after a trigger's own deadline when Airflow ends the deferral, should the triggerer not have done so.
+#: Seconds after a trigger's own deadline when Airflow ends the deferral, in case the triggerer is down.
 BACKSTOP_SECONDS = 600.0
 
-#: What Airflow resumes a task with whose deferral took too long (its ``TriggerFailureReason.TRIGGER_TIMEOUT``).
+#: The error with which Airflow resumes a task whose deferral took too long (``TriggerFailureReason.TRIGGER_TIMEOUT``).
 _TRIGGER_TIMEOUT = "Trigger timeout"
 
 
 def deferral_took_too_long(next_method: str, next_kwargs: Mapping[str, Any] | None) -> bool:
     """
-    Whether a task goes on because Airflow has ended its deferral for its time.
+    Tell whether Airflow resumes a task because its deferral took too long.
 
     :param next_method: What Airflow gives to ``resume_execution``.
     :param next_kwargs: The same.
@@ -47,7 +47,7 @@ def deferral_took_too_long(next_method: str, next_kwargs: Mapping[str, Any] | No
 
 class JobPoller:
     """
-    Looks at one job from a worker, again and again.
+    Polls one job from a worker.
 
     :param hook: How to read the job.
     :param batch_id: The job's id.
@@ -62,15 +62,15 @@ class JobPoller:
         """
         Look at the job once.
 
-        :return: The job, or ``None`` while the API does not answer: that is no reason to give up a wait.
-        :raises Exception: When only a person can change what is wrong.
+        :return: The job, or ``None`` if the API did not answer, which is no reason to give up the wait.
+        :raises Exception: When the wait cannot succeed until somebody changes something.
         """
         try:
             job = self.hook.get(self.batch_id)
         except MistralCallError as error:
             if is_permanent(error):
                 raise
-            log.warning("%s Batch job %s is looked at again later.", error, self.batch_id)
+            log.warning("%s Looking at batch job %s again later.", error, self.batch_id)
             return None
         line = self._progress.line(job, now=time.monotonic(), server_now=time.time() + self.hook.clock_offset)
         if line:
@@ -100,7 +100,7 @@ class JobPoller:
 
 def job_after_deferral(event: Any, hook: MistralBatchHook) -> BatchJobOut | None:
     """
-    Find out from a trigger's event how the wait ended.
+    Read from a trigger's event how the wait ended.
 
     :param event: What ``execute_complete`` got.
     :param hook: How to read the job.
@@ -113,7 +113,7 @@ def job_after_deferral(event: Any, hook: MistralBatchHook) -> BatchJobOut | None
 
     told = JobEvent.from_payload(event)
     if told.timed_out:
-        # What the trigger saw last may be a poll interval old, and the triggerer may have been down for long.
+        # The trigger's last look may be a poll interval ago, and the triggerer may have been down since.
         job = JobPoller(hook, told.batch_id).look()
         return job if job is not None and job.is_terminal else None
     if told.job is None or told.error is not None:
@@ -123,9 +123,9 @@ def job_after_deferral(event: Any, hook: MistralBatchHook) -> BatchJobOut | None
 
 def conclude(job: BatchJobOut, *, hook: MistralBatchHook, ti: Any, max_failed_ratio: float) -> Verdict:
     """
-    Draw the conclusion from a job that is over: push its XComs, judge it, and say what went wrong.
+    Conclude a wait for a job that is over: push its XComs, judge it, and log what failed.
 
-    The XComs come first, so that those who clean up after a failure find what there is.
+    The XComs come first, so that tasks that clean up after a failure find them.
 
     :param job: The job.
     :param hook: How to read the job's error file.
@@ -143,7 +143,7 @@ def conclude(job: BatchJobOut, *, hook: MistralBatchHook, ti: Any, max_failed_ra
 
 
 def _digest_of_error_file(hook: MistralBatchHook, job: BatchJobOut) -> str:
-    """Name the most frequent errors of a job's error file; never a reason to fail by itself."""
+    """Name the most frequent errors of a job's error file; never raises because the file cannot be read."""
     if job.error_file_id is None:
         return ""
     # Imported late: parsing a Dag needs none of it.
@@ -152,5 +152,5 @@ def _digest_of_error_file(hook: MistralBatchHook, job: BatchJobOut) -> str:
     try:
         return describe_error_rows(hook.stream_file(job.error_file_id), max_bytes=_DIGEST_BYTES)
     except MistralBatchError as error:
-        log.info("No digest of the failed rows: %s", error)
+        log.info("The failed rows cannot be summarised: %s", error)
         return ""

@@ -1,4 +1,4 @@
-"""What tasks leave in XCom for those after them."""
+"""What tasks leave in XCom for the tasks after them; the only place that writes our XComs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 def job_xcoms(job: BatchJobOut) -> dict[str, Any]:
     """
-    XComs that tell how a job ended, by key.
+    Give the XComs that tell how a job ended, by key.
 
     :param job: The job.
     """

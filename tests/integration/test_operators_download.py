@@ -125,7 +125,7 @@ def test_fewer_rows_than_requests_are_pointed_out(download: Any, ended: Any, log
     assert outcome.state == "success"
     counts = outcome.value["counts"]
     assert (counts["total"], counts["succeeded"], counts["failed"], counts["missing"]) == (6, 4, 0, 2)
-    assert f"warning: Batch job {batch_id} has 6 requests, but only 4 rows came back." in logged()
+    assert f"warning: Batch job {batch_id} has 6 requests, but only 4 result rows." in logged()
 
 
 @pytest.mark.parametrize("inline", [False, True])
