@@ -20,7 +20,7 @@ def get_provider_info() -> dict[str, Any]:
     return {
         "package-name": "airflow-provider-mistral-batch",
         "name": "Mistral Batch",
-        "description": "Runs LLM work through `Mistral's Batch API <https://docs.mistral.ai/capabilities/batch/>`__.",
+        "description": "Runs LLM workloads through `Mistral's Batch API <https://docs.mistral.ai/capabilities/batch/>`__.",
         "versions": [__version__],
         "integrations": [
             {
@@ -56,14 +56,17 @@ def get_provider_info() -> dict[str, Any]:
                     "relabeling": {"password": "API Key", "host": "Base URL"},
                     "placeholders": {
                         "host": "https://api.mistral.ai",
-                        "extra": '{"timeout": 60, "retries": 5, "default_model": "mistral-small-latest"}',
+                        "extra": '{"timeout": 120, "retries": 5, "default_model": "mistral-small-latest"}',
                     },
                 },
                 "conn-fields": {
                     "default_model": {
                         "label": "Default Model",
                         "schema": {"type": ["string", "null"]},
-                        "description": "Model where neither the task nor the requests that it sees name one.",
+                        "description": (
+                            "Model to use when neither the task nor its requests name a model or an agent. "
+                            "The rows of uploaded files are not read for this."
+                        ),
                     },
                     "dialect": {
                         "label": "Dialect",
@@ -72,32 +75,35 @@ def get_provider_info() -> dict[str, Any]:
                             "enum": ["mistral", "openai"],
                             "default": "mistral",
                         },
-                        "description": "Mistral's own API, or the OpenAI-compatible one of gateways.",
+                        "description": "mistral, or openai for gateways that speak the OpenAI-compatible batch API.",
                     },
                     "deployment": {
                         "label": "Deployment",
                         "schema": {"type": ["string", "null"]},
-                        "description": "Name of this Airflow, where several share one Mistral workspace.",
+                        "description": (
+                            "Name of this Airflow, needed when several of them share a Mistral workspace. "
+                            "Without it, identical Dags would pick up each other's jobs."
+                        ),
                     },
                     "timeout": {
                         "label": "Timeout",
                         "schema": {"type": ["number", "null"]},
-                        "description": "Seconds to wait for an answer.",
+                        "description": "Seconds to wait for the next byte of a response. Default: 120.",
                     },
                     "retries": {
                         "label": "Retries",
                         "schema": {"type": ["integer", "null"], "minimum": 1},
-                        "description": "Attempts per call, the first one included.",
+                        "description": "Attempts per call, including the first. Default: 5.",
                     },
                     "proxies": {
                         "label": "Proxies",
                         "schema": {"type": ["object", "null"]},
-                        "description": 'Proxy URL by scheme, such as {"https": "http://proxy:3128"}.',
+                        "description": 'Proxy URL for each scheme, such as {"https": "http://proxy:3128"}.',
                     },
                     "verify": {
                         "label": "Verify TLS",
                         "schema": {"type": ["string", "null"]},
-                        "description": "Path of a CA bundle, or false to check no certificates (never in production).",
+                        "description": "Path of a CA bundle, or false to skip TLS checks (never in production).",
                     },
                 },
             }

@@ -1,13 +1,15 @@
 """
-A deadline: take what is done by then, cancel the rest.
+A deadline: keep the answers that are ready by then, and cancel the rest.
 
-Shows what to do when late answers are worthless. The sensor gives up at the deadline and fails; that failure is the
-sign for ``cancel``, which waits until the job is really over. ``download`` runs behind whichever of the two succeeded:
-a cancelled job keeps the answers that it had, and they are paid for. (A job that had none yet leaves nothing to
-download, and the task says so by failing.) When the job is done in time, ``cancel`` is skipped.
+Use this when late answers are worthless. The sensor ``wait`` gives up at the deadline and fails. That failure
+triggers ``cancel``, which waits until the job has stopped. ``download`` runs after whichever of the two succeeded.
+If the job ends in time, ``cancel`` is skipped.
 
-The run is green in both cases, because its last tasks are, unless there was no answer yet; the failed ``wait`` shows
-that the deadline was hit.
+A cancelled job keeps the answers that it already had, and you pay for them. If it had none, ``download`` fails,
+because there is nothing to download.
+
+The run is green in both cases, because its last tasks succeed. Only a run without any answer fails. The failed
+``wait`` shows that the deadline was hit.
 """
 
 from __future__ import annotations
@@ -75,7 +77,7 @@ def give_up_at_a_deadline() -> None:
     )
     download = MistralDownloadBatchResultsOperator(
         task_id="download",
-        # A template and not `submit.output`: that would make `submit` one of the tasks whose success is enough.
+        # A template, not `submit.output`: the latter would make the success of `submit` enough to start this task.
         batch_id="{{ ti.xcom_pull(task_ids='submit') }}",
         destination="{{ params.folder }}/{{ dag.dag_id }}/{{ run_id }}",
         trigger_rule="one_success",
@@ -83,7 +85,7 @@ def give_up_at_a_deadline() -> None:
 
     @task
     def report(manifest: dict[str, Any]) -> str:
-        """Say how much of the batch there is."""
+        """Say how many answers came in time."""
         counts = manifest["counts"]
         return f"{counts['succeeded']} of {counts['total']} answers in time"
 

@@ -1,11 +1,12 @@
 """
-A batch as a decorated function: it yields the requests, the task returns the manifest of their answers.
+A batch as a decorated function: the function yields the requests, and the task returns the manifest of the answers.
 
-Shows ``@task.mistral_batch``. The function is a generator, so a million rows of a warehouse become requests one by one;
-it runs on the worker, once, before the task is deferred. What it yields should depend on its arguments alone: a retry
-calls it again, and finds the job of the last try by what it asked.
+Shows ``@task.mistral_batch``. The function is a generator, so it can turn a million rows of a warehouse into
+requests one by one. It runs once, on the worker, before the task is deferred. A retry calls it again, and finds the
+job of the previous try by the requests. So the requests should depend only on the function's arguments.
 
-``task`` is imported from the provider: it is Airflow's own, and editors complete ``mistral_batch`` with its options.
+``task`` is imported from the provider. It is Airflow's own ``task``, with types that let editors complete
+``mistral_batch`` and its options.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """
 Embeddings in a batch: texts in, vectors out.
 
-Shows another endpoint than chat. ``find_neighbours`` reads the vectors row by row from ``row.body``, the answer as the
-API gave it, and finds for each text the one that is nearest.
+Shows an endpoint other than chat. ``find_neighbours`` finds the nearest neighbour of each text. It reads the
+vectors row by row from ``row.body``, which is the answer as the API returned it.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def embeddings() -> None:
 
     @task
     def find_neighbours(manifest: dict[str, Any]) -> dict[str, str]:
-        """Return for each text the one that is nearest to it."""
+        """Return the nearest neighbour of each text."""
         from airflow_provider_mistral_batch.results import read_results
 
         vectors = {row.custom_id or "": row.body["data"][0]["embedding"] for row in read_results(manifest)}

@@ -1,14 +1,16 @@
 """
-A gate: one Dag submits a batch, another one starts its work when that batch is done.
+A gate: one Dag submits a batch, and another one starts its work when that batch is done.
 
-Shows how to hand a batch over. ``mistral_batch_submit`` is over within seconds and triggers ``mistral_batch_gate`` with
-the batch's id as a parameter. There the sensor waits in the triggerer and lets the tasks behind it through only when
-the job ended well: with more than one failed request in ten, the gate stays shut.
+Shows how to hand a batch over. ``mistral_batch_submit`` ends within seconds and triggers ``mistral_batch_gate``,
+with the job's id as a parameter. There the sensor waits in the triggerer. Downstream tasks run only if the job
+ended well: if more than one request in ten failed, the gate stays shut.
 
-The id is an explicit parameter, so each run of the gate belongs to one batch, a run can be started by hand for any
-batch, and clearing it waits for the same one again. (The sensor cannot guess which batch is meant, and an XCom of
-another Dag's "last" run is the wrong one as soon as two runs overlap.) It is the gate's run id, too: where
-``open_gate`` is tried again or cleared, the run is there already, and the task is skipped instead of opening another.
+The id is an explicit parameter, so each run of the gate belongs to one job. You can start a run by hand for any
+job, and a cleared run waits for the same job again. Without the parameter, the sensor could not know which job is
+meant. An XCom of the other Dag's "last" run would be the wrong one as soon as two runs overlap.
+
+The id is also the run id of the gate. If ``open_gate`` is retried or cleared, the run already exists, and the task
+is skipped instead of starting another run.
 """
 
 from __future__ import annotations
@@ -82,7 +84,7 @@ def gate() -> None:
 
     @task
     def publish(output_file_id: str, request_counts: dict[str, int]) -> dict[str, Any]:
-        """Stand for whatever may only begin when the answers are there."""
+        """Stand for any work that must not begin before the answers are there."""
         return {"output_file_id": output_file_id, "answers": request_counts["completed"]}
 
     publish(wait.output, wait.output["request_counts"])

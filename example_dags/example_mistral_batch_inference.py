@@ -2,11 +2,12 @@
 A whole batch in one task: requests in, checked answers in a folder, failed requests asked again.
 
 Shows what ``MistralBatchInferenceOperator`` does by itself: it checks the requests, uploads them, creates the job,
-waits deferred, and lands the results. Each answer must have the form of ``Review``: the API is told so, and an answer
-that does not have it is asked for again, with what is wrong. So are requests that fail for a cause that can pass, such
-as a busy server. What still fails after that is in ``errors.jsonl``; more than one in ten fails the task.
+waits deferred, and writes the results to files. Each answer must match the model ``Review``, and the API is told
+so. If an answer does not match, the task asks again and says what is wrong. It also asks again for requests that
+failed for a temporary reason, such as a busy server. Requests that still fail are in ``errors.jsonl``. If more than
+one in ten fails, the task fails.
 
-A retry of the task goes on where the last try ended, and pays for nothing twice.
+A retry of the task continues where the previous try ended, and pays for nothing twice.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ def inference() -> None:
 
     @task
     def report(manifest: dict[str, Any]) -> dict[str, Any]:
-        """Read the answers, one by one, as what they are."""
+        """Read the answers one by one, as `Review` objects."""
         from airflow_provider_mistral_batch.results import read_results
 
         moods = {

@@ -1,10 +1,11 @@
 """
 A small batch without files: up to 10,000 requests travel in the job itself, and so do the answers.
 
-Shows the shortest way to a batch: one operator creates the job and waits for it, deferred, and one task asks the hook
-for the answers. Good for some hundred short requests at half the price; for more, or for answers that other systems
-read, see ``mistral_batch_nightly``. (``read_answers`` returns a word for each ticket; longer answers belong in a file,
-not in XCom.)
+Shows the shortest way to run a batch: one operator creates the job and waits for it, deferred, and one task gets
+the answers from the hook. Use it for a few hundred short requests at half the price. For more requests, or for
+answers that other systems read, see ``mistral_batch_nightly``.
+
+``read_answers`` returns one word for each ticket. Longer answers belong in a file, not in XCom.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ def inline() -> None:
         job = MistralBatchHook().get(batch_id, inline=True)
         answers = {}
         for row in job.outputs or []:
-            # A row that failed has the API's error there, and no answer.
+            # A failed row has the API's error in place of an answer.
             if row["response"] and row["response"]["status_code"] == 200:
                 answer = row["response"]["body"]["choices"][0]["message"]
                 answers[row["custom_id"]] = answer["content"]

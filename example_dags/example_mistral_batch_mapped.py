@@ -1,11 +1,12 @@
 """
 One batch for each partition: as many tasks, jobs and folders as there are files, known only when the Dag runs.
 
-Shows dynamic task mapping. ``write_partitions`` writes one request file for each day and returns their paths;
-``translate`` is expanded over them, each task instance with its own job, its own folder and its own retries, all of
-them waiting in the triggerer. ``collect`` gets all manifests.
+Shows dynamic task mapping. ``write_partitions`` writes one request file for each day and returns the paths.
+``translate`` is expanded over them. Each mapped task has its own job, its own folder and its own retries, and all
+of them wait in the triggerer. ``collect`` gets all manifests.
 
-A destination belongs to one task instance: it has ``ti.map_index`` in it. Two that share one find out before they pay.
+A destination belongs to one task instance, so its path contains ``ti.map_index``. If tasks share a destination, at
+most one continues, and the others fail before they pay.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ def mapped() -> None:
 
     @task
     def collect(manifests: list[dict[str, Any]]) -> dict[str, Any]:
-        """Sum up what all partitions gave."""
+        """Add up the results of all partitions."""
         return {
             "partitions": len(manifests),
             "answers": sum(manifest["counts"]["succeeded"] for manifest in manifests),

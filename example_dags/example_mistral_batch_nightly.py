@@ -1,16 +1,16 @@
 """
-A nightly batch: requests out of a data set, answers into a folder, without holding a worker while Mistral works.
+A nightly batch: requests from a data set, answers in a folder, and no worker held while Mistral works.
 
-Shows the whole way through the Batch API, one task for each step:
+Shows the whole way through the Batch API, one task per step:
 
-- ``write_requests`` makes one request of each topic of the Python help and writes them as JSONL,
-- ``upload`` sends the file, ``submit`` creates the batch job and returns at once,
-- ``wait`` is deferred: the triggerer watches the job, no worker slot is taken,
-- ``download`` lands the answers, and the failed rows if there are any, in two files,
+- ``write_requests`` makes one request for each topic of the Python help and writes the requests as JSONL.
+- ``upload`` sends the file. ``submit`` creates the batch job and returns at once.
+- ``wait`` is deferred: the triggerer watches the job, and no worker slot is taken.
+- ``download`` writes the answers to one file, and any failed rows to another.
 - ``process`` reads the answers row by row.
 
-Results travel through files, never through XCom: what the tasks hand to each other are ids, paths and counts. The
-folder is a parameter of the run and may be any object storage path, such as ``s3://aws_default@bucket/batches``.
+Results travel through files, never through XCom: the tasks pass on only ids, paths and counts. The folder is a
+parameter of the run. It may be any object storage path, such as ``s3://aws_default@bucket/batches``.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ FOLDER = os.environ.get("MISTRAL_BATCH_EXAMPLES_FOLDER", f"file://{HOME}/mistral
     doc_md=__doc__,
 )
 def nightly() -> None:
-    # One folder a run: clearing a task writes the same files again instead of new ones beside them.
+    # One folder per run: a cleared task overwrites its files instead of writing new ones next to them.
     folder = "{{ params.folder }}/{{ dag.dag_id }}/{{ run_id }}"
 
     @task
     def write_requests(path: str) -> str:
-        """Write one request for each topic; return the file's path."""
-        # Imported here: a Dag file is parsed again and again, and should do no work of its tasks.
+        """Write one request for each topic, and return the file's path."""
+        # Imported here, because Dag files are parsed again and again, and only the task needs this.
         from pydoc_data.topics import topics
 
         target = ObjectStoragePath(path)
@@ -64,7 +64,7 @@ def nightly() -> None:
 
     @task
     def process(manifest: dict[str, Any], output_file_id: str) -> dict[str, Any]:
-        """Read the answers one by one; return what is worth knowing about all of them."""
+        """Read the answers one by one, and return a summary."""
         words, longest = 0, ("", 0)
         with ObjectStoragePath(manifest["results_path"]).open("r", encoding="utf-8") as file:
             for line in file:

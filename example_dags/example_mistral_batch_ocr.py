@@ -1,9 +1,9 @@
 """
-OCR of documents in a batch: URLs in, one Markdown file for each document out.
+OCR of documents in a batch: URLs in, one Markdown file per document out.
 
-Shows ``/v1/ocr``. A request names the document; ``parameters`` has what all requests have in common. OCR is paid by
-the page, so the manifest's ``usage`` counts pages. ``write_documents`` reads one answer after the other and writes its
-pages beside the results, whatever their size: no document goes through XCom.
+Shows ``/v1/ocr``. Each request names its document, and ``parameters`` holds what all requests have in common. OCR
+is priced per page, so the manifest's ``usage`` counts pages. ``write_documents`` reads the answers one by one and
+writes the pages of each next to the results. No document goes through XCom, whatever its size.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def ocr() -> None:
 
     @task
     def write_documents(manifest: dict[str, Any]) -> dict[str, Any]:
-        """Write each document's text as Markdown; return where, and how many pages were read."""
+        """Write each document's text as Markdown; return the paths and the number of pages read."""
         from airflow_provider_mistral_batch.results import read_results
 
         folder = ObjectStoragePath(manifest["results_path"]).parent / "documents"
