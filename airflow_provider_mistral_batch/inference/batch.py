@@ -137,7 +137,7 @@ class Batch:
             expired = all(job.status == BatchStatus.EXPIRED for job in jobs)
             if not expired or self.plan.given_up_at is not None:
                 self.work.destination.release()
-                raise AirflowException(f"{self._time_is_up}{describe_ends(jobs)}, and left no results")
+                raise AirflowException(f"{self._time_is_up}{describe_ends(jobs)}, without results")
         self.landed = self.results.land(len(self.plan.rounds) - 1)
 
     def next_round(self) -> bool:
@@ -313,13 +313,13 @@ class Batch:
 
     def _give_up(self, batch_ids: Sequence[str]) -> None:
         """The time is up: cancel what runs, so that at least partial results can be landed."""
-        message = f"{_named(batch_ids)} not over within the time given"
+        message = f"{_named(batch_ids)} not over before the deadline"
         if not self.options.cancel_on_timeout:
             # A retry would find the same jobs, past the same deadline.
-            raise LeftRunningError(f"{message}; left running (cancel_on_timeout=False)")
+            raise LeftRunningError(f"{message} and left running (cancel_on_timeout=False)")
         if self.plan.given_up_at is not None:
             raise AirflowException(
-                f"{message}, nor {_CANCELLATION_SECONDS:g} s after their cancellation was asked for"
+                f"{message}, nor {_CANCELLATION_SECONDS:g} s after their cancellation was requested"
             )
         log.warning("%s: cancelling, then landing the results that exist.", message)
         self.plan.given_up_at = time.time()
@@ -328,7 +328,7 @@ class Batch:
 
     @property
     def _time_is_up(self) -> str:
-        return "" if self.plan.given_up_at is None else "the batch was not over within the time given; "
+        return "" if self.plan.given_up_at is None else "the batch was not over before its deadline; "
 
     # Asking again
 

@@ -248,4 +248,4 @@ class MistralCreateBatchJobOperator(MistralSubmittingOperator):
             job = seen
         if job.is_terminal and job.status != BatchStatus.CANCELLED:
             return self._conclude(context, job)
-        raise AirflowException(f"{message}, so it was cancelled (cancel_on_timeout=True)")
+        raise AirflowException(f"{message}, so its cancellation was requested (cancel_on_timeout=True)")

@@ -133,7 +133,7 @@ def test_fewer_rows_than_requests_are_pointed_out(download: Any, ended: Any, log
 def test_nothing_to_land(end: str, inline: bool, download: Any, ended: Any, tmp_path: Path) -> None:
     outcome = download(ended(inline=inline, end=end, end_after=0.0, errors=["No GPU"]))
     assert outcome.state == "failed"
-    assert "left no results" in outcome.message
+    assert "without results" in outcome.message
     assert ("No GPU" in outcome.message) == (end == "FAILED")
     assert outcome.xcoms["status"]
     assert not (tmp_path / "out").exists()
