@@ -244,7 +244,7 @@ def test_a_wait_that_is_given_up_cancels_and_lands_what_there_is(
     control.settings(job_seconds=3600)
     outcome = airflow.run(batch(timeout=1.0, **way))
     assert outcome.state == "retry"
-    assert "not over before the deadline" in outcome.message
+    assert "not over before its deadline" in outcome.message
     assert [job["status"] for job in jobs()] == ["CANCELLED"]
 
 
