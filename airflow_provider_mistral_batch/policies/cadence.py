@@ -1,4 +1,4 @@
-"""When to look at a job again: young ones often, old ones seldom."""
+"""How often to look at a job: often while it is young, rarely when it is old."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import msgspec
 
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
 
-#: A job's end is noticed after this share of its age at most, on top of the floor below.
+#: Share of a job's age until the next look: its end is noticed at most so much later, or after the shortest interval.
 AGE_SHARE = 0.05
 
 DEFAULT_POLL_INTERVAL_MIN = 2.0
@@ -15,7 +15,7 @@ DEFAULT_POLL_INTERVAL = 60.0
 
 class Cadence(msgspec.Struct, frozen=True, kw_only=True):
     """
-    How often a job is looked at: every 5 % of its age, within bounds.
+    How often to look at a job: after every 5 % of its age, within bounds.
 
     :param shortest: Seconds between two looks, at least.
     :param longest: Seconds between two looks, at most.
@@ -31,9 +31,9 @@ class Cadence(msgspec.Struct, frozen=True, kw_only=True):
 
     def interval(self, age: float) -> float:
         """
-        Seconds until the next look.
+        Tell how many seconds to wait before the next look.
 
         :param age: Seconds since the job was created.
         """
-        # Where they contradict each other, the ceiling wins: it is what people set.
+        # If they contradict each other, the longest wins: it is the one that users set.
         return min(max(age * AGE_SHARE, self.shortest), self.longest)

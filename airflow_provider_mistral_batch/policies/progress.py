@@ -1,4 +1,4 @@
-"""What a waiting task says about its job, and how seldom."""
+"""The progress lines that a waiting task logs about its job, and how rarely."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import msgspec
 
 from airflow_provider_mistral_batch.api.models import BatchJobOut, BatchJobRequestCounts, BatchStatus
 
-#: Seconds between two lines about the same status, at least.
+#: Seconds between two lines with the same status, at least.
 QUIET_SECONDS = 60.0
 
 
 class Progress(msgspec.Struct):
     """
-    Turns snapshots of one job into log lines: one when its status changes, else one a minute at most.
+    Turns snapshots of one job into log lines: one when its status changes, otherwise at most one a minute.
 
-    It remembers what it said last, and nothing else.
+    It remembers the last line's status and counts, and when that was.
     """
 
     _said: tuple[str, BatchJobRequestCounts] | None = None
@@ -22,13 +22,14 @@ class Progress(msgspec.Struct):
 
     def line(self, job: BatchJobOut, *, now: float, server_now: float) -> str | None:
         """
-        Say what is new, or nothing.
+        Describe the job, if that is worth a line.
 
         :param job: The job as it was just seen.
         :param now: Seconds of a clock that never goes back.
-        :param server_now: Epoch seconds of the server's clock, for the time that is left.
+        :param server_now: Epoch seconds of the server's clock, from which the time left is worked out.
+        :return: The line; ``None`` when there is nothing new, or when it is too soon after the last line.
         """
-        # The time that is left is told along; that it passes is no news.
+        # Not the time left: it changes with every look.
         news = (job.status, job.request_counts)
         if self._said is not None:
             same_status = job.status == self._said[0]

@@ -1,10 +1,11 @@
-"""``MistralBatchJobSensor``: gates what comes next on a batch job's end."""
+"""``MistralBatchJobSensor``: lets the tasks after it run when a batch job has ended well."""
 
 from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -44,20 +45,20 @@ _TRIGGER = "airflow_provider_mistral_batch.triggers.mistral_batch.MistralBatchJo
 
 class MistralBatchJobSensor(BaseSensorOperator):
     """
-    Wait until a batch job is over, and fail when it did not end well.
+    Wait until a batch job is over, and fail if it did not end well.
 
-    Returns ``output_file_id``. XComs, whichever way the job ended: ``batch_id``, ``status``, ``output_file_id``,
+    Returns ``output_file_id``. XComs, however the job ended: ``batch_id``, ``status``, ``output_file_id``,
     ``error_file_id``, ``request_counts``.
 
-    A job that ended badly fails the task for good, whatever ``retries`` says: looking at it again cannot help. With
-    ``soft_fail`` the task is skipped instead. While the API does not answer, the wait goes on until ``timeout``.
+    A job that ended badly fails the task for good, whatever ``retries`` says: looking at the job again cannot help.
+    With ``soft_fail`` the task is skipped instead. While the API does not answer, the wait goes on until ``timeout``.
 
     :param batch_id: The job's id.
     :param max_failed_ratio: Share of requests that may fail, 0 to 1; a job in which none succeeded fails in any case.
     :param deferrable: Wait in the triggerer instead of on a worker.
-    :param start_from_trigger: Begin the wait in the triggerer, too, so that a job that ends well needs no worker at all
-        (Airflow 3.3 or newer). ``batch_id`` must be a plain string or another task's output; where that or the Airflow
-        version does not allow it, there is a warning when the Dag is parsed, and the task is deferred from a worker.
+    :param start_from_trigger: Begin the wait in the triggerer, too, so that a job that ends well needs no worker. This
+        takes Airflow 3.3 or newer, and a ``batch_id`` that is a plain string or another task's output. Otherwise there
+        is a warning when the Dag is parsed, and the task is deferred from a worker.
     :param mistral_conn_id: The connection's id.
     """
 
@@ -89,7 +90,7 @@ class MistralBatchJobSensor(BaseSensorOperator):
         return MistralBatchHook(self.mistral_conn_id)
 
     @cached_property
-    def _watch(self) -> JobPoller:
+    def _poller(self) -> JobPoller:
         return JobPoller(self.hook, self.batch_id)
 
     def execute(self, context: Context) -> Any:
@@ -101,7 +102,7 @@ class MistralBatchJobSensor(BaseSensorOperator):
                 return super().execute(context)
             except AirflowSensorTimeout:
                 self._time_out()
-        # The worker runs anyway: a job that is over needs no triggerer.
+        # This worker runs anyway, so it looks once: a job that is over already needs no triggerer.
         over = self.poke(context)
         if not over:
             self._defer()
@@ -109,30 +110,24 @@ class MistralBatchJobSensor(BaseSensorOperator):
 
     def poke(self, context: Context) -> PokeReturnValue:
         """Look at the job once."""
-        try:
-            with failing_for_good():
-                job = self._watch.look()
-        except AirflowFailException as error:
-            self._fail(str(error))
+        with self._ending_for_good():
+            job = self._poller.look()
         if job is None or not job.is_terminal:
             return PokeReturnValue(is_done=False)
         return PokeReturnValue(is_done=True, xcom_value=self._conclude(context, job))
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """Go on after a deferral; one that Airflow ended for its time ends like any other wait that took too long."""
+        """Go on after a deferral; if it took too long for Airflow, time out like any other wait."""
         if not deferral_took_too_long(next_method, next_kwargs):
             return super().resume_execution(next_method, next_kwargs, context)
-        # The triggerer may have been down for long.
+        # The triggerer may have been down, and the job over for long.
         over = self.poke(context)
         return over.xcom_value if over else self._time_out()
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> str | None:
         """Go on where the trigger ended."""
-        try:
-            with failing_for_good():
-                job = job_after_deferral(event, self.hook)
-        except AirflowFailException as error:
-            self._fail(str(error))
+        with self._ending_for_good():
+            job = job_after_deferral(event, self.hook)
         return self._conclude(context, job) if job is not None else self._time_out()
 
     def _defer(self) -> None:
@@ -148,13 +143,13 @@ class MistralBatchJobSensor(BaseSensorOperator):
         )
 
     def _start_from_trigger(self) -> None:
-        """Let the scheduler begin the wait in the triggerer, if that can work."""
+        """Have the scheduler begin the wait in the triggerer, if that can work."""
         # Imported late: only Dags with such a sensor need it while they are parsed.
         from airflow.triggers.base import StartTriggerArgs
 
         from airflow_provider_mistral_batch.triggers.starting import obstacle_to_start, reference
 
-        # The trigger has no way to say so better.
+        # No worker will check it first, and the Dag's author sees an error sooner here than in the triggerer.
         check_max_failed_ratio(self.max_failed_ratio)
         obstacle = obstacle_to_start(self)
         if obstacle:
@@ -173,14 +168,14 @@ class MistralBatchJobSensor(BaseSensorOperator):
                 "leave_link": True,
             },
             next_method="execute_complete",
-            # Here the deadline is Airflow's: there is no moment before the start when ours could be worked out.
+            # Airflow watches the time here: our deadline would have to be known before the task starts.
             timeout=timedelta(seconds=self.timeout),
         )
 
     def _trigger_options(self) -> dict[str, Any]:
         return {
             "mistral_conn_id": self.mistral_conn_id,
-            # A sensor may look without a pause; a loop that all triggers share may not.
+            # A sensor on a worker may look without a pause; the poll loop that all triggers share may not.
             "poll_interval": self.poke_interval or DEFAULT_POLL_INTERVAL_MIN,
             "finish_with": "output_file_id" if may_finish_in_triggerer(self) else None,
             "max_failed_ratio": self.max_failed_ratio,
@@ -192,15 +187,24 @@ class MistralBatchJobSensor(BaseSensorOperator):
             self._fail(verdict.message)
         return job.output_file_id
 
+    @contextmanager
+    def _ending_for_good(self) -> Iterator[None]:
+        """Fail, or skip, for an error that no retry can mend."""
+        try:
+            with failing_for_good():
+                yield
+        except AirflowFailException as error:
+            self._fail(str(error))
+
     def _time_out(self) -> NoReturn:
         self._fail(
             f"batch job {self.batch_id} was not over within timeout={self.timeout:g} s", AirflowSensorTimeout
         )
 
     def _fail(self, message: str, error: type[AirflowException] = AirflowFailException) -> NoReturn:
-        """Fail for good, or skip if told to; in both cases with the reason, which the base class would drop."""
+        """Fail for good, or skip if the user wants that; either way with the reason, which the base class drops."""
         if self.soft_fail or self.never_fail:
-            # Also logged, since the base class puts words of its own into a skip after a deferral.
+            # Logged, too: after a deferral, the base class replaces the message of a skip.
             self.log.warning("%s", message)
             raise AirflowSkipException(message)
         raise error(message)

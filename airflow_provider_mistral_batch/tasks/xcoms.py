@@ -1,8 +1,10 @@
-"""What tasks leave in XCom for the tasks after them; the only place that writes our XComs."""
+"""The XComs that our tasks leave, and the only place that writes them: from a worker and from a trigger."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -36,7 +38,8 @@ def push_xcoms(ti: Any, values: dict[str, Any]) -> None:
     :param values: Values by key.
     """
     for key, value in values.items():
-        _push(ti, key, value)
+        with _none_left_out(key, value):
+            ti.xcom_push(key=key, value=value)
 
 
 def push_return_value(ti: Any, value: Any) -> None:
@@ -49,14 +52,37 @@ def push_return_value(ti: Any, value: Any) -> None:
     # Imported late: parsing a Dag needs none of it.
     from airflow.providers.common.compat.sdk import XCOM_RETURN_KEY
 
-    _push(ti, XCOM_RETURN_KEY, value)
+    push_xcoms(ti, {XCOM_RETURN_KEY: value})
 
 
-def _push(ti: Any, key: str, value: Any) -> None:
+def set_xcom(ti: Any, key: str, value: Any) -> None:
+    """
+    Set an XCom from a trigger, whose task instance cannot push. Blocks until Airflow has answered.
+
+    :param ti: The trigger's task instance.
+    :param key: The XCom's key.
+    :param value: Its value.
+    """
+    # Imported late: parsing a Dag needs none of it.
+    from airflow.providers.common.compat.sdk import XCom
+
+    with _none_left_out(key, value):
+        XCom.set(
+            key=key,
+            value=value,
+            dag_id=ti.dag_id,
+            task_id=ti.task_id,
+            run_id=ti.run_id,
+            map_index=-1 if ti.map_index is None else ti.map_index,
+        )
+
+
+@contextmanager
+def _none_left_out(key: str, value: Any) -> Iterator[None]:
+    """Go on without an XCom that is ``None``, which the API server refuses before Airflow 3.3."""
     try:
-        ti.xcom_push(key=key, value=value)
+        yield
     except Exception as error:
         if value is not None:
             raise
-        # Before Airflow 3.3 the API server refuses an XCom that is None.
         log.debug("XCom %r, which would be None, is left out: %s", key, error)

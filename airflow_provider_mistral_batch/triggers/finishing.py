@@ -1,24 +1,31 @@
-"""Ends a task where its wait ends: in the triggerer, without starting a worker once more."""
+"""Ends a task in the triggerer, where its wait has ended, so that no worker starts just for that."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+import logging
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_mistral_batch.links.mistral_batch import MistralBatchJobLink, console_url
+from airflow_provider_mistral_batch.policies.verdict import judge
+from airflow_provider_mistral_batch.tasks.xcoms import job_xcoms, set_xcom
 from airflow_provider_mistral_batch.triggers.threads import in_thread
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperator
     from airflow.triggers.base import TaskSuccessEvent
 
+    from airflow_provider_mistral_batch.api.models import BatchJobOut
+
+log = logging.getLogger(__name__)
+
 
 def may_finish_in_triggerer(task: BaseOperator) -> bool:
     """
-    Whether nothing of a task that ends well needs a worker.
+    Whether a task that ends well needs nothing that only a worker does.
 
-    Outlets are registered, and callbacks and ``post_execute`` called, by the worker that ends a task; and it is the
-    worker that leaves the XCom of the return value out when the task says so.
+    Only a worker registers outlets, calls callbacks and ``post_execute``, and leaves out the XCom of the return value
+    for a task with ``do_xcom_push=False``.
 
     :param task: The task that is about to be deferred.
     """
@@ -33,39 +40,41 @@ def may_finish_in_triggerer(task: BaseOperator) -> bool:
     )
 
 
-async def finish(task_instance: Any, xcoms: Mapping[str, Any], *, return_value: Any) -> TaskSuccessEvent:
+async def finish(
+    job: BatchJobOut, task_instance: Any, *, return_key: str, max_failed_ratio: float, leave_link: bool
+) -> TaskSuccessEvent | None:
     """
-    Leave the XComs that a worker would leave, and make the event that ends the task well.
+    End a task whose job is over, and set the XComs that a worker would push, if that needs no worker.
 
-    The event could carry them itself, but then Airflow stores each value JSON-encoded twice (seen in 3.3.2).
-
+    :param job: The job.
     :param task_instance: The trigger's task instance.
-    :param xcoms: Values by key.
-    :param return_value: What the task returns; ``None`` leaves no XCom, as on a worker.
+    :param return_key: Which of the job's XComs the task returns.
+    :param max_failed_ratio: Share of requests that may fail, 0 to 1.
+    :param leave_link: Set the XCom of the link to the job in Mistral's console, too.
+    :return: The event that ends the task; ``None`` when a worker has to end it.
     """
     # Imported late: operators ask this module a question while a Dag is parsed.
     from airflow.providers.common.compat.sdk import XCOM_RETURN_KEY
     from airflow.triggers.base import TaskSuccessEvent
 
-    values = {**xcoms, **({XCOM_RETURN_KEY: return_value} if return_value is not None else {})}
-    # Side by side: the triggerer's supervisor answers between other things, so each call is mostly waiting.
-    await asyncio.gather(*(in_thread(_leave, task_instance, key, value) for key, value in values.items()))
-    return TaskSuccessEvent()
-
-
-def _leave(task_instance: Any, key: str, value: Any) -> None:
-    from airflow.providers.common.compat.sdk import XCom
-
+    verdict = judge(job, max_failed_ratio=max_failed_ratio)
+    # A worker downloads the error file, to warn of the failed rows with their most frequent errors.
+    if not verdict.acceptable or verdict.rows_failed:
+        return None
+    log.info("%s", verdict.message)
+    xcoms = job_xcoms(job)
+    # As on a worker, there is no XCom for a task that returns nothing.
+    if (return_value := xcoms[return_key]) is not None:
+        xcoms[XCOM_RETURN_KEY] = return_value
+    if leave_link:
+        xcoms[MistralBatchJobLink().xcom_key] = console_url(job.id)
     try:
-        XCom.set(
-            key=key,
-            value=value,
-            dag_id=task_instance.dag_id,
-            task_id=task_instance.task_id,
-            run_id=task_instance.run_id,
-            map_index=-1 if task_instance.map_index is None else task_instance.map_index,
+        # All at once: the triggerer's supervisor answers between other things, so each call is mostly waiting. The
+        # event could carry the XComs, but then Airflow stores each value JSON-encoded twice (seen in 3.3.2).
+        await asyncio.gather(
+            *(in_thread(set_xcom, task_instance, key, value) for key, value in xcoms.items())
         )
-    except Exception:
-        # Before Airflow 3.3 the API server refuses an XCom that is None; then there is none, as from a worker.
-        if value is not None:
-            raise
+    except Exception as error:
+        log.warning("The task cannot be ended here, so a worker ends it: %s", error)
+        return None
+    return TaskSuccessEvent()

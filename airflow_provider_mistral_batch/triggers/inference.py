@@ -1,4 +1,4 @@
-"""The waits of a task that runs a whole batch: until all its jobs are over, and until there is room for one more."""
+"""The triggers of a task that runs a whole batch: one waits for its jobs, one for room to submit the next."""
 
 from __future__ import annotations
 
@@ -14,23 +14,24 @@ from airflow_provider_mistral_batch.hooks.mistral_batch import MistralBatchHook
 from airflow_provider_mistral_batch.policies.cadence import DEFAULT_POLL_INTERVAL, DEFAULT_POLL_INTERVAL_MIN
 from airflow_provider_mistral_batch.submission.pending_limit import PendingLimit
 from airflow_provider_mistral_batch.tasks.endings import is_permanent
-from airflow_provider_mistral_batch.triggers.mistral_batch import MistralBatchJobTrigger
+from airflow_provider_mistral_batch.triggers.cancelling import cancel_if_abandoned
 from airflow_provider_mistral_batch.triggers.threads import in_thread
+from airflow_provider_mistral_batch.triggers.waiting import wait_for_job
 
 
 class MistralBatchJobsTrigger(BaseTrigger):
     """
-    Wait until all of several batch jobs are over.
+    Wait until several batch jobs are over.
 
-    Yields one event, a dict: ``timed_out``, and ``error`` with ``error_is_permanent`` when a job cannot be watched.
-    How the jobs ended, the task reads from the API.
+    Yields one event, a dict: empty when all are over, else with ``timed_out``, or with ``error`` and
+    ``error_is_permanent`` when a job cannot be watched. The task reads from the API how the jobs ended.
 
     :param batch_ids: The jobs' ids.
     :param mistral_conn_id: The connection's id.
     :param deadline: When to give up (epoch seconds of our own clock).
     :param poll_interval: Seconds between two looks at a job, at most.
     :param poll_interval_min: Seconds between two looks at a job that has just been created.
-    :param cancel_on_kill: Cancel the jobs when a user ends the task (Airflow 3.3 or newer tells triggers of it).
+    :param cancel_on_kill: Cancel the jobs when a user ends the task (Airflow 3.3 or newer tells the trigger).
     """
 
     def __init__(
@@ -66,52 +67,56 @@ class MistralBatchJobsTrigger(BaseTrigger):
         )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Watch all jobs; the first that cannot be watched, or is not over in time, ends the wait."""
-        waits = [asyncio.ensure_future(self._wait_for(batch_id)) for batch_id in self.batch_ids]
-        told: dict[str, Any] = {}
+        """Wait for all jobs; the first that cannot be watched, or is not over in time, ends the wait."""
+        waits = [
+            asyncio.create_task(
+                wait_for_job(
+                    batch_id,
+                    self.mistral_conn_id,
+                    deadline=self.deadline,
+                    poll_interval=self.poll_interval,
+                    poll_interval_min=self.poll_interval_min,
+                    task_instance=self.task_instance,
+                )
+            )
+            for batch_id in self.batch_ids
+        ]
+        payload: dict[str, Any] = {}
         try:
             for wait in asyncio.as_completed(waits):
                 told = await wait
-                if told.get("timed_out") or told.get("error"):
+                if told.timed_out:
+                    payload = {"timed_out": True}
+                    break
+                if told.error:
+                    payload = {"error": told.error, "error_is_permanent": told.error_is_permanent}
                     break
         finally:
             for wait in waits:
                 wait.cancel()
             await asyncio.gather(*waits, return_exceptions=True)
-        yield TriggerEvent(
-            {key: told[key] for key in ("timed_out", "error", "error_is_permanent") if told.get(key)}
-        )
+        yield TriggerEvent(payload)
 
     async def on_kill(self) -> None:
         """Cancel the jobs that nobody waits for any more."""
         if self.cancel_on_kill:
-            await cancel_all(self.batch_ids, self.mistral_conn_id, self.task_instance)
-
-    async def _wait_for(self, batch_id: str) -> dict[str, Any]:
-        trigger = MistralBatchJobTrigger(
-            batch_id,
-            self.mistral_conn_id,
-            deadline=self.deadline,
-            poll_interval=self.poll_interval,
-            poll_interval_min=self.poll_interval_min,
-        )
-        payloads = [event.payload async for event in trigger.run()]
-        return dict(payloads[-1])
+            await cancel_if_abandoned(self.batch_ids, self.mistral_conn_id, self.task_instance)
 
 
 class MistralBatchRoomTrigger(BaseTrigger):
     """
-    Wait until a workspace has room for some more requests.
+    Wait until a workspace has room for more requests.
 
-    Yields one event, a dict: ``timed_out``, or ``error`` with ``error_is_permanent``, or nothing in it.
+    Yields one event, a dict: empty when there is room, else with ``timed_out``, or with ``error`` and
+    ``error_is_permanent`` when the API cannot be asked.
 
-    :param requests: Requests that are to be submitted.
-    :param limit: Requests that the workspace may have pending.
+    :param requests: How many requests the task is about to submit.
+    :param limit: How many requests the workspace may have pending.
     :param mistral_conn_id: The connection's id.
     :param deadline: When to give up (epoch seconds of our own clock).
     :param poll_interval: Seconds between two looks.
-    :param batch_ids: Jobs that the task has submitted already.
-    :param cancel_on_kill: Cancel those when a user ends the task (Airflow 3.3 or newer tells triggers of it).
+    :param batch_ids: Ids of the jobs that the task has submitted already.
+    :param cancel_on_kill: Cancel these when a user ends the task (Airflow 3.3 or newer tells the trigger).
     """
 
     def __init__(
@@ -156,14 +161,14 @@ class MistralBatchRoomTrigger(BaseTrigger):
         payload: dict[str, Any] = {"timed_out": True}
         try:
             while (left := self.deadline - time.time()) > 0:
-                # First of all: that there is none just now is known already, or it is the API's own word. Jittered, so
-                # that those who wait for the same room do not all come at once.
+                # Before the first look, too: the task has just learned that there is no room. Jittered, so that tasks
+                # that wait for the same room do not all look at once.
                 await asyncio.sleep(min(left, self.poll_interval * random.uniform(0.75, 1.25)))
                 if await in_thread(room.has_room):
                     payload = {}
                     break
         except Exception as error:
-            self.log.error("Nobody can say whether there is room: %s", error)
+            self.log.error("Cannot find out whether the workspace has room: %s", error)
             payload = {"error": str(error), "error_is_permanent": is_permanent(error)}
         finally:
             hook.close()
@@ -172,18 +177,4 @@ class MistralBatchRoomTrigger(BaseTrigger):
     async def on_kill(self) -> None:
         """Cancel the jobs that nobody waits for any more."""
         if self.cancel_on_kill:
-            await cancel_all(self.batch_ids, self.mistral_conn_id, self.task_instance)
-
-
-async def cancel_all(batch_ids: Sequence[str], mistral_conn_id: str, task_instance: Any) -> None:
-    """
-    Cancel what a killed task has running, if it gave it up.
-
-    :param batch_ids: The jobs' ids.
-    :param mistral_conn_id: The connection's id.
-    :param task_instance: The trigger's task instance.
-    """
-    for batch_id in batch_ids:
-        trigger = MistralBatchJobTrigger(batch_id, mistral_conn_id, cancel_on_kill=True)
-        trigger.task_instance = task_instance
-        await trigger.on_kill()
+            await cancel_if_abandoned(self.batch_ids, self.mistral_conn_id, self.task_instance)

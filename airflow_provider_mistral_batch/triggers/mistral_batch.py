@@ -2,57 +2,35 @@
 
 from __future__ import annotations
 
-import logging
-import time
 from collections.abc import AsyncIterator
-from datetime import datetime, timezone
 from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_provider_mistral_batch.api.models import BatchJobOut, check_id
-from airflow_provider_mistral_batch.hooks.mistral_batch import MistralBatchHook
-from airflow_provider_mistral_batch.links.mistral_batch import MistralBatchJobLink, console_url
-from airflow_provider_mistral_batch.policies.cadence import (
-    DEFAULT_POLL_INTERVAL,
-    DEFAULT_POLL_INTERVAL_MIN,
-    Cadence,
-)
-from airflow_provider_mistral_batch.policies.progress import Progress
-from airflow_provider_mistral_batch.policies.verdict import judge
-from airflow_provider_mistral_batch.tasks.endings import abandoned, is_permanent
-from airflow_provider_mistral_batch.tasks.job_event import JobEvent
-from airflow_provider_mistral_batch.tasks.xcoms import job_xcoms
+from airflow_provider_mistral_batch.policies.cadence import DEFAULT_POLL_INTERVAL, DEFAULT_POLL_INTERVAL_MIN
+from airflow_provider_mistral_batch.triggers.cancelling import cancel_if_abandoned
 from airflow_provider_mistral_batch.triggers.finishing import finish
-from airflow_provider_mistral_batch.triggers.poller import watching
-from airflow_provider_mistral_batch.triggers.starting import resolve
-from airflow_provider_mistral_batch.triggers.threads import in_thread
-
-# One for all triggers: ``self.log`` would be seven objects for each of thousands.
-log = logging.getLogger(__name__)
-
-#: Seconds after which the wall clock is looked at again, in case it was set meanwhile.
-_CLOCK_CHECK_SECONDS = 60.0
+from airflow_provider_mistral_batch.triggers.waiting import wait_for_job
 
 
 class MistralBatchJobTrigger(BaseTrigger):
     """
-    Wait until a batch job is over; the poll loop behind it is shared by all triggers of the same connection.
+    Wait until a batch job is over. All triggers of the same connection share one poll loop.
 
-    Only the connection's id travels in the serialized trigger, never the key.
+    Airflow's database holds only the connection's id, never the key.
 
     :param batch_id: The job's id, or where to find it (see
         :func:`~airflow_provider_mistral_batch.triggers.starting.reference`).
     :param mistral_conn_id: The connection's id.
-    :param deadline: When to give up (epoch seconds of our own clock). An absolute time, so that a triggerer's restart
+    :param deadline: When to give up (epoch seconds of our own clock): a point in time, so that a triggerer's restart
         does not move it. ``None`` waits for ever.
     :param poll_interval: Seconds between two looks at the job, at most.
     :param poll_interval_min: Seconds between two looks at a job that has just been created.
-    :param cancel_on_kill: Cancel the job when a user ends the task (Airflow 3.3 or newer tells triggers of it).
-    :param finish_with: End the task here when the job ended well, returning the job's XCom of this name; ``None``
-        leaves the end to a worker. A job that ended badly is always left to a worker.
-    :param max_failed_ratio: Share of requests that may fail for that, 0 to 1.
-    :param leave_link: Leave the task's link to the job in Mistral's console, too, for a task that no worker has seen.
+    :param cancel_on_kill: Cancel the job when a user ends the task (Airflow 3.3 or newer tells the trigger).
+    :param finish_with: When the job ends well, end the task here, and return the job's XCom of this name. ``None``
+        leaves that to a worker, which always ends a task whose job ended badly.
+    :param max_failed_ratio: Share of requests that may fail in a job that ends well, 0 to 1.
+    :param leave_link: Then also set the XCom of the link to the job in Mistral's console: no worker has done so.
     """
 
     def __init__(
@@ -97,81 +75,32 @@ class MistralBatchJobTrigger(BaseTrigger):
         )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Watch the job; yield one :class:`JobEvent`, or the task's end."""
-        told = await self._wait()
+        """Wait for the job; yield one :class:`JobEvent`, or the task's end."""
+        told = await wait_for_job(
+            self.batch_id,
+            self.mistral_conn_id,
+            deadline=self.deadline,
+            poll_interval=self.poll_interval,
+            poll_interval_min=self.poll_interval_min,
+            task_instance=self.task_instance,
+        )
+        end = None
         if (
             self.finish_with is not None
             and told.error is None
             and told.job is not None
             and told.job.is_terminal
         ):
-            verdict = judge(told.job, max_failed_ratio=self.max_failed_ratio)
-            # Failed rows are worth a warning with a digest, which takes a download: a worker's business.
-            if verdict.acceptable and not verdict.rows_failed:
-                log.info("%s", verdict.message)
-                xcoms = job_xcoms(told.job)
-                return_value = xcoms[self.finish_with]
-                if self.leave_link:
-                    xcoms[MistralBatchJobLink().xcom_key] = console_url(told.job.id)
-                try:
-                    end = await finish(self.task_instance, xcoms, return_value=return_value)
-                except Exception as error:
-                    log.warning("The task cannot be ended here, so a worker ends it: %s", error)
-                else:
-                    yield end
-                    return
-        yield TriggerEvent(told.as_payload())
+            end = await finish(
+                told.job,
+                self.task_instance,
+                return_key=self.finish_with,
+                max_failed_ratio=self.max_failed_ratio,
+                leave_link=self.leave_link,
+            )
+        yield TriggerEvent(told.as_payload()) if end is None else end
 
     async def on_kill(self) -> None:
         """Cancel the job that nobody waits for any more. Not done in ``cleanup``: a restart ends no paid work."""
-        if not self.cancel_on_kill:
-            return
-        if not await in_thread(abandoned, self.task_instance):
-            log.info("The task goes on elsewhere, so its batch job does, too.")
-            return
-        hook = MistralBatchHook(self.mistral_conn_id)
-        batch_id = self.batch_id
-        try:
-            batch_id = await resolve(batch_id, self.task_instance)
-            log.info("The task was ended: cancelling batch job %s.", batch_id)
-            await in_thread(hook.cancel, batch_id)
-        except Exception as error:
-            log.warning("%s Batch job %s may go on running.", error, batch_id)
-        finally:
-            hook.close()
-
-    async def _wait(self) -> JobEvent:
-        batch_id: Any = self.batch_id
-        progress = Progress()
-        job: BatchJobOut | None = None
-        try:
-            batch_id = await resolve(batch_id, self.task_instance)
-            if self.deadline is not None:
-                log.info("Waiting for batch job %s until %s.", batch_id, _utc(self.deadline))
-            check_id(batch_id, field="batch_id")
-            cadence = Cadence(shortest=self.poll_interval_min, longest=self.poll_interval)
-            async with watching(self.mistral_conn_id, batch_id, cadence) as watch:
-                while True:
-                    seen = await watch.changed(timeout=min(self._seconds_left(), _CLOCK_CHECK_SECONDS))
-                    job = seen or job
-                    if job is not None:
-                        # Also without news: those of the last minute may not have been told.
-                        server_now = time.time() + watch.clock_offset
-                        if line := progress.line(job, now=time.monotonic(), server_now=server_now):
-                            log.info("Batch job %s: %s", batch_id, line)
-                        if job.is_terminal:
-                            return JobEvent(batch_id=batch_id, job=job)
-                    if self._seconds_left() <= 0:
-                        return JobEvent(batch_id=batch_id, job=job, timed_out=True)
-        except Exception as error:
-            log.error("Batch job %s cannot be watched: %s", batch_id, error)
-            return JobEvent(
-                batch_id=str(batch_id), job=job, error=str(error), error_is_permanent=is_permanent(error)
-            )
-
-    def _seconds_left(self) -> float:
-        return float("inf") if self.deadline is None else self.deadline - time.time()
-
-
-def _utc(epoch_seconds: float) -> str:
-    return datetime.fromtimestamp(epoch_seconds, tz=timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")
+        if self.cancel_on_kill:
+            await cancel_if_abandoned([self.batch_id], self.mistral_conn_id, self.task_instance)

@@ -1,4 +1,4 @@
-"""Begins a wait where it will be spent: in the triggerer, without starting a worker first."""
+"""Begins a wait in the triggerer, without starting a worker first: when that can work, and how the job is found."""
 
 from __future__ import annotations
 
@@ -12,45 +12,51 @@ from packaging.version import Version
 
 from airflow_provider_mistral_batch.triggers.threads import in_thread
 
-#: The first Airflow whose triggerer gives such a trigger a context of its own.
+#: The first Airflow whose triggerer gives a trigger that no worker has started a context of its own.
 _FIRST_AIRFLOW = Version("3.3")
 
 
 def obstacle_to_start(task: Any) -> str:
     """
-    Find out while a Dag is parsed why a wait cannot begin in the triggerer.
+    Find out, while a Dag is parsed, why a task's wait cannot begin in the triggerer.
 
-    :param task: The task, with its ``batch_id`` and ``mistral_conn_id`` as it was given them.
-    :return: The reason; empty when there is none.
+    :param task: The task, with its ``batch_id`` and ``mistral_conn_id`` as they were passed.
+    :return: The reason, to come after a colon; empty when the wait can begin there.
     """
     if _airflow() < _FIRST_AIRFLOW:
-        return f"that takes Airflow {_FIRST_AIRFLOW} or newer, and this is {_airflow()}"
+        return f"start_from_trigger needs Airflow {_FIRST_AIRFLOW} or newer, and this is {_airflow()}"
     if isinstance(task.batch_id, XComArg):
         if not isinstance(task.batch_id, PlainXComArg):
-            return "batch_id is made from another task's output by a function, which takes a worker"
+            return (
+                "batch_id is made from another task's output by a function, which only a worker can call; "
+                "pass the output itself"
+            )
         if task.get_closest_mapped_task_group() is not None:
-            return "batch_id is another task's output in a mapped task group, and which one of many a worker tells"
+            return "it is in a mapped task group, where only a worker can tell whose output batch_id is"
     if isinstance(task.mistral_conn_id, XComArg):
-        return "mistral_conn_id is another task's output, which a worker reads"
+        return "mistral_conn_id is another task's output, which only a worker can read"
     if (
         task.on_execute_callback
         or task._pre_execute_hook
         or type(task).pre_execute is not BaseOperator.pre_execute
     ):
-        return "on_execute_callback and pre_execute are called by a worker"
-    for name, value in (("batch_id", task.batch_id), ("mistral_conn_id", task.mistral_conn_id)):
-        # The triggerer renders templates, but for `ti.xcom_pull` without `map_indexes` it waits for ever (3.3.2).
+        return "it has on_execute_callback or pre_execute, which only a worker can call"
+    for name, value, remedy in (
+        ("batch_id", task.batch_id, "pass the other task's output itself"),
+        ("mistral_conn_id", task.mistral_conn_id, "pass the connection's id itself"),
+    ):
+        # The triggerer does render templates, but waits for ever for `ti.xcom_pull` without `map_indexes` (3.3.2).
         if isinstance(value, str) and ("{{" in value or "{%" in value):
-            return f"{name}={value!r} is a template, which takes a worker; pass the task's output instead"
+            return f"{name}={value!r} is a template, which only a worker can render; {remedy}"
     return ""
 
 
 def reference(batch_id: Any) -> Any:
     """
-    Write down a job's id so that a trigger can be made from it.
+    Write a job's id down as a trigger's argument, which must be plain data.
 
     :param batch_id: The id, or the output of the task that knows it.
-    :return: The id, or where to find it. (Airflow's own way of writing an output down reaches a trigger unresolved.)
+    :return: The id, or where to find it, for :func:`resolve`. (Airflow does not resolve a task's output for a trigger.)
     """
     if isinstance(batch_id, PlainXComArg):
         return {"task_id": batch_id.operator.task_id, "key": batch_id.key}
@@ -59,11 +65,11 @@ def reference(batch_id: Any) -> Any:
 
 async def resolve(batch_id: Any, task_instance: Any) -> Any:
     """
-    Read in the triggerer what :func:`reference` wrote down.
+    Find in the triggerer the job's id that :func:`reference` wrote down.
 
     :param batch_id: The id, or where to find it.
-    :param task_instance: The trigger's task instance, in whose Dag run the other task is.
-    :return: The id; whatever the other task left there.
+    :param task_instance: The trigger's task instance; the other task is in the same Dag run.
+    :return: The id, unchecked: whatever the other task has left in its XCom.
     """
     if not isinstance(batch_id, dict):
         return batch_id

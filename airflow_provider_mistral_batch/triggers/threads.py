@@ -1,4 +1,4 @@
-"""Blocking calls beside the event loop."""
+"""Calls blocking functions in threads, so that the event loop goes on."""
 
 from __future__ import annotations
 
@@ -14,16 +14,20 @@ async def in_thread(
     function: Callable[..., T], *args: Any, executor: ThreadPoolExecutor | None = None, **kwargs: Any
 ) -> T:
     """
-    Call a blocking function in a thread, while the event loop goes on.
+    Call a blocking function in a thread, and wait for it without blocking the event loop.
 
-    Not by ``asyncio.to_thread``: before Airflow 3.3, what the SDK asks the triggerer for (connections, XComs) finds the
-    way back to the event loop only from a thread that asgiref started. From any other it fails, or reads the answer
-    that another trigger waits for (seen in 3.0.6, 3.1.3 and 3.2.0).
+    ``asyncio.to_thread`` does not do: before Airflow 3.3, the SDK can ask the triggerer for connections and XComs only
+    from threads that asgiref has started. From any other thread the question fails, or reads the answer to another
+    trigger's question (seen in 3.0.6, 3.1.3 and 3.2.0).
+
+    :param function: The function; positional and keyword arguments are passed on to it.
+    :param executor: Where to run it; ``None`` is the event loop's default one.
+    :return: What the function returns.
     """
     # Imported late: parsing a Dag needs none of it.
     from asgiref.sync import sync_to_async
 
     call = sync_to_async(function, thread_sensitive=False, executor=executor)(*args, **kwargs)
-    # Whoever is cancelled stops waiting, but the call goes on: before Airflow 3.3, a question to Airflow that is
-    # broken off leaves its answer to whoever asks next, and the triggerer ends of that.
+    # A cancellation ends the waiting, not the call: before Airflow 3.3, the answer to a question that is broken off is
+    # read by whoever asks next, and that ends the triggerer.
     return await asyncio.shield(asyncio.ensure_future(call))

@@ -32,7 +32,7 @@ from airflow.triggers.base import BaseTrigger, TaskSuccessEvent, TriggerEvent
 from airflow_provider_mistral_batch.emulator import Emulator
 from airflow_provider_mistral_batch.emulator.client import Control
 from airflow_provider_mistral_batch.hooks.mistral_batch import MistralBatchHook
-from airflow_provider_mistral_batch.triggers import poller
+from airflow_provider_mistral_batch.policies import timetable
 
 
 @pytest.fixture(scope="session")
@@ -258,7 +258,7 @@ def supervisor(monkeypatch: pytest.MonkeyPatch) -> Supervisor:
 @pytest.fixture
 def airflow(hook: MistralBatchHook, supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch) -> Airflow:
     # Here nobody comes that a newcomer would have to wait for.
-    monkeypatch.setattr(poller, "_GATHER_SECONDS", 0.01)
+    monkeypatch.setattr(timetable, "GATHER_SECONDS", 0.01)
 
     class AirflowWithSupervisor(Airflow):
         def run(self, make: Callable[[], Any], ti: TaskInstance | None = None) -> Outcome:

@@ -18,7 +18,7 @@ from airflow_provider_mistral_batch.operators import (
     MistralDownloadBatchResultsOperator,
     MistralUploadBatchFileOperator,
 )
-from airflow_provider_mistral_batch.policies import polling
+from airflow_provider_mistral_batch.policies import setbacks
 from airflow_provider_mistral_batch.sensors import MistralBatchJobSensor
 
 WAYS: dict[str, dict[str, Any]] = {
@@ -35,7 +35,7 @@ ROWS = [
 
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(polling.Backoff, "FIRST", 0.05)
+    monkeypatch.setattr(setbacks.Backoff, "FIRST", 0.05)
 
 
 def sensor(batch_id: str, way: str) -> MistralBatchJobSensor:

@@ -17,15 +17,17 @@ from typing import Any
 import psutil
 import pytest
 
-from airflow_provider_mistral_batch.api.errors import NotFoundError
+from airflow_provider_mistral_batch.api.errors import MistralResponseError, NotFoundError
 from airflow_provider_mistral_batch.api.models import BatchJobOut
 from airflow_provider_mistral_batch.emulator import Emulator
 from airflow_provider_mistral_batch.emulator.client import Control
-from airflow_provider_mistral_batch.policies import polling
+from airflow_provider_mistral_batch.hooks.mistral_batch import MistralBatchHook
+from airflow_provider_mistral_batch.policies import setbacks
 from airflow_provider_mistral_batch.policies.cadence import Cadence
 from airflow_provider_mistral_batch.tasks.job_event import JobEvent
-from airflow_provider_mistral_batch.triggers import mistral_batch, poller
+from airflow_provider_mistral_batch.triggers import sharing, waiting
 from airflow_provider_mistral_batch.triggers.mistral_batch import MistralBatchJobTrigger
+from airflow_provider_mistral_batch.triggers.poller import ConnectionPoller
 
 CONNECTION = "mistral_default"
 LISTING = "GET /v1/batch/jobs"
@@ -40,8 +42,8 @@ pytestmark = pytest.mark.usefixtures("hook")
 
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(polling.Backoff, "FIRST", 0.05)
-    monkeypatch.setattr(polling.Backoff, "LONGEST", 0.5)
+    monkeypatch.setattr(setbacks.Backoff, "FIRST", 0.05)
+    monkeypatch.setattr(setbacks.Backoff, "LONGEST", 0.5)
 
 
 class Watcher:
@@ -59,15 +61,17 @@ class Watcher:
         return self.seen[-1].status if self.seen else None
 
     async def _watch(self, conn_id: str, cadence: Cadence) -> None:
-        async with poller.watching(conn_id, self.batch_id, cadence) as watch:
+        loop = sharing.shared_poller(conn_id)
+        watch = loop.join(self.batch_id, cadence)
+        try:
             while not (self.seen and self.seen[-1].is_terminal):
-                try:
-                    job = await watch.changed(timeout=60)
-                except Exception as error:
-                    self.error = error
-                    return
+                job = await watch.changed(timeout=60)
                 if job is not None:
                     self.seen.append(job)
+        except Exception as error:
+            self.error = error
+        finally:
+            loop.leave(watch)
 
 
 async def until(condition: Callable[[], bool], what: str) -> None:
@@ -93,8 +97,8 @@ async def dismiss(watchers: list[Watcher]) -> None:
     await asyncio.gather(*(watcher.task for watcher in watchers), return_exceptions=True)
 
 
-def loops() -> dict[str, poller.ConnectionPoller]:
-    return poller._pollers.get(asyncio.get_running_loop(), {})
+def loops() -> dict[str, ConnectionPoller]:
+    return sharing._pollers.get(asyncio.get_running_loop(), {})
 
 
 async def nothing_left() -> None:
@@ -128,10 +132,10 @@ def test_one_listing_for_a_hundred_jobs(control: Control) -> None:
         assert len(loops()) == 1
         await dismiss(watchers)
 
-        # Many rounds: still nothing but listings, three a round.
+        # Many looks: still nothing but listings, three calls a look.
         await beside(control.reset)
         watchers = [Watcher(batch_id) for batch_id in ids]
-        await until(lambda: control.requests().get(LISTING, 0) >= 12, "four rounds")
+        await until(lambda: control.requests().get(LISTING, 0) >= 12, "four looks")
         await dismiss(watchers)
         counted = await beside(control.requests)
         assert set(counted) == {LISTING}
@@ -182,7 +186,7 @@ def test_three_jobs_among_thousands_of_others(crowded: Control) -> None:
 
     async def scenario() -> None:
         watchers = [Watcher(batch_id) for batch_id in ids]
-        await until(lambda: control.requests().get(SINGLE, 0) >= 12, "some rounds")
+        await until(lambda: control.requests().get(SINGLE, 0) >= 12, "some looks")
         # One page told how long the listing is.
         assert (await beside(control.requests))[LISTING] == 1
         await beside(control.end_jobs, ids)
@@ -276,6 +280,48 @@ def test_a_job_over_which_the_server_stumbles_harms_no_other(control: Control) -
     asyncio.run(scenario())
 
 
+async def longest_stall(seconds: float) -> float:
+    """Seconds for which the event loop did not let us run, at most."""
+    longest, last = 0.0, time.monotonic()
+    end = last + seconds
+    while last < end:
+        await asyncio.sleep(0.01)
+        now = time.monotonic()
+        longest, last = max(longest, now - last), now
+    return longest
+
+
+def test_a_look_that_fails_when_nobody_watches_the_job_any_more(
+    control: Control, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left, watched = control.make_jobs(2)
+    begun, release = threading.Event(), threading.Event()
+    get = MistralBatchHook.get
+
+    def held(hook: MistralBatchHook, batch_id: str) -> BatchJobOut:
+        if batch_id != left:
+            return get(hook, batch_id)
+        begun.set()
+        release.wait(30)
+        raise MistralResponseError("This is a proxy's page.", operation="GET")
+
+    monkeypatch.setattr(MistralBatchHook, "get", held)
+
+    async def scenario() -> float:
+        leaving = Watcher(left)
+        await beside(begun.wait, 30)
+        staying = Watcher(watched, Cadence(shortest=3.0, longest=3.0))
+        await dismiss([leaving])
+        release.set()
+        await all_seen([staying])
+        # Were another look at the job planned, it would stay due, and the poll loop would never let others run.
+        longest = await longest_stall(4.0)
+        await dismiss([staying])
+        return longest
+
+    assert asyncio.run(scenario()) < 1.0
+
+
 @pytest.mark.parametrize(
     "fault",
     [
@@ -357,7 +403,7 @@ def test_the_oldest_jobs_are_listed_too(control: Control) -> None:
 
     async def scenario() -> None:
         watchers = [Watcher(batch_id) for batch_id in ids]
-        await until(lambda: control.requests().get(LISTING, 0) >= 5, "some rounds")
+        await until(lambda: control.requests().get(LISTING, 0) >= 5, "some looks")
         assert SINGLE not in await beside(control.requests)
         await dismiss(watchers)
 
@@ -384,7 +430,7 @@ def test_a_429_slows_the_loop_and_not_each_task(control: Control, logged: Any) -
         assert {watcher.status for watcher in watchers} == {"completed"}
 
     asyncio.run(scenario())
-    assert len([line for line in logged() if "are looked at again" in line]) == 1
+    assert len([line for line in logged() if "jobs of connection" in line]) == 1
 
 
 def test_a_long_pause_ends_with_the_last_watcher(control: Control) -> None:
@@ -594,7 +640,7 @@ def test_a_deadline_passes_when_our_clock_jumps_over_it(
     control: Control, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (batch_id,) = control.make_jobs(1)
-    monkeypatch.setattr(mistral_batch, "_CLOCK_CHECK_SECONDS", 0.1)
+    monkeypatch.setattr(waiting, "_CLOCK_CHECK_SECONDS", 0.1)
 
     async def scenario() -> JobEvent:
         trigger = MistralBatchJobTrigger(batch_id, deadline=time.time() + 3600)
@@ -626,8 +672,8 @@ def test_a_server_that_refuses_often_is_read_to_the_end_of_its_list(control: Con
 def test_a_job_over_which_the_server_stumbles_slows_nobody_down(
     control: Control, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(polling.Backoff, "FIRST", 30.0)
-    monkeypatch.setattr(polling.Backoff, "LONGEST", 120.0)
+    monkeypatch.setattr(setbacks.Backoff, "FIRST", 30.0)
+    monkeypatch.setattr(setbacks.Backoff, "LONGEST", 120.0)
     stone, healthy = control.make_jobs(2)
     control.settings(listing_lag=1000)
     control.fault("status", "GET", f"/v1/batch/jobs/{stone}", status=500, times=None)

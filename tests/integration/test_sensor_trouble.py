@@ -12,7 +12,7 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_mistral_batch.emulator.client import Control
-from airflow_provider_mistral_batch.policies import polling
+from airflow_provider_mistral_batch.policies import setbacks
 from airflow_provider_mistral_batch.sensors.mistral_batch import MistralBatchJobSensor
 
 WAYS = {
@@ -34,7 +34,7 @@ PASSING: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(polling.Backoff, "FIRST", 0.05)
+    monkeypatch.setattr(setbacks.Backoff, "FIRST", 0.05)
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from airflow.providers.common.compat.sdk import XCom
 
 from airflow_provider_mistral_batch.api.models import BatchJobOut, BatchJobRequestCounts
-from airflow_provider_mistral_batch.tasks.xcoms import job_xcoms, push_xcoms
+from airflow_provider_mistral_batch.tasks.xcoms import job_xcoms, push_xcoms, set_xcom
 
 
 def test_they_are_plain_json() -> None:
@@ -56,3 +59,34 @@ def test_none_is_left_out_where_airflow_refuses_it() -> None:
     assert pushed == {"batch_id": "b", "status": "completed"}
     with pytest.raises(RuntimeError, match="422"):
         push_xcoms(TaskInstance(), {"batch_id": "bad"})
+
+
+@pytest.mark.parametrize(("map_index", "expected"), [(None, -1), (-1, -1), (3, 3)])
+def test_a_trigger_sets_them_for_its_task_instance(
+    map_index: int | None, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[dict[str, Any]] = []
+    monkeypatch.setattr(XCom, "set", lambda **kwargs: calls.append(kwargs))
+    ti = SimpleNamespace(dag_id="d", task_id="t", run_id="r", map_index=map_index)
+    set_xcom(ti, "batch_id", "b")
+    assert calls == [
+        {
+            "key": "batch_id",
+            "value": "b",
+            "dag_id": "d",
+            "task_id": "t",
+            "run_id": "r",
+            "map_index": expected,
+        }
+    ]
+
+
+def test_a_trigger_leaves_none_out_where_airflow_refuses_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(**kwargs: Any) -> None:
+        raise RuntimeError("422: Field required")
+
+    monkeypatch.setattr(XCom, "set", refuse)
+    ti = SimpleNamespace(dag_id="d", task_id="t", run_id="r", map_index=-1)
+    set_xcom(ti, "error_file_id", None)
+    with pytest.raises(RuntimeError, match="422"):
+        set_xcom(ti, "batch_id", "b")

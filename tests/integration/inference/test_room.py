@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_mistral_batch.api import limits
-from airflow_provider_mistral_batch.triggers.inference import MistralBatchRoomTrigger
+from airflow_provider_mistral_batch.triggers.inference import MistralBatchJobsTrigger, MistralBatchRoomTrigger
 
 
 def test_more_than_a_job_takes_becomes_several_that_never_exceed_the_limit(
@@ -112,6 +112,31 @@ def test_ending_a_task_that_waits_for_room_cancels_what_it_has_running(
     trigger = MistralBatchRoomTrigger(5, 5, deadline=0.0, batch_ids=ours, cancel_on_kill=True)
     asyncio.run(trigger_tools.through_database(trigger).on_kill())
     assert control.requests() == {"POST /v1/batch/jobs/{id}/cancel": 1}
+
+
+def test_ending_a_task_cancels_each_of_its_jobs_although_some_cannot_be_cancelled(
+    hook: Any, control: Any, connect: Any, trigger_tools: Any, logged: Any
+) -> None:
+    connect(retries=1)
+    first, second = control.make_jobs(2)
+    control.fault("status", "POST", f"/v1/batch/jobs/{first}/cancel", status=500)
+    trigger = MistralBatchJobsTrigger([first, second], cancel_on_kill=True)
+    asyncio.run(trigger_tools.through_database(trigger).on_kill())
+    assert control.requests() == {"POST /v1/batch/jobs/{id}/cancel": 2}
+    assert [line for line in logged() if f"Batch job {first} may go on running" in line]
+
+
+def test_a_task_that_goes_on_elsewhere_is_asked_about_once_and_keeps_its_jobs(
+    hook: Any, control: Any, trigger_tools: Any, supervisor: Any, new_ti: Any, logged: Any
+) -> None:
+    supervisor.state = "deferred"
+    trigger = trigger_tools.through_database(
+        MistralBatchJobsTrigger(control.make_jobs(2), cancel_on_kill=True)
+    )
+    trigger.task_instance = new_ti()
+    asyncio.run(trigger.on_kill())
+    assert control.requests() == {}
+    assert len([line for line in logged() if "goes on elsewhere" in line]) == 1
 
 
 def test_a_key_that_is_refused_ends_the_wait_for_room(
