@@ -44,7 +44,7 @@ class MistralBatchHook(BaseHook):
     (false, or the path of a CA bundle), ``default_model``, ``dialect`` (``mistral`` or ``openai``), ``deployment``.
     Other fields are warned about.
 
-    Its methods raise the errors of :mod:`airflow_provider_mistral_batch.api.errors`.
+    Its methods raise the errors of :mod:`airflow_provider_mistral_batch.exceptions`.
 
     :param mistral_conn_id: The connection's id.
     :param retries: How stubbornly calls are made, instead of what the connection says.

@@ -17,6 +17,8 @@ from airflow_provider_mistral_batch.tasks.endings import is_permanent
 from airflow_provider_mistral_batch.triggers.mistral_batch import MistralBatchJobTrigger
 from airflow_provider_mistral_batch.triggers.threads import in_thread
 
+__all__ = ["MistralBatchJobsTrigger", "MistralBatchRoomTrigger"]
+
 
 class MistralBatchJobsTrigger(BaseTrigger):
     """

@@ -28,6 +28,8 @@ from airflow_provider_mistral_batch.triggers.poller import watching
 from airflow_provider_mistral_batch.triggers.starting import resolve
 from airflow_provider_mistral_batch.triggers.threads import in_thread
 
+__all__ = ["MistralBatchJobTrigger"]
+
 # One for all triggers: ``self.log`` would be seven objects for each of thousands.
 log = logging.getLogger(__name__)
 
