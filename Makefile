@@ -24,11 +24,13 @@ define install
 @touch $@
 endef
 
-.PHONY: help demo ui test test-distributed soak lint format bench build constraints clean
+.PHONY: help install demo ui test test-distributed soak lint format bench docs build constraints clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: $(VENV)/installed-tests ## Install Airflow, the provider and what checks and tests need into .venv
 
 demo: $(VENV)/installed ## Run the nightly example Dag in a real Airflow against the emulator
 	@$(BIN)/python scripts/demo.py
@@ -59,16 +61,23 @@ format: $(VENV)/installed-tests ## Put the code into the one format
 bench: $(VENV)/installed-bench ## Measure what the documentation claims; BENCHMARKS="waiting detection" chooses
 	@$(BIN)/python -m benchmarks $(BENCHMARKS)
 
-build: $(VENV)/installed-tests ## Build the wheel and the source distribution into dist/
+docs: $(VENV)/installed-docs ## Build the documentation's site into site/; a broken link is an error (Python 3.11 or newer)
+	@$(BIN)/python scripts/docs_site.py
+
+build: $(VENV)/installed-build ## Build the wheel and the source distribution into dist/, and check both
+	rm -rf dist
 	$(BIN)/python -m build --no-isolation --outdir dist .
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/check-wheel-contents --toplevel airflow_provider_mistral_batch dist/*.whl
 
 constraints: $(VENV)/uv ## Pin the newest versions that fit pyproject.toml
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.10 --no-annotate \
 		--custom-compile-command "make constraints" --no-emit-index-url --no-emit-find-links \
-		--all-extras --group bench --group distributed --group install --group lint --group test pyproject.toml -o constraints.txt
+		--all-extras --group bench --group build --group distributed --group docs --group install --group lint \
+		--group test pyproject.toml -o constraints.txt
 
 clean: ## Remove everything that these targets made
-	rm -rf $(VENV) .airflow build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .airflow build dist site *.egg-info .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/uv: constraints.txt
@@ -88,6 +97,12 @@ $(VENV)/installed-tests: $(VENV)/installed
 
 $(VENV)/installed-distributed: $(VENV)/installed-tests
 	$(call install,--editable ".[emulator]" --group distributed)
+
+$(VENV)/installed-docs: $(VENV)/uv pyproject.toml constraints.txt
+	$(call install,--group docs)
+
+$(VENV)/installed-build: $(VENV)/uv pyproject.toml constraints.txt
+	$(call install,--group build)
 
 $(VENV)/installed-bench: $(VENV)/installed
 	$(call install,--editable ".[emulator$(comma)parquet$(comma)zstd]" --group bench)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from airflow_provider_mistral_batch.jsonl.results import reader
+from airflow_provider_mistral_batch.jsonl.results.reader import ResultRow
 from airflow_provider_mistral_batch.storage.paths import storage_path
 
-if TYPE_CHECKING:
-    from airflow_provider_mistral_batch.jsonl.results.reader import ResultRow
+__all__ = ["ResultRow", "read_results"]
 
 
 def read_results(results: Any, *, failed: bool = False) -> Iterator[ResultRow]:
@@ -18,12 +19,8 @@ def read_results(results: Any, *, failed: bool = False) -> Iterator[ResultRow]:
     :param results: A manifest, as the tasks that land results return it, or the path of one file: local, or a URL such
         as ``s3://conn@bucket/key``.
     :param failed: With a manifest, give the rows that failed, too, after the others.
-    :return: Rows with ``custom_id``, ``status_code``, ``content``, ``finish_reason``, ``prompt_tokens``,
-        ``completion_tokens``, ``model``, ``error``, ``raw``.
+    :return: The rows, one at a time.
     """
-    # Imported late: parsing a Dag needs none of it.
-    from airflow_provider_mistral_batch.jsonl.results import reader
-
     if not isinstance(results, Mapping):
         return reader.read_results(storage_path(results, field="results"))
     paths = {name: storage_path(results[name], field=name) for name in ("results_path", "errors_path")}

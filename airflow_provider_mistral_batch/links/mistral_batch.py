@@ -10,6 +10,8 @@ from airflow.providers.common.compat.sdk import BaseOperatorLink
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperator, TaskInstanceKey
 
+__all__ = ["MistralBatchJobLink"]
+
 CONSOLE_URL = "https://console.mistral.ai/build/batches"
 
 

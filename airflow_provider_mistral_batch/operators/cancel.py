@@ -47,9 +47,10 @@ class MistralCancelBatchJobOperator(MistralBatchOperator):
         wait_for_completion: bool = False,
         timeout: float = 3600.0,
         poll_interval: float = 10.0,
+        mistral_conn_id: str = "mistral_default",
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(mistral_conn_id=mistral_conn_id, **kwargs)
         self.batch_id = batch_id
         self.wait_for_completion = wait_for_completion
         self.timeout = timeout

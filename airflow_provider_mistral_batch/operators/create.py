@@ -113,9 +113,10 @@ class MistralCreateBatchJobOperator(MistralSubmittingOperator):
         force_new: bool = False,
         cancel_on_kill: bool = True,
         cancel_on_timeout: bool = True,
+        mistral_conn_id: str = "mistral_default",
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(mistral_conn_id=mistral_conn_id, **kwargs)
         self.input_files = input_files
         self.requests = requests
         self.endpoint = endpoint

@@ -51,9 +51,10 @@ class MistralDownloadBatchResultsOperator(MistralBatchOperator):
         batch_id: str,
         destination: str | ObjectStoragePath,
         if_exists: Literal["fail", "replace"] = "fail",
+        mistral_conn_id: str = "mistral_default",
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(mistral_conn_id=mistral_conn_id, **kwargs)
         self.batch_id = batch_id
         self.destination = destination
         self.if_exists = if_exists

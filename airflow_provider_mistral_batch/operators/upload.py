@@ -46,9 +46,10 @@ class MistralUploadBatchFileOperator(MistralBatchOperator):
         requests: Iterable[Mapping[str, Any]] | None = None,
         path: str | ObjectStoragePath | Sequence[str | ObjectStoragePath] | None = None,
         endpoint: str = limits.DEFAULT_ENDPOINT,
+        mistral_conn_id: str = "mistral_default",
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(mistral_conn_id=mistral_conn_id, **kwargs)
         self.requests = requests
         self.path = path
         self.endpoint = endpoint

@@ -18,6 +18,8 @@ from airflow_provider_mistral_batch.triggers.cancelling import cancel_if_abandon
 from airflow_provider_mistral_batch.triggers.threads import in_thread
 from airflow_provider_mistral_batch.triggers.waiting import wait_for_job
 
+__all__ = ["MistralBatchJobsTrigger", "MistralBatchRoomTrigger"]
+
 
 class MistralBatchJobsTrigger(BaseTrigger):
     """

@@ -12,6 +12,8 @@ from airflow_provider_mistral_batch.triggers.cancelling import cancel_if_abandon
 from airflow_provider_mistral_batch.triggers.finishing import finish
 from airflow_provider_mistral_batch.triggers.waiting import wait_for_job
 
+__all__ = ["MistralBatchJobTrigger"]
+
 
 class MistralBatchJobTrigger(BaseTrigger):
     """

@@ -24,16 +24,16 @@ class ResultRow(msgspec.Struct, gc=False, frozen=True):
     """
     One result.
 
-    :param custom_id: The request's id.
-    :param status_code: HTTP status code of the row's own request; None if there was no response.
-    :param content: The answer's text: a chat's or FIM's message, an OCR's pages as Markdown, a transcription, a
-        conversation's last message; None for endpoints that answer without text (see :attr:`body`) and for failures.
-    :param finish_reason: Why the answer ended, such as ``stop`` or ``length``.
-    :param prompt_tokens: Tokens that were read.
-    :param completion_tokens: Tokens that were written.
-    :param model: The model that answered.
-    :param error: Why the row failed; None if it succeeded.
-    :param raw: The row as the API gave it.
+    :ivar custom_id: The request's id.
+    :ivar status_code: HTTP status code of the row's own request; None if there was no response.
+    :ivar content: The answer's text: a chat's or FIM's message, an OCR's pages as Markdown, a transcription, a
+        conversation's last message; None for endpoints that answer without text (see ``body``) and for failures.
+    :ivar finish_reason: Why the answer ended, such as ``stop`` or ``length``.
+    :ivar prompt_tokens: Tokens that were read.
+    :ivar completion_tokens: Tokens that were written.
+    :ivar model: The model that answered.
+    :ivar error: Why the row failed; None if it succeeded.
+    :ivar raw: The row as the API gave it.
     """
 
     custom_id: str | None

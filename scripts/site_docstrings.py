@@ -1,0 +1,44 @@
+"""How the API page reads our docstrings: cross-references as code, and default values instead of their names."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import griffe
+
+_ROLE = re.compile(r":(?:attr|class|func|meth|mod):`(~)?([\w.]+)`")
+
+
+class ReadableDocstrings(griffe.Extension):
+    """Makes pages of Markdown from docstrings that are written for Sphinx."""
+
+    def on_instance(self, *, obj: Any, **_: Any) -> None:
+        if obj.docstring:
+            obj.docstring.value = _ROLE.sub(_as_code, obj.docstring.value)
+
+    def on_package(self, *, pkg: Any, **_: Any) -> None:
+        modules = [pkg]
+        for module in modules:
+            modules += [member for member in module.modules.values() if not member.is_alias]
+            for owner in (module, *module.classes.values()):
+                if owner.is_alias:
+                    continue
+                for function in owner.functions.values():
+                    if not function.is_alias:
+                        _say_defaults(function, pkg)
+
+
+def _as_code(role: re.Match[str]) -> str:
+    """Give the code that a cross-reference shows; ``~`` asks for the last part of the name."""
+    return f"`{role[2].rpartition('.')[2] if role[1] else role[2]}`"
+
+
+def _say_defaults(function: Any, package: Any) -> None:
+    """Put the values of our constants where parameters name them as defaults."""
+    for parameter in function.parameters:
+        path = getattr(parameter.default, "canonical_path", "")
+        if path.startswith(f"{package.path}."):
+            constant = package[path.removeprefix(f"{package.path}.")]
+            if constant.is_attribute and constant.value is not None:
+                parameter.default = constant.value
