@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from .process import Emulator
+from airflow_provider_mistral_batch.emulator.process import Emulator
 
 __all__ = ["Emulator"]

@@ -27,9 +27,9 @@ Once it listens, one line appears on standard output: ready url=http://... pid=.
 def main(arguments: list[str] | None = None) -> int:
     """Read the command line and serve."""
     try:
-        from .options import Settings
-        from .server import Start, is_loopback, serve
-        from .upstream import UpstreamOptions
+        from airflow_provider_mistral_batch.emulator.engine.upstream import UpstreamOptions
+        from airflow_provider_mistral_batch.emulator.server import Start, is_loopback, serve
+        from airflow_provider_mistral_batch.emulator.state.settings import Settings
     except ImportError as error:
         sys.stderr.write(
             f"The emulator needs {error.name}: pip install 'airflow-provider-mistral-batch[emulator]'\n"

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import IO, Any
 from uuid import uuid4
 
-from .client import Control
+from airflow_provider_mistral_batch.emulator.client import Control
 
 _VARIABLES = {"api_key": "MISTRAL_EMULATOR_API_KEY", "upstream_key": "MISTRAL_EMULATOR_UPSTREAM_KEY"}
 

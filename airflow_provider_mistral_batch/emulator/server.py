@@ -23,12 +23,12 @@ from typing import Any
 import msgspec
 import uvicorn
 
-from .app import make_app
-from .auth import Keys
-from .engine import UPSTREAM_VARIABLE
-from .state import State
-from .store import Store
-from .upstream import UpstreamOptions
+from airflow_provider_mistral_batch.emulator.engine.engine import UPSTREAM_VARIABLE
+from airflow_provider_mistral_batch.emulator.engine.upstream import UpstreamOptions
+from airflow_provider_mistral_batch.emulator.http.app import make_app
+from airflow_provider_mistral_batch.emulator.http.auth import Keys
+from airflow_provider_mistral_batch.emulator.http.dependencies import State
+from airflow_provider_mistral_batch.emulator.state.store import Store
 
 logger = logging.getLogger(__name__)
 
@@ -164,7 +164,7 @@ class EngineProcess:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
-                f"{__package__}.engine",
+                f"{__package__}.engine.engine",
                 str(self._directory),
                 stdin=asyncio.subprocess.PIPE,
                 env=self._environment,

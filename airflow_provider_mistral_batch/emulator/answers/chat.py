@@ -5,9 +5,15 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from .context import Context
-from .schema import instance
-from .text import content_text, count_tokens, cut_stop, cut_tokens, reply
+from airflow_provider_mistral_batch.emulator.answers.context import Context
+from airflow_provider_mistral_batch.emulator.answers.schema import instance
+from airflow_provider_mistral_batch.emulator.answers.text import (
+    content_text,
+    count_tokens,
+    cut_stop,
+    cut_tokens,
+    reply,
+)
 
 #: What a message costs beside its text.
 TOKENS_PER_MESSAGE = 2

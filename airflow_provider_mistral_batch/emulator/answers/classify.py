@@ -5,9 +5,9 @@ from __future__ import annotations
 from hashlib import blake2b
 from typing import Any
 
-from .chat import prompt_size, usage
-from .context import Context
-from .text import content_text, count_tokens
+from airflow_provider_mistral_batch.emulator.answers.chat import prompt_size, usage
+from airflow_provider_mistral_batch.emulator.answers.context import Context
+from airflow_provider_mistral_batch.emulator.answers.text import content_text, count_tokens
 
 #: What a fine-tuned classifier might have been taught: targets and their labels.
 TARGETS = {"sentiment": ("positive", "neutral", "negative")}

@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import datetime, timezone
 from typing import Any
 
-from .chat import completion, usage
-from .context import Context
-from .text import content_text, count_tokens
+from airflow_provider_mistral_batch.emulator.answers.chat import completion, usage
+from airflow_provider_mistral_batch.emulator.answers.context import Context
+from airflow_provider_mistral_batch.emulator.answers.text import content_text, count_tokens
 
 
 def answer(body: Any, context: Context) -> dict[str, Any]:

@@ -9,9 +9,19 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from ..rows import Answer
-from . import bodies, chat, classify, conversations, embeddings, fim, moderate, ocr, transcribe
-from .context import Context
+from airflow_provider_mistral_batch.emulator.answers import (
+    bodies,
+    chat,
+    classify,
+    conversations,
+    embeddings,
+    fim,
+    moderate,
+    ocr,
+    transcribe,
+)
+from airflow_provider_mistral_batch.emulator.answers.context import Context
+from airflow_provider_mistral_batch.emulator.engine.rows import Answer
 
 _Endpoint = tuple["TypeAdapter[Any]", Callable[[Any, Context], "dict[str, Any]"]]
 

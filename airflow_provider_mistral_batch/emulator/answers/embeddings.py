@@ -8,9 +8,9 @@ import struct
 from hashlib import shake_256
 from typing import Any
 
-from .chat import usage
-from .context import Context
-from .text import count_tokens
+from airflow_provider_mistral_batch.emulator.answers.chat import usage
+from airflow_provider_mistral_batch.emulator.answers.context import Context
+from airflow_provider_mistral_batch.emulator.answers.text import count_tokens
 
 
 def answer(body: Any, context: Context) -> dict[str, Any]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from .chat import usage
-from .context import Context
-from .text import count_tokens, cut_stop, cut_tokens
+from airflow_provider_mistral_batch.emulator.answers.chat import usage
+from airflow_provider_mistral_batch.emulator.answers.context import Context
+from airflow_provider_mistral_batch.emulator.answers.text import count_tokens, cut_stop, cut_tokens
 
 _ARGUMENTS = re.compile(r"\(([^()]*)\)[^()]*$")
 

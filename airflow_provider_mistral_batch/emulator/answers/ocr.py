@@ -6,8 +6,8 @@ import json
 import re
 from typing import Any
 
-from .context import Context
-from .schema import instance
+from airflow_provider_mistral_batch.emulator.answers.context import Context
+from airflow_provider_mistral_batch.emulator.answers.schema import instance
 
 _TINY_IMAGE = (
     "data:image/png;base64,"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from .context import Context
-from .text import count_tokens
+from airflow_provider_mistral_batch.emulator.answers.context import Context
+from airflow_provider_mistral_batch.emulator.answers.text import count_tokens
 
 #: What a second of audio costs, as in the published samples.
 TOKENS_PER_SECOND = 12.5

@@ -6,8 +6,8 @@ from typing import Any
 
 import msgspec
 
-from .plans import JobPlan, read_plan
-from .records import File, Job
+from airflow_provider_mistral_batch.emulator.state.plans import JobPlan, read_plan
+from airflow_provider_mistral_batch.emulator.state.tables import File, Job
 
 #: Statuses of the OpenAI-compatible dialect.
 OPENAI_STATUSES = {

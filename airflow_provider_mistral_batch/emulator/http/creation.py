@@ -9,11 +9,11 @@ from uuid import uuid4
 
 import msgspec
 
-from .auth import Caller
-from .errors import ApiError, not_found
-from .plans import read_plan
-from .records import File, Job, json_text
-from .state import State
+from airflow_provider_mistral_batch.emulator.http.auth import Caller
+from airflow_provider_mistral_batch.emulator.http.dependencies import State
+from airflow_provider_mistral_batch.emulator.http.errors import ApiError, not_found
+from airflow_provider_mistral_batch.emulator.state.plans import read_plan
+from airflow_provider_mistral_batch.emulator.state.tables import File, Job, json_text
 
 SECONDS_PER_HOUR = 3600
 

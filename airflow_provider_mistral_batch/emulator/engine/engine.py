@@ -19,16 +19,16 @@ from uuid import uuid4
 
 import msgspec
 
-from .answers.dispatch import make_answer
-from .clock import JobClock
-from .inputs import Reader, Report, check
-from .lifecycle import Step, next_step
-from .plans import JobPlan, read_plan
-from .records import File, Job, json_text
-from .rows import Batch, execute
-from .store import Store
-from .upstream import ENDPOINTS as UPSTREAM_ENDPOINTS
-from .upstream import Pipeline, Upstream, UpstreamOptions
+from airflow_provider_mistral_batch.emulator.answers.dispatch import make_answer
+from airflow_provider_mistral_batch.emulator.engine.inputs import Reader, Report, check
+from airflow_provider_mistral_batch.emulator.engine.lifecycle import Step, next_step
+from airflow_provider_mistral_batch.emulator.engine.rows import Batch, execute
+from airflow_provider_mistral_batch.emulator.engine.upstream import ENDPOINTS as UPSTREAM_ENDPOINTS
+from airflow_provider_mistral_batch.emulator.engine.upstream import Pipeline, Upstream, UpstreamOptions
+from airflow_provider_mistral_batch.emulator.state.clock import JobClock
+from airflow_provider_mistral_batch.emulator.state.plans import JobPlan, read_plan
+from airflow_provider_mistral_batch.emulator.state.store import Store
+from airflow_provider_mistral_batch.emulator.state.tables import File, Job, json_text
 
 logger = logging.getLogger(__name__)
 

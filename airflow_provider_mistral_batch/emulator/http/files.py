@@ -11,13 +11,18 @@ from uuid import UUID, uuid4
 from fastapi import APIRouter, Query, Request
 from starlette.responses import FileResponse, Response
 
-from .auth import Caller
-from .errors import ApiError, InvalidField, missing_field, not_found
-from .records import File
-from .responses import json_response
-from .state import NoneIfEmpty, State, TheCaller, TheState
-from .uploads import UploadedFile, read_form
-from .views import file_view
+from airflow_provider_mistral_batch.emulator.http.auth import Caller
+from airflow_provider_mistral_batch.emulator.http.dependencies import NoneIfEmpty, State, TheCaller, TheState
+from airflow_provider_mistral_batch.emulator.http.errors import (
+    ApiError,
+    InvalidField,
+    missing_field,
+    not_found,
+)
+from airflow_provider_mistral_batch.emulator.http.responses import json_response
+from airflow_provider_mistral_batch.emulator.http.uploads import UploadedFile, read_form
+from airflow_provider_mistral_batch.emulator.http.views import file_view
+from airflow_provider_mistral_batch.emulator.state.tables import File
 
 router = APIRouter()
 

@@ -10,14 +10,14 @@ from fastapi import APIRouter, Body
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.responses import Response
 
-from .errors import ApiError, InvalidField, not_found
-from .faults import Fault, JobRule
-from .jobs import Endpoint, Status
-from .plans import End, JobPlan, read_plan
-from .records import TERMINAL, File, Job, json_text
-from .responses import json_response
-from .state import State, TheState
-from .views import file_view, job_view
+from airflow_provider_mistral_batch.emulator.http.dependencies import State, TheState
+from airflow_provider_mistral_batch.emulator.http.errors import ApiError, InvalidField, not_found
+from airflow_provider_mistral_batch.emulator.http.jobs import Endpoint, Status
+from airflow_provider_mistral_batch.emulator.http.responses import json_response
+from airflow_provider_mistral_batch.emulator.http.views import file_view, job_view
+from airflow_provider_mistral_batch.emulator.state.faults import Fault, JobRule
+from airflow_provider_mistral_batch.emulator.state.plans import End, JobPlan, read_plan
+from airflow_provider_mistral_batch.emulator.state.tables import TERMINAL, File, Job, json_text
 
 router = APIRouter(prefix="/emulator")
 

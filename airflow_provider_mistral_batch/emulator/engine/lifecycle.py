@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from .plans import JobPlan
-from .records import Job
+from airflow_provider_mistral_batch.emulator.state.plans import JobPlan
+from airflow_provider_mistral_batch.emulator.state.tables import Job
 
 #: The part of a job's running time in which its rows are executed; in the rest it is finalizing.
 WORKING_PART = 0.95

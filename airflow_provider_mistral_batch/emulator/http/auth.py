@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
-from .errors import ApiError
-from .store import Store
+from airflow_provider_mistral_batch.emulator.http.errors import ApiError
+from airflow_provider_mistral_batch.emulator.state.store import Store
 
 
 @dataclass(frozen=True)

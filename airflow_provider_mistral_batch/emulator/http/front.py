@@ -12,10 +12,10 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .errors import error_body
-from .faults import ActiveFault, Fault
-from .responses import json_response
-from .state import State
+from airflow_provider_mistral_batch.emulator.http.dependencies import State
+from airflow_provider_mistral_batch.emulator.http.errors import error_body
+from airflow_provider_mistral_batch.emulator.http.responses import json_response
+from airflow_provider_mistral_batch.emulator.state.faults import ActiveFault, Fault
 
 _PROXY_PAGE = b"<!DOCTYPE html><html><head><title>Sign in</title></head><body>Please sign in</body></html>"
 

@@ -10,12 +10,18 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel
 from starlette.responses import Response
 
-from .creation import create_job
-from .errors import ApiError
-from .jobs import Endpoint, Metadata, cancel_job, found_job, listed
-from .responses import json_response
-from .state import TheCaller, TheState
-from .views import batch_view
+from airflow_provider_mistral_batch.emulator.http.creation import create_job
+from airflow_provider_mistral_batch.emulator.http.dependencies import TheCaller, TheState
+from airflow_provider_mistral_batch.emulator.http.errors import ApiError
+from airflow_provider_mistral_batch.emulator.http.jobs import (
+    Endpoint,
+    Metadata,
+    cancel_job,
+    found_job,
+    listed,
+)
+from airflow_provider_mistral_batch.emulator.http.responses import json_response
+from airflow_provider_mistral_batch.emulator.http.views import batch_view
 
 router = APIRouter()
 

@@ -10,11 +10,11 @@ from typing import Annotated, Any
 from fastapi import Depends, Request
 from pydantic import BeforeValidator
 
-from .auth import Caller, Keys
-from .faults import JobRules, Rules
-from .options import Settings
-from .record import Counters
-from .store import Store
+from airflow_provider_mistral_batch.emulator.http.auth import Caller, Keys
+from airflow_provider_mistral_batch.emulator.state.counters import Counters
+from airflow_provider_mistral_batch.emulator.state.faults import JobRules, Rules
+from airflow_provider_mistral_batch.emulator.state.settings import Settings
+from airflow_provider_mistral_batch.emulator.state.store import Store
 
 
 @dataclass

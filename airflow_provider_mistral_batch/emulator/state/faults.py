@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from .plans import JobPlan
+from airflow_provider_mistral_batch.emulator.state.plans import JobPlan
 
 Kind = Literal["status", "html", "redirect", "truncate", "alter", "cut", "slow", "hold", "drop"]
 

@@ -8,11 +8,11 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from . import batches, control, files, jobs
-from .errors import ApiError, InvalidField
-from .front import Front
-from .responses import json_response
-from .state import State
+from airflow_provider_mistral_batch.emulator.http import batches, control, files, jobs
+from airflow_provider_mistral_batch.emulator.http.dependencies import State
+from airflow_provider_mistral_batch.emulator.http.errors import ApiError, InvalidField
+from airflow_provider_mistral_batch.emulator.http.front import Front
+from airflow_provider_mistral_batch.emulator.http.responses import json_response
 
 
 def make_app(state: State) -> ASGIApp:

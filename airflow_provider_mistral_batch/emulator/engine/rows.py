@@ -10,9 +10,9 @@ from typing import Any
 
 import msgspec
 
-from .errors import error_body
-from .inputs import decode_row
-from .plans import JobPlan
+from airflow_provider_mistral_batch.emulator.engine.inputs import decode_row
+from airflow_provider_mistral_batch.emulator.http.errors import error_body
+from airflow_provider_mistral_batch.emulator.state.plans import JobPlan
 
 logger = logging.getLogger(__name__)
 

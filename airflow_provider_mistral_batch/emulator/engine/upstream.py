@@ -13,11 +13,11 @@ from typing import Any
 import httpx
 import msgspec
 
-from .errors import error_body
-from .inputs import Reader
-from .plans import JobPlan
-from .records import Job
-from .rows import Answer, Batch, Written, execute
+from airflow_provider_mistral_batch.emulator.engine.inputs import Reader
+from airflow_provider_mistral_batch.emulator.engine.rows import Answer, Batch, Written, execute
+from airflow_provider_mistral_batch.emulator.http.errors import error_body
+from airflow_provider_mistral_batch.emulator.state.plans import JobPlan
+from airflow_provider_mistral_batch.emulator.state.tables import Job
 
 #: Endpoints that such servers have.
 ENDPOINTS = frozenset({"/v1/chat/completions", "/v1/embeddings", "/v1/moderations"})

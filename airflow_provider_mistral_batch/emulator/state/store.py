@@ -17,9 +17,9 @@ from typing import Any
 
 import msgspec
 
-from .clock import JobClock
-from .options import Settings
-from .records import File, Job
+from airflow_provider_mistral_batch.emulator.state.clock import JobClock
+from airflow_provider_mistral_batch.emulator.state.settings import Settings
+from airflow_provider_mistral_batch.emulator.state.tables import File, Job
 
 _ACTIVE_SQL = "status IN ('QUEUED', 'RUNNING', 'CANCELLATION_REQUESTED')"
 

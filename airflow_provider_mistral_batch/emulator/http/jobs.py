@@ -12,13 +12,13 @@ from pydantic import AwareDatetime, BaseModel, Field, NaiveDatetime, StringConst
 from pydantic_core import PydanticCustomError
 from starlette.responses import Response
 
-from .auth import Caller
-from .creation import create_job
-from .errors import ApiError, InvalidField, not_found
-from .records import TERMINAL, Job
-from .responses import json_response
-from .state import NoneIfEmpty, State, TheCaller, TheState
-from .views import job_view
+from airflow_provider_mistral_batch.emulator.http.auth import Caller
+from airflow_provider_mistral_batch.emulator.http.creation import create_job
+from airflow_provider_mistral_batch.emulator.http.dependencies import NoneIfEmpty, State, TheCaller, TheState
+from airflow_provider_mistral_batch.emulator.http.errors import ApiError, InvalidField, not_found
+from airflow_provider_mistral_batch.emulator.http.responses import json_response
+from airflow_provider_mistral_batch.emulator.http.views import job_view
+from airflow_provider_mistral_batch.emulator.state.tables import TERMINAL, Job
 
 router = APIRouter()
 

@@ -1,0 +1,1 @@
+"""What executes the batch jobs, in a process of its own."""

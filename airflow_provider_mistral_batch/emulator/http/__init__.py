@@ -1,0 +1,1 @@
+"""What answers HTTP requests: the API itself, and the control API beside it."""

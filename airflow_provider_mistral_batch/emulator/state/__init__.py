@@ -1,0 +1,1 @@
+"""What the emulator knows: jobs and files on disk, settings, keys, faults, plans and counters."""
