@@ -11,8 +11,9 @@ import pytest
 
 from airflow_provider_mistral_batch.emulator.answers.dispatch import make_answer
 from airflow_provider_mistral_batch.emulator.answers.embeddings import embedding
+from airflow_provider_mistral_batch.emulator.answers.gist import reply
 from airflow_provider_mistral_batch.emulator.answers.schema import instance
-from airflow_provider_mistral_batch.emulator.answers.text import count_tokens, reply
+from airflow_provider_mistral_batch.emulator.answers.tokens import count_tokens
 from airflow_provider_mistral_batch.emulator.engine.lifecycle import Step, next_step, rows_done_by
 from airflow_provider_mistral_batch.emulator.engine.rows import execute
 from airflow_provider_mistral_batch.emulator.engine.upstream import endpoint_url

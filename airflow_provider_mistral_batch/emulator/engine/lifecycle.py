@@ -1,4 +1,4 @@
-"""What happens to a job next: a pure decision, from the job and the time."""
+"""What happens to a job next: a pure decision, from the job, its plan and the time."""
 
 from __future__ import annotations
 
@@ -8,20 +8,23 @@ from typing import Literal
 from airflow_provider_mistral_batch.emulator.state.plans import JobPlan
 from airflow_provider_mistral_batch.emulator.state.tables import Job
 
-#: The part of a job's running time in which its rows are executed; in the rest it is finalizing.
-WORKING_PART = 0.95
+#: The share of a job's running time in which its rows are executed. In the rest it is finalizing.
+_EXECUTING_SHARE = 0.95
 
-#: Job seconds between two steps of a running job at least, so that progress costs little.
-STEP_PART = 0.01
+#: The share of a job's running time that is at least between two steps, so that progress costs little.
+_STEP_SHARE = 0.01
 
 
 @dataclass(frozen=True)
 class Step:
-    """The next thing to do.
+    """
+    The next thing to do with a job.
 
-    ``validate`` reads the input, ``execute`` answers rows up to the number ``rows``, ``finalize`` notes that all
-    rows are done, ``end`` publishes what there is and sets ``status``, ``discard`` forgets a deleted job, ``wait``
-    does nothing until ``due``, in job time (``None``: until somebody changes the job).
+    :param kind: ``validate`` checks the input, ``execute`` executes rows, ``finalize`` notes that all rows are done,
+        ``end`` publishes the results and sets the final status, ``discard`` drops a deleted job, ``wait`` does nothing.
+    :param rows: Of ``execute``: how many rows of the job are done then.
+    :param status: Of ``end``: the final status.
+    :param due: Of ``wait``: job time in seconds of the next look; ``None`` until the job is changed.
     """
 
     kind: Literal["validate", "execute", "finalize", "end", "discard", "wait"]
@@ -31,7 +34,13 @@ class Step:
 
 
 def next_step(job: Job, plan: JobPlan, now: float) -> Step:
-    """Decide what to do with a job at the job time ``now``."""
+    """
+    Decide what to do with a job.
+
+    :param job: The job as it is.
+    :param plan: Its plan.
+    :param now: Job time of now, in seconds.
+    """
     if job.deleted:
         return Step("discard")
     if not job.active:
@@ -71,19 +80,19 @@ def _end_phantom(job: Job, plan: JobPlan, now: float) -> Step:
 
 def _run(job: Job, plan: JobPlan, now: float) -> Step:
     begin = job.begin or 0.0
-    working = job.job_seconds * WORKING_PART
-    last = int(job.total * plan.part_done)
-    target = min(last, rows_done_by(now - begin, job.total, working))
+    executing_seconds = job.job_seconds * _EXECUTING_SHARE
+    last = int(job.total * plan.share_done)
+    target = min(last, rows_done_by(now - begin, job.total, executing_seconds))
     if job.done < target:
         return Step("execute", rows=target)
     if job.done < last:
         due = max(
-            begin + working * (job.done + 1) / job.total,
-            now + job.job_seconds * STEP_PART,
+            begin + executing_seconds * (job.done + 1) / job.total,
+            now + job.job_seconds * _STEP_SHARE,
         )
-        return Step("wait", due=min(due, begin + working, job.deadline))
+        return Step("wait", due=min(due, begin + executing_seconds, job.deadline))
     if plan.end != "SUCCESS":
-        end = begin + job.job_seconds * plan.part_done
+        end = begin + job.job_seconds * plan.share_done
         return Step("end", status=plan.end) if now >= end else Step("wait", due=min(end, job.deadline))
     if job.finalizing is None:
         return Step("finalize")
@@ -91,9 +100,15 @@ def _run(job: Job, plan: JobPlan, now: float) -> Step:
     return Step("end", status="SUCCESS") if now >= end else Step("wait", due=min(end, job.deadline))
 
 
-def rows_done_by(elapsed: float, total: int, working: float) -> int:
-    """How many of ``total`` rows, done evenly over ``working`` seconds, are done after ``elapsed`` seconds."""
-    # A job that takes no time is done, also if the clock went back a little since it began.
-    if working <= 0 or elapsed >= working:
+def rows_done_by(elapsed: float, total: int, executing_seconds: float) -> int:
+    """
+    How many rows are done after a while, if they are executed evenly.
+
+    :param elapsed: Seconds since the job started to run.
+    :param total: Rows of the job.
+    :param executing_seconds: Seconds in which all of them are executed.
+    """
+    # A job that takes no time is done at once, even if the clock went back a little since it started.
+    if executing_seconds <= 0 or elapsed >= executing_seconds:
         return total
-    return int(total * elapsed / working)
+    return int(total * elapsed / executing_seconds)

@@ -1,1 +1,5 @@
-"""What answers HTTP requests: the API itself, and the control API beside it."""
+"""
+What answers HTTP requests: Mistral's API, the OpenAI-compatible dialect, and the control API for tests.
+
+Imports ``answers``, for the bodies of errors alone, and ``state``.
+"""

@@ -1,4 +1,4 @@
-"""The FastAPI application: all routes, and the API's own form for each error."""
+"""The application: all routes, and the answers to errors."""
 
 from __future__ import annotations
 
@@ -8,15 +8,20 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
+from airflow_provider_mistral_batch.emulator.answers.errors import invalid_body
 from airflow_provider_mistral_batch.emulator.http import batches, control, files, jobs
-from airflow_provider_mistral_batch.emulator.http.dependencies import State
 from airflow_provider_mistral_batch.emulator.http.errors import ApiError, InvalidField
 from airflow_provider_mistral_batch.emulator.http.front import Front
 from airflow_provider_mistral_batch.emulator.http.responses import json_response
+from airflow_provider_mistral_batch.emulator.state.server_state import ServerState
 
 
-def make_app(state: State) -> ASGIApp:
-    """The emulator as an ASGI application."""
+def make_app(state: ServerState) -> ASGIApp:
+    """
+    Make the emulator's ASGI application.
+
+    :param state: What its routes share.
+    """
     app = FastAPI(
         title="Mistral Batch API emulator",
         docs_url=None,
@@ -47,17 +52,17 @@ async def _api_error(request: Request, error: Exception) -> Response:
 
 async def _invalid_field(request: Request, error: Exception) -> Response:
     assert isinstance(error, InvalidField)
-    return json_response({"detail": error.problems}, 422)
+    return json_response(error.body(), 422)
 
 
 async def _invalid_request(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    problems = [{"loc": list(one["loc"]), "msg": one["msg"], "type": one["type"]} for one in error.errors()]
+    problems = error.errors()
     if _speaks_openai(request):
         first = problems[0]
         where = ".".join(str(part) for part in first["loc"][1:])
         return await _api_error(request, ApiError(400, f"{where}: {first['msg']}", param=where or None))
-    return json_response({"detail": problems}, 422)
+    return json_response(invalid_body(*((one["loc"], one["msg"], one["type"]) for one in problems)), 422)
 
 
 async def _http_error(request: Request, error: Exception) -> Response:

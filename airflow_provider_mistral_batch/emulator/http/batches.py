@@ -1,4 +1,4 @@
-"""Batch jobs in the OpenAI-compatible dialect, which LLM gateways speak. The jobs are the same."""
+"""Routes of batch jobs in the OpenAI-compatible dialect, which LLM gateways speak. The jobs are the same."""
 
 from __future__ import annotations
 
@@ -10,15 +10,19 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel
 from starlette.responses import Response
 
-from airflow_provider_mistral_batch.emulator.http.creation import create_job
-from airflow_provider_mistral_batch.emulator.http.dependencies import TheCaller, TheState
+from airflow_provider_mistral_batch.emulator.http.auth import TheCaller
 from airflow_provider_mistral_batch.emulator.http.errors import ApiError
-from airflow_provider_mistral_batch.emulator.http.jobs import (
+from airflow_provider_mistral_batch.emulator.http.job_operations import (
+    cancel_job,
+    create_job,
+    find_job,
+    listed_jobs,
+)
+from airflow_provider_mistral_batch.emulator.http.parameters import (
+    MAX_TIMEOUT_HOURS,
     Endpoint,
     Metadata,
-    cancel_job,
-    found_job,
-    listed,
+    TheState,
 )
 from airflow_provider_mistral_batch.emulator.http.responses import json_response
 from airflow_provider_mistral_batch.emulator.http.views import batch_view
@@ -27,11 +31,10 @@ router = APIRouter()
 
 _WINDOW = re.compile(r"([1-9]\d{0,3})([hd])")
 _HOURS = {"h": 1, "d": 24}
-_LONGEST_WINDOW = 168
 
 
 class CreateBatchRequest(BaseModel):
-    """What a batch is made of."""
+    """What a job is created from."""
 
     input_file_id: UUID
     endpoint: Endpoint
@@ -41,7 +44,7 @@ class CreateBatchRequest(BaseModel):
 
 @router.post("/v1/batches")
 async def create_batch(body: CreateBatchRequest, state: TheState, caller: TheCaller) -> Response:
-    """Make a batch."""
+    """Create a job."""
     try:
         job = create_job(
             state,
@@ -70,13 +73,9 @@ async def list_batches(
     after: UUID | None = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
 ) -> Response:
-    """List batches from a cursor on, newest first."""
-    where, parameters = listed(state, caller)
-    if after is not None:
-        cursor = found_job(state, caller, after)
-        where += " AND (created, seq) < (?, ?)"
-        parameters += [cursor.created, cursor.seq]
-    jobs = state.store.list_jobs(where, parameters, descending=True, limit=limit + 1)
+    """List jobs, newest first, from the one after a given one on."""
+    cursor = None if after is None else find_job(state, caller, after)
+    jobs = state.store.list_jobs(listed_jobs(state, caller), descending=True, limit=limit + 1, after=cursor)
     shown = jobs[:limit]
     return json_response(
         {
@@ -91,22 +90,23 @@ async def list_batches(
 
 @router.get("/v1/batches/{batch_id}")
 async def retrieve_batch(batch_id: UUID, state: TheState, caller: TheCaller) -> Response:
-    """Describe one batch."""
-    return json_response(batch_view(found_job(state, caller, batch_id)))
+    """Describe a job."""
+    return json_response(batch_view(find_job(state, caller, batch_id)))
 
 
 @router.post("/v1/batches/{batch_id}/cancel")
 async def cancel_batch(batch_id: UUID, state: TheState, caller: TheCaller) -> Response:
-    """Ask one batch to stop."""
+    """Request the cancellation of a job."""
     return json_response(batch_view(cancel_job(state, caller, batch_id)))
 
 
 def _hours(window: str) -> int:
     found = _WINDOW.fullmatch(window)
     hours = int(found.group(1)) * _HOURS[found.group(2)] if found else 0
-    if not 1 <= hours <= _LONGEST_WINDOW:
+    if not 1 <= hours <= MAX_TIMEOUT_HOURS:
         message = (
-            f"completion_window must be a number of hours or days up to 168h, such as '24h', not {window!r}"
+            "completion_window must be a number of hours or days"
+            f" up to {MAX_TIMEOUT_HOURS}h, such as '24h', not {window!r}"
         )
         raise ApiError(400, message, param="completion_window")
     return hours

@@ -1,20 +1,22 @@
-"""The API's error bodies."""
+"""Errors that a route raises, to be answered in the API's own form."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-#: Numeric codes that the API is known to give; every other error has none.
-CODES = {"invalid_model": "1500", "rate_limited": "1300", "service_tier_capacity_exceeded": "3505"}
+from airflow_provider_mistral_batch.emulator.answers.errors import error_body, invalid_body
 
 
 class ApiError(Exception):
-    """An answer that is not a success.
+    """
+    An error with the API's error body.
 
     :param status: HTTP status code.
-    :param kind: the body's ``type``.
-    :param headers: further headers of the answer, such as ``Retry-After``.
+    :param message: The body's ``message``.
+    :param kind: The body's ``type``.
+    :param param: The body's ``param``: the field that the error is about.
+    :param headers: Headers of the answer, such as ``Retry-After``.
     """
 
     def __init__(
@@ -44,27 +46,32 @@ class ApiError(Exception):
         return {"error": body}
 
 
-def error_body(message: str, kind: str, param: str | None = None) -> dict[str, Any]:
-    """``{"object": "error", "message", "type", "param", "code"}``."""
-    return {"object": "error", "message": message, "type": kind, "param": param, "code": CODES.get(kind)}
-
-
 class InvalidField(Exception):
-    """A 422: one or more fields of a request are not as they must be.
+    """
+    A 422: fields of the request are not valid.
 
-    :param problems: ``(loc, msg, type)`` of each.
+    :param problems: ``loc``, ``msg`` and ``type`` of each: where in the request, what is wrong, and its kind.
     """
 
-    def __init__(self, *problems: tuple[tuple[str | int, ...], str, str]) -> None:
+    def __init__(self, *problems: tuple[Iterable[str | int], str, str]) -> None:
         super().__init__(problems[0][1])
-        self.problems = [{"loc": list(loc), "msg": msg, "type": kind} for loc, msg, kind in problems]
+        self._problems = problems
+
+    def body(self) -> dict[str, Any]:
+        """The body in Mistral's form."""
+        return invalid_body(*self._problems)
 
 
 def missing_field(*loc: str | int) -> InvalidField:
-    """The 422 for a field that must be there and is not."""
+    """The 422 for a required field that is missing."""
     return InvalidField((loc, "Field required", "missing"))
 
 
 def not_found(what: str, of: str) -> ApiError:
-    """The 404 for an id that the caller's workspace does not have."""
+    """
+    The 404 for an id that the caller's workspace does not have.
+
+    :param what: What it would be the id of.
+    :param of: The id.
+    """
     return ApiError(404, f"{what} {of} not found", "not_found_error")

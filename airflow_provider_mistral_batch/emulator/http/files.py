@@ -1,44 +1,47 @@
-"""The Files API, in Mistral's form and close enough to the OpenAI-compatible dialect's."""
+"""Routes of files, in Mistral's form, which clients of the OpenAI-compatible dialect understand."""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
 from mimetypes import guess_type
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal, get_args
 from uuid import UUID, uuid4
 
 from fastapi import APIRouter, Query, Request
 from starlette.responses import FileResponse, Response
 
-from airflow_provider_mistral_batch.emulator.http.auth import Caller
-from airflow_provider_mistral_batch.emulator.http.dependencies import NoneIfEmpty, State, TheCaller, TheState
+from airflow_provider_mistral_batch.emulator.http.auth import TheCaller
 from airflow_provider_mistral_batch.emulator.http.errors import (
     ApiError,
     InvalidField,
     missing_field,
     not_found,
 )
+from airflow_provider_mistral_batch.emulator.http.parameters import NoneIfEmpty, TheState
 from airflow_provider_mistral_batch.emulator.http.responses import json_response
 from airflow_provider_mistral_batch.emulator.http.uploads import UploadedFile, read_form
 from airflow_provider_mistral_batch.emulator.http.views import file_view
+from airflow_provider_mistral_batch.emulator.state.filters import FileFilter
+from airflow_provider_mistral_batch.emulator.state.keys import Caller
+from airflow_provider_mistral_batch.emulator.state.server_state import ServerState
 from airflow_provider_mistral_batch.emulator.state.tables import File
 
 router = APIRouter()
 
 _SAMPLE_TYPES = {"batch": "batch_request"}
-_PURPOSES = ("fine-tune", "batch", "ocr", "audio")
-#: Parameters that only a listing in Mistral's form has.
+#: Parameters of a listing in Mistral's form alone.
 _PAGE_PARAMETERS = {"page", "page_size", "include_total", "sample_type", "source", "search", "mimetypes"}
 
 SampleType = Literal["pretrain", "instruct", "batch_request", "batch_result", "batch_error"]
 Source = Literal["upload", "repository", "mistral"]
 Purpose = Literal["fine-tune", "batch", "ocr", "audio"]
+_PURPOSES: tuple[str, ...] = get_args(Purpose)
 
 
 @router.post("/v1/files")
 async def upload_file(request: Request, state: TheState, caller: TheCaller) -> Response:
-    """Store a file."""
+    """Upload a file."""
     blob = str(uuid4())
     path = state.store.blob(blob)
     content_type = request.headers.get("content-type", "")
@@ -69,38 +72,28 @@ async def list_files(
     limit: Annotated[int, Query(ge=1, le=10_000)] = 10_000,
     order: Literal["asc", "desc"] = "desc",
 ) -> Response:
-    """List files, newest first: by page, or from a cursor on as the OpenAI-compatible dialect does."""
-    where = (
-        "workspace = ? AND deleted = 0 AND (visibility = 'workspace' OR user = ?)"
-        " AND (expires IS NULL OR expires > ?)"
+    """List files, newest first: page by page, or from a cursor on as in the OpenAI-compatible dialect."""
+    wanted = FileFilter(
+        workspace=caller.workspace,
+        user=caller.user,
+        wall=state.wall(),
+        sample_types=sample_type or (),
+        sources=source or (),
+        mimetypes=mimetypes or (),
+        purpose=purpose,
+        search=search,
     )
-    parameters: list[Any] = [caller.workspace, caller.user, state.wall()]
-    for column, values in (("sample_type", sample_type), ("source", source), ("mimetype", mimetypes)):
-        if values:
-            where += f" AND {column} IN ({', '.join('?' * len(values))})"
-            parameters += values
-    if purpose:
-        where += " AND purpose = ?"
-        parameters.append(purpose)
-    if search:
-        where += " AND instr(lower(filename), lower(?))"
-        parameters.append(search)
     if _PAGE_PARAMETERS & request.query_params.keys():
-        files = state.store.list_files(
-            where, parameters, descending=True, limit=page_size, offset=page * page_size
-        )
-        total = state.store.count_files(where, parameters) if include_total else None
+        files = state.store.list_files(wanted, descending=True, limit=page_size, offset=page * page_size)
+        total = state.store.count_files(wanted) if include_total else None
         return json_response({"data": [file_view(file) for file in files], "object": "list", "total": total})
-    body: dict[str, Any] = {"object": "list", "total": state.store.count_files(where, parameters)}
-    if after is not None:
-        cursor = _found(state, caller, after)
-        where += f" AND (created, seq) {'<' if order == 'desc' else '>'} (?, ?)"
-        parameters += [cursor.created, cursor.seq]
-    files = state.store.list_files(where, parameters, descending=order == "desc", limit=limit + 1, offset=0)
+    cursor = None if after is None else _find_file(state, caller, after)
+    files = state.store.list_files(wanted, descending=order == "desc", limit=limit + 1, after=cursor)
     shown = files[:limit]
     return json_response(
         {
-            **body,
+            "object": "list",
+            "total": state.store.count_files(wanted),
             "data": [file_view(file) for file in shown],
             "has_more": len(files) > limit,
             "first_id": shown[0].id if shown else None,
@@ -111,22 +104,22 @@ async def list_files(
 
 @router.get("/v1/files/{file_id}")
 async def retrieve_file(file_id: UUID, state: TheState, caller: TheCaller) -> Response:
-    """Describe one file."""
-    return json_response({**file_view(_found(state, caller, file_id)), "deleted": False})
+    """Describe a file."""
+    return json_response({**file_view(_find_file(state, caller, file_id)), "deleted": False})
 
 
 @router.delete("/v1/files/{file_id}")
 async def delete_file(file_id: UUID, state: TheState, caller: TheCaller) -> Response:
-    """Delete one file. A job that reads it goes on."""
-    file = _found(state, caller, file_id)
+    """Delete a file. A job that reads it still reads it to its end."""
+    file = _find_file(state, caller, file_id)
     state.store.delete_file(file)
     return json_response({"id": file.id, "object": "file", "deleted": True})
 
 
 @router.get("/v1/files/{file_id}/content")
 async def download_file(file_id: UUID, state: TheState, caller: TheCaller) -> Response:
-    """Stream a file, or the range of it that is asked for."""
-    return _content(state, _found(state, caller, file_id))
+    """Download a file, or a range of it."""
+    return _content(state, _find_file(state, caller, file_id))
 
 
 @router.get("/v1/files/{file_id}/url")
@@ -137,8 +130,8 @@ async def get_signed_url(
     caller: TheCaller,
     expiry: Annotated[int, Query(ge=1, le=168)] = 24,
 ) -> Response:
-    """Make a URL from which the file can be downloaded without a token, for some hours."""
-    file = _found(state, caller, file_id)
+    """Make a URL that downloads a file without a key, for some hours."""
+    file = _find_file(state, caller, file_id)
     expires = int(state.wall()) + 3600 * expiry
     query = f"expires={expires}&signature={_signature(state, file.id, expires)}"
     return json_response({"url": f"{request.base_url}signed/{file.id}?{query}"})
@@ -146,9 +139,10 @@ async def get_signed_url(
 
 @router.get("/signed/{file_id}")
 async def download_signed(file_id: UUID, expires: int, signature: str, state: TheState) -> Response:
-    """Stream a file to whoever has its signed URL.
+    """
+    Download a file by its signed URL.
 
-    :raises ApiError: 403 if the URL was tampered with or has expired.
+    :raises ApiError: 403 if the URL was changed or has expired, 404 if the file was deleted or has expired.
     """
     if not hmac.compare_digest(signature.encode(), _signature(state, str(file_id), expires).encode()):
         raise ApiError(403, "The signature does not match", "forbidden")
@@ -161,31 +155,31 @@ async def download_signed(file_id: UUID, expires: int, signature: str, state: Th
 
 
 class _BlobResponse(FileResponse):
-    """A file in pieces large enough to be fast."""
+    """A blob, sent in pieces that are large enough to be fast."""
 
     chunk_size = 1 << 20
 
 
-def _content(state: State, file: File) -> Response:
+def _content(state: ServerState, file: File) -> Response:
     return _BlobResponse(
         state.store.blob(file.blob), media_type="application/octet-stream", filename=file.filename
     )
 
 
-def _found(state: State, caller: Caller, file_id: UUID) -> File:
+def _find_file(state: ServerState, caller: Caller, file_id: UUID) -> File:
     file = state.store.find_file(caller.workspace, caller.user, str(file_id), state.wall())
     if file is None:
         raise not_found("File", str(file_id))
     return file
 
 
-def _signature(state: State, file_id: str, expires: int) -> str:
+def _signature(state: ServerState, file_id: str, expires: int) -> str:
     secret = state.store.get_meta("secret") or ""
     return hmac.new(secret.encode(), f"{file_id}/{expires}".encode(), hashlib.sha256).hexdigest()
 
 
 def _new_file(
-    state: State, caller: Caller, blob: str, fields: dict[str, str], uploaded: UploadedFile | None
+    state: ServerState, caller: Caller, blob: str, fields: dict[str, str], uploaded: UploadedFile | None
 ) -> File:
     if uploaded is None:
         raise missing_field("body", "file")

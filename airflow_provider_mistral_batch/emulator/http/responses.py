@@ -1,4 +1,4 @@
-"""Answers as JSON."""
+"""JSON responses."""
 
 from __future__ import annotations
 
@@ -12,5 +12,11 @@ _encode = msgspec.json.Encoder().encode
 
 
 def json_response(body: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """``body`` as a JSON answer."""
+    """
+    Make a response with a JSON body.
+
+    :param body: What msgspec can encode.
+    :param status: HTTP status code.
+    :param headers: Further headers.
+    """
     return Response(_encode(body), status, headers, "application/json")

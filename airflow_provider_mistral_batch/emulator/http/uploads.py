@@ -1,4 +1,4 @@
-"""Multipart uploads, streamed to disk: however large a file is, a few kilobytes of it are in memory."""
+"""Multipart uploads: a file of any size is streamed to disk, with a few kilobytes of it in memory."""
 
 from __future__ import annotations
 
@@ -16,13 +16,19 @@ from airflow_provider_mistral_batch.emulator.http.errors import ApiError
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
 
-#: Longest value of a form field that is not a file.
+#: Bytes of a form field that is not a file; what is longer is cut.
 _LONGEST_FIELD = 10_000
 
 
 @dataclass
 class UploadedFile:
-    """The file part of a form, once its bytes are on disk."""
+    """
+    The file of a form, whose content is on disk.
+
+    :param size: Bytes.
+    :param lines: Lines, the last one also if it does not end.
+    :param signature: Digest of the content.
+    """
 
     filename: str
     content_type: str | None
@@ -33,19 +39,24 @@ class UploadedFile:
 
 @dataclass
 class Form:
-    """A parsed form: its fields, and its file if it has one."""
+    """A form: the fields that are no file, and the file if there is one."""
 
     fields: dict[str, str] = field(default_factory=dict)
     file: UploadedFile | None = None
 
 
 async def read_form(content_type: str, chunks: AsyncIterator[bytes], path: Path, limit: int) -> Form:
-    """Read a ``multipart/form-data`` body whose part ``file`` goes to ``path``.
+    """
+    Read a ``multipart/form-data`` body, and write its part ``file`` to disk.
 
-    A file that is too large is read to its end all the same: a client that is cut off while it sends sees a
-    broken connection instead of the answer.
+    A file that is too large is read to its end, too: a client that is cut off while it sends gets a broken connection
+    instead of the answer.
 
-    :raises ApiError: 413 if the file has more than ``limit`` bytes, 400 if the body is not multipart.
+    :param content_type: The header ``Content-Type``.
+    :param chunks: The body.
+    :param path: Where to write the file.
+    :param limit: Bytes that the file may have.
+    :raises ApiError: 413 if the file has more bytes than that, 400 if the body is not such a form.
     """
     kind, options = parse_options_header(content_type)
     boundary = options.get(b"boundary")
@@ -64,7 +75,7 @@ async def read_form(content_type: str, chunks: AsyncIterator[bytes], path: Path,
 
 
 class _FormReader:
-    """Receives the parser's events."""
+    """Makes a form of the parser's events."""
 
     def __init__(self, file: BinaryIO, limit: int) -> None:
         self.form = Form()
@@ -91,7 +102,11 @@ class _FormReader:
         }
 
     def finished(self) -> Form:
-        """The form, once all is read."""
+        """
+        The form, once all of it was read.
+
+        :raises ApiError: 413 if its file is too large.
+        """
         file = self.form.file
         if file is not None:
             if file.size > self._limit:

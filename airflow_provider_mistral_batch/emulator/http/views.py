@@ -7,24 +7,12 @@ from typing import Any
 import msgspec
 
 from airflow_provider_mistral_batch.emulator.state.plans import JobPlan, read_plan
+from airflow_provider_mistral_batch.emulator.state.statuses import openai_status
 from airflow_provider_mistral_batch.emulator.state.tables import File, Job
-
-#: Statuses of the OpenAI-compatible dialect.
-OPENAI_STATUSES = {
-    "QUEUED": "validating",
-    "RUNNING": "in_progress",
-    "SUCCESS": "completed",
-    "FAILED": "failed",
-    "TIMEOUT_EXCEEDED": "expired",
-    "CANCELLATION_REQUESTED": "cancelling",
-    "CANCELLED": "cancelled",
-}
-
-_raw_json = msgspec.Raw
 
 
 def job_view(job: Job) -> dict[str, Any]:
-    """A ``BatchJob``."""
+    """A job in Mistral's form, a ``BatchJob``."""
     view: dict[str, Any] = {
         "id": job.id,
         "object": "batch",
@@ -46,14 +34,11 @@ def job_view(job: Job) -> dict[str, Any]:
         "started_at": _seconds(job.started),
         "completed_at": _seconds(job.ended),
     }
-    return view if job.plan is None else _disguised(view, read_plan(job.plan), job)
+    return view if job.plan is None else _as_planned(view, read_plan(job.plan), job)
 
 
 def batch_view(job: Job) -> dict[str, Any]:
-    """A ``Batch`` of the OpenAI-compatible dialect."""
-    status = OPENAI_STATUSES[job.status]
-    if status == "in_progress" and job.finalizing is not None:
-        status = "finalizing"
+    """A job in the OpenAI-compatible dialect's form, a ``Batch``."""
     errors = _errors(job)
     input_files = job.strings("input_files")
     view: dict[str, Any] = {
@@ -63,7 +48,7 @@ def batch_view(job: Job) -> dict[str, Any]:
         "errors": {"object": "list", "data": [_batch_error(error) for error in errors]} if errors else None,
         "input_file_id": input_files[0] if input_files else "",
         "completion_window": job.completion_window or f"{job.timeout_hours}h",
-        "status": status,
+        "status": openai_status(job.status, finalizing=job.finalizing is not None),
         "output_file_id": job.output_file,
         "error_file_id": job.error_file,
         "created_at": int(job.created),
@@ -78,11 +63,11 @@ def batch_view(job: Job) -> dict[str, Any]:
         "request_counts": {"total": job.total, "completed": job.succeeded, "failed": job.failed},
         "metadata": job.metadata_dict(),
     }
-    return view if job.plan is None else _disguised(view, read_plan(job.plan), job)
+    return view if job.plan is None else _as_planned(view, read_plan(job.plan), job)
 
 
 def file_view(file: File) -> dict[str, Any]:
-    """A ``FileSchema``, and ``status``, which the OpenAI-compatible dialect has beside it."""
+    """A file in Mistral's form, a ``FileSchema``; ``status`` is of the OpenAI-compatible dialect."""
     return {
         "id": file.id,
         "object": "file",
@@ -101,7 +86,7 @@ def file_view(file: File) -> dict[str, Any]:
     }
 
 
-def _disguised(view: dict[str, Any], plan: JobPlan, job: Job) -> dict[str, Any]:
+def _as_planned(view: dict[str, Any], plan: JobPlan, job: Job) -> dict[str, Any]:
     if plan.status is not None and job.active:
         view["status"] = plan.status
     return {**view, **plan.fields}
@@ -124,5 +109,5 @@ def _seconds(time: float | None) -> int | None:
 
 
 def _stored(text: str) -> msgspec.Raw:
-    """JSON that is already text: a listing of many jobs need not decode it."""
-    return _raw_json(text.encode())
+    """JSON as it is stored: a listing of many jobs does not decode it."""
+    return msgspec.Raw(text.encode())

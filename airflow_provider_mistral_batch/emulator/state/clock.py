@@ -1,4 +1,4 @@
-"""The time in which jobs live: the wall clock's, stretched or compressed by the speed setting."""
+"""Job time: the wall clock's time, faster or slower by the setting ``speed``."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from dataclasses import asdict, dataclass
 
 @dataclass(frozen=True)
 class JobClock:
-    """A clock that showed ``job`` when the wall clock showed ``wall``, and runs ``speed`` times as fast.
+    """
+    A clock that is stored in the state directory, so that job time passes while the emulator is down.
 
-    It is stored in the state directory, so that time goes on while the emulator is down.
+    :param wall: Epoch seconds at which the clock was set.
+    :param job: Job time in seconds that it was set to.
+    :param speed: Seconds of job time that pass in one second.
     """
 
     wall: float
@@ -17,17 +20,31 @@ class JobClock:
     speed: float
 
     def now(self, wall: float) -> float:
-        """Job time in seconds when the wall clock shows ``wall``."""
+        """
+        Job time in seconds.
+
+        :param wall: Epoch seconds of now.
+        """
         return self.job + (wall - self.wall) * self.speed
 
     def with_speed(self, speed: float, wall: float) -> JobClock:
-        """The same clock at another speed from now on: what has passed stays as it is."""
+        """
+        The same clock, at another speed from now on. The time that has passed stays as it is.
+
+        :param speed: Seconds of job time that pass in one second.
+        :param wall: Epoch seconds of now.
+        """
         return JobClock(wall=wall, job=self.now(wall), speed=speed)
 
     def seconds_until(self, job: float, wall: float) -> float:
-        """Wall-clock seconds until the clock shows ``job``; 0 if it already did."""
+        """
+        Seconds of the wall clock until this clock shows a time; 0 if it has passed.
+
+        :param job: The job time in seconds.
+        :param wall: Epoch seconds of now.
+        """
         return max(0.0, (job - self.now(wall)) / self.speed)
 
     def as_dict(self) -> dict[str, float]:
-        """What :class:`JobClock` can be made of again."""
+        """The arguments that make this clock again."""
         return asdict(self)

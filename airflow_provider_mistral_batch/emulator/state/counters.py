@@ -1,4 +1,4 @@
-"""How often each operation was called, for tests and benchmarks."""
+"""How often each operation of the API was called and answered."""
 
 from __future__ import annotations
 
@@ -10,22 +10,23 @@ _ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 
 
 class Counters:
-    """Counts since the start or the last reset; the control API itself is not counted."""
+    """Counts since the start or the last reset. The control API is not counted."""
 
     def __init__(self) -> None:
         self.reset()
         self.in_flight = 0
 
     def reset(self) -> None:
-        """Start to count anew."""
+        """Set all counts to 0; requests in flight stay counted."""
         self.requests: Counter[str] = Counter()
         self.answers: Counter[str] = Counter()
         self.most_in_flight = 0
 
-    def came(self, method: str, path: str) -> str:
-        """Count a request.
+    def count_request(self, method: str, path: str) -> str:
+        """
+        Count a request that has arrived.
 
-        :returns: its operation, such as ``GET /v1/files/{id}``.
+        :return: Its operation, such as ``GET /v1/files/{id}``.
         """
         operation = f"{method} {_ID.sub('{id}', path)}"
         self.requests[operation] += 1
@@ -33,13 +34,18 @@ class Counters:
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         return operation
 
-    def went(self, operation: str, status: int | None) -> None:
-        """Count its answer; ``None`` if the connection was dropped instead."""
+    def count_answer(self, operation: str, status: int | None) -> None:
+        """
+        Count the answer to a request.
+
+        :param operation: What :meth:`count_request` returned for the request.
+        :param status: Status code of the answer; ``None`` if the connection was dropped instead.
+        """
         self.in_flight -= 1
         self.answers[f"{operation} {status or 'dropped'}"] += 1
 
     def as_dict(self) -> dict[str, Any]:
-        """All counts."""
+        """All counts, as the control API shows them."""
         return {
             "requests": dict(self.requests),
             "answers": dict(self.answers),

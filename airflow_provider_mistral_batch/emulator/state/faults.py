@@ -1,38 +1,37 @@
-"""Faults that a test switches on: rules that say which requests suffer what, and which jobs get which plan."""
+"""Faults that a test switches on: rules that say what goes wrong with which requests."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
 import random
-from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from airflow_provider_mistral_batch.emulator.state.plans import JobPlan
-
-Kind = Literal["status", "html", "redirect", "truncate", "alter", "cut", "slow", "hold", "drop"]
+FaultKind = Literal["status", "html", "redirect", "truncate", "alter", "cut", "slow", "hold", "drop"]
 
 
 class Fault(BaseModel):
-    """One rule: requests that match suffer, each with some probability, some number of times."""
+    """A rule: what goes wrong, with which requests, and how often."""
 
     model_config = ConfigDict(extra="forbid")
 
-    kind: Kind = Field(description="what happens, see docs/emulator.md")
+    kind: FaultKind = Field(description="what goes wrong, see docs/emulator.md")
     method: str | None = Field(default=None, description="HTTP method that matches; any if not given")
     path: str = Field(default="*", description="path that matches; * stands for anything")
     contains: str | None = Field(
-        default=None, description="text that the request's body or query must contain"
+        default=None, description="text that the request's query or JSON body must contain"
     )
     key: str | None = Field(default=None, description="API key that the request must carry")
-    skip: int = Field(default=0, ge=0, description="how many matching requests go unharmed first")
-    times: int | None = Field(default=1, ge=1, description="how many requests suffer; null: all")
-    probability: float = Field(default=1.0, ge=0, le=1, description="how likely each of them does")
+    skip: int = Field(default=0, ge=0, description="how many matching requests are left alone first")
+    times: int | None = Field(default=1, ge=1, description="how many requests are hit; null: all")
+    probability: float = Field(
+        default=1.0, ge=0, le=1, description="how likely a matching request is hit, 0 to 1"
+    )
     when: Literal["before", "after"] = Field(
-        default="before", description="drop, hold: before or after the work is done"
+        default="before", description="drop, hold: before or after the request is worked on"
     )
     status: int = Field(default=503, ge=200, le=599, description="status: the answer's status code")
     retry_after: int | str | None = Field(
@@ -40,19 +39,21 @@ class Fault(BaseModel):
     )
     message: str = Field(default="A fault that was switched on", description="status: the error's message")
     body: Any = Field(default=None, description="status: a JSON body instead of the API's error body")
-    location: str = Field(default="http://elsewhere.invalid", description="redirect: the host to go to")
-    fields: dict[str, Any] = Field(
-        default={}, description="alter: fields that are set in the answer's JSON object"
-    )
+    location: str = Field(default="http://elsewhere.invalid", description="redirect: base URL to go to")
+    fields: dict[str, Any] = Field(default={}, description="alter: fields to set in the answer's JSON object")
     seconds: float | None = Field(
-        default=None, ge=0, description="slow, hold: how long; a hold without waits for release"
+        default=None, ge=0, description="slow, hold: for how long; a hold without it waits for its release"
     )
-    bytes: int = Field(default=0, ge=0, description="cut: how many bytes of the answer's body come through")
+    bytes: int = Field(default=0, ge=0, description="cut: how many bytes of the answer's body are sent")
 
     def matches(self, method: str, path: str, key: str | None, text: str | None) -> bool:
-        """Whether a request is meant.
+        """
+        Whether the rule is about a request.
 
-        :param text: its query and body; ``None`` if they were not read, as nobody needs them.
+        :param method: The request's HTTP method.
+        :param path: Its path, without the query.
+        :param key: The API key that it carries.
+        :param text: Its query and JSON body; ``None`` if they are not known, and any text matches.
         """
         return (
             (self.method is None or self.method.upper() == method)
@@ -63,7 +64,12 @@ class Fault(BaseModel):
 
 
 class ActiveFault:
-    """A rule in force, with what it has done so far."""
+    """
+    A fault that is switched on, and what it has done so far.
+
+    :param fault_id: Its id in the control API.
+    :param fault: Its rule.
+    """
 
     def __init__(self, fault_id: str, fault: Fault) -> None:
         self.id = fault_id
@@ -75,13 +81,14 @@ class ActiveFault:
 
     @property
     def spent(self) -> bool:
-        """Whether it will do nothing any more."""
+        """Whether it has hit as many requests as it may."""
         return self.fault.times is not None and self.hits >= self.fault.times
 
-    def strike(self, chance: float) -> bool:
-        """Decide about a request that matches, and count it if it suffers.
+    def hit(self, chance: float) -> bool:
+        """
+        Decide whether a request that matches is hit, and count it if so.
 
-        :param chance: a number from 0 to 1.
+        :param chance: A random number from 0 to 1.
         """
         if self.spent or chance >= self.fault.probability:
             return False
@@ -92,13 +99,17 @@ class ActiveFault:
         return True
 
     def as_dict(self) -> dict[str, Any]:
-        """What it is and has done, without the key that it waits for."""
+        """The fault as the control API shows it: without the key that it matches."""
         rule = self.fault.model_dump(exclude_defaults=True, exclude={"key"})
         return {"id": self.id, "hits": self.hits, "held": self.held, "spent": self.spent, "rule": rule}
 
 
-class Rules:
-    """The rules in force, oldest first; the first that strikes decides what a request suffers."""
+class FaultRules:
+    """
+    The faults that are switched on, oldest first. The first one that hits a request decides what it gets.
+
+    :param chances: Where random numbers come from; the same ones in every run if not given.
+    """
 
     def __init__(self, chances: random.Random | None = None) -> None:
         self._active: dict[str, ActiveFault] = {}
@@ -106,33 +117,37 @@ class Rules:
         self._chances = chances or random.Random(0)
 
     def add(self, fault: Fault) -> ActiveFault:
-        """Switch a rule on."""
+        """Switch a fault on."""
         active = ActiveFault(f"fault-{next(self._ids)}", fault)
         self._active[active.id] = active
         return active
 
     def get(self, fault_id: str) -> ActiveFault | None:
-        """The rule of that id."""
+        """The fault with this id; ``None`` if there is none."""
         return self._active.get(fault_id)
 
     def all(self) -> list[ActiveFault]:
-        """All rules, spent ones too."""
+        """All faults that are switched on, spent ones too."""
         return list(self._active.values())
 
     def remove(self, fault_id: str) -> bool:
-        """Switch a rule off, and release what it holds."""
+        """
+        Switch a fault off, and release the requests that it holds.
+
+        :return: Whether there was a fault with this id.
+        """
         active = self._active.pop(fault_id, None)
         if active is not None:
             active.released.set()
         return active is not None
 
     def clear(self) -> None:
-        """Switch all rules off."""
+        """Switch all faults off."""
         for fault_id in list(self._active):
             self.remove(fault_id)
 
-    def wants_text(self, method: str, path: str) -> bool:
-        """Whether somebody must read the request's body before :meth:`find`."""
+    def needs_body(self, method: str, path: str) -> bool:
+        """Whether :meth:`find` needs to know the body of a request with this method and path."""
         return any(
             active.fault.contains is not None
             and not active.spent
@@ -141,56 +156,16 @@ class Rules:
         )
 
     def find(self, method: str, path: str, key: str | None, text: str) -> ActiveFault | None:
-        """The rule that strikes this request."""
+        """
+        Find the fault that hits a request, and count the hit.
+
+        :param method: The request's HTTP method.
+        :param path: Its path, without the query.
+        :param key: The API key that it carries.
+        :param text: Its query, and its JSON body if :meth:`needs_body` asks for it.
+        :return: The fault; ``None`` if the request is left alone.
+        """
         for active in self._active.values():
-            if active.fault.matches(method, path, key, text) and active.strike(self._chances.random()):
+            if active.fault.matches(method, path, key, text) and active.hit(self._chances.random()):
                 return active
-        return None
-
-
-class JobRule(BaseModel):
-    """One rule for jobs that are yet to be created: those that match get the plan."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    plan: JobPlan
-    endpoint: str | None = Field(
-        default=None, description="endpoint of the jobs that match; any if not given"
-    )
-    metadata: dict[str, str] = Field(default={}, description="metadata that the jobs must have, at least")
-    skip: int = Field(default=0, ge=0, description="how many matching jobs go unharmed first")
-    times: int | None = Field(default=1, ge=1, description="how many jobs get the plan; null: all")
-
-    def matches(self, endpoint: str, metadata: Mapping[str, str] | None) -> bool:
-        """Whether a job is meant."""
-        return self.endpoint in (None, endpoint) and self.metadata.items() <= dict(metadata or {}).items()
-
-
-class JobRules:
-    """The rules for jobs in force, oldest first; the first that matches decides."""
-
-    def __init__(self) -> None:
-        self._rules: list[JobRule] = []
-
-    def add(self, rule: JobRule) -> None:
-        """Switch a rule on."""
-        self._rules.append(rule)
-
-    def clear(self) -> None:
-        """Switch all rules off."""
-        self._rules.clear()
-
-    def plan_for(self, endpoint: str, metadata: Mapping[str, str] | None) -> str | None:
-        """The plan of a new job, as JSON; ``None`` if nothing is planned for it."""
-        for rule in self._rules:
-            if not rule.matches(endpoint, metadata):
-                continue
-            if rule.skip:
-                rule.skip -= 1
-                continue
-            if rule.times is not None:
-                rule.times -= 1
-                if not rule.times:
-                    self._rules.remove(rule)
-            return rule.plan.model_dump_json(exclude_defaults=True)
         return None

@@ -1,10 +1,11 @@
-"""The state directory: a SQLite database of jobs and files, and the files' bytes beside it.
+"""
+The state directory: a SQLite database of jobs, files and keys, and the files' content beside it.
 
-The server and the engine each have a connection of their own. What was committed survives ``kill -9`` (the
-write-ahead log is in the kernel's hands by then), so an answer that was given is never forgotten.
+The server and the engine each have a connection of their own. What was committed survives ``kill -9``: the
+write-ahead log is in the kernel's hands by then, so nothing that was acknowledged is lost.
 """
 
-# Conditions are put together from this package's own texts; what comes from outside is always a parameter.
+# Statements are put together from this module's own texts. Whatever comes from outside is a parameter.
 # ruff: noqa: S608
 
 from __future__ import annotations
@@ -18,10 +19,18 @@ from typing import Any
 import msgspec
 
 from airflow_provider_mistral_batch.emulator.state.clock import JobClock
+from airflow_provider_mistral_batch.emulator.state.filters import FileFilter, JobFilter
 from airflow_provider_mistral_batch.emulator.state.settings import Settings
-from airflow_provider_mistral_batch.emulator.state.tables import File, Job
+from airflow_provider_mistral_batch.emulator.state.statuses import ACTIVE
+from airflow_provider_mistral_batch.emulator.state.tables import File, Job, Key
 
-_ACTIVE_SQL = "status IN ('QUEUED', 'RUNNING', 'CANCELLATION_REQUESTED')"
+# The index of pending jobs serves a query only if both have the same text.
+_ACTIVE_SQL = f"status IN ({', '.join(repr(status) for status in ACTIVE)})"
+
+_NOT_EXPIRED_SQL = "(expires IS NULL OR expires > ?)"
+_VISIBLE_SQL = (
+    f"workspace = ? AND deleted = 0 AND (visibility = 'workspace' OR user = ?) AND {_NOT_EXPIRED_SQL}"
+)
 
 _TYPES = {"int": "INTEGER", "float": "REAL", "str": "TEXT"}
 
@@ -37,21 +46,12 @@ CREATE TABLE IF NOT EXISTS keys (digest TEXT PRIMARY KEY, workspace TEXT NOT NUL
 """
 
 
-def _columns(record: type[Job] | type[File]) -> list[str]:
-    return list(record.__struct_fields__)
-
-
-def _table(name: str, record: type[Job] | type[File]) -> str:
-    definitions = ["seq INTEGER PRIMARY KEY AUTOINCREMENT"]
-    for column in _columns(record):
-        if column != "seq":
-            kind = _TYPES[record.__annotations__[column].split(" ")[0]]
-            definitions.append(f'"{column}" {kind}{" UNIQUE NOT NULL" if column == "id" else ""}')
-    return f"CREATE TABLE IF NOT EXISTS {name} ({', '.join(definitions)});"
-
-
 class Store:
-    """Jobs, files, keys and settings of one state directory, through one connection."""
+    """
+    The jobs, files, keys and settings of one state directory, through one connection.
+
+    :param directory: The state directory; it is made if it does not exist.
+    """
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -67,16 +67,16 @@ class Store:
         self._db.executescript(_table("jobs", Job) + _table("files", File) + _INDEXES)
 
     def close(self) -> None:
-        """End the connection."""
+        """Close the connection."""
         self._db.close()
 
     def blob(self, name: str) -> Path:
-        """Where the bytes of that name are, or will be."""
+        """The path of a blob, whether it exists or not."""
         return self.blobs / name
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Write several things at once: all of them or, after an exception, none."""
+        """Write all that the block writes at once; nothing of it if the block raises."""
         self._db.execute("BEGIN IMMEDIATE")
         try:
             yield
@@ -85,10 +85,10 @@ class Store:
             raise
         self._db.execute("COMMIT")
 
-    # Settings and secrets
+    # Settings and other single values
 
     def get_meta(self, name: str) -> str | None:
-        """A value that :meth:`put_meta` stored."""
+        """The value that :meth:`put_meta` stored under a name; ``None`` if it stored none."""
         row = self._db.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
         return None if row is None else str(row[0])
 
@@ -97,15 +97,20 @@ class Store:
         self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))
 
     def settings(self) -> Settings:
-        """The settings as they were last put; the defaults on a new state directory."""
+        """The settings that were stored last; the defaults in a new state directory."""
         return Settings.model_validate_json(self.get_meta("settings") or "{}")
 
     def clock(self) -> JobClock:
-        """The job clock as it was last put."""
+        """The job clock that was stored last."""
         return JobClock(**msgspec.json.decode(self.get_meta("clock") or "{}", type=dict[str, float]))
 
     def put_settings(self, settings: Settings, wall: float) -> None:
-        """Store new settings, and from now on let the job clock run at their speed."""
+        """
+        Store settings, and the job clock that runs at their speed from now on.
+
+        :param settings: All settings.
+        :param wall: Epoch seconds of now.
+        """
         old = self.get_meta("clock")
         clock = self.clock().with_speed(settings.speed, wall) if old else JobClock(wall, 0.0, settings.speed)
         with self.transaction():
@@ -114,99 +119,129 @@ class Store:
 
     # Keys
 
-    def find_key(self, digest: str) -> dict[str, Any] | None:
-        """``workspace`` and ``revoked`` of a key that was put."""
+    def find_key(self, digest: str) -> Key | None:
+        """The key with this digest, revoked or not; ``None`` if it was never stored."""
         row = self._db.execute("SELECT workspace, revoked FROM keys WHERE digest = ?", (digest,)).fetchone()
-        return None if row is None else {"workspace": row[0], "revoked": bool(row[1])}
+        return None if row is None else Key(workspace=str(row[0]), revoked=bool(row[1]))
 
     def put_key(self, digest: str, workspace: str, revoked: bool = False) -> None:
-        """Store a key's workspace, and whether it is still good."""
+        """Store a key by its digest."""
         self._db.execute("INSERT OR REPLACE INTO keys VALUES (?, ?, ?)", (digest, workspace, revoked))
 
     # Files
 
     def add_file(self, file: File) -> None:
-        """Make a file visible. Its bytes must be on disk."""
+        """Store a file. Its content must be on disk."""
         self._insert("files", [file])
 
     def find_file(self, workspace: str, user: str, file_id: str, wall: float) -> File | None:
-        """A file that this user may see."""
-        rows = self._files(
-            "id = ? AND workspace = ? AND deleted = 0 AND (visibility = 'workspace' OR user = ?)"
-            " AND (expires IS NULL OR expires > ?)",
-            (file_id, workspace, user, wall),
-        )
-        return rows[0] if rows else None
+        """
+        Find a file that a user sees.
+
+        :param workspace: The user's workspace.
+        :param user: Digest of the user's key.
+        :param file_id: The file's id.
+        :param wall: Epoch seconds of now.
+        """
+        files = self._files(f"id = ? AND {_VISIBLE_SQL}", (file_id, workspace, user, wall))
+        return files[0] if files else None
 
     def file_by_id(self, file_id: str, wall: float) -> File | None:
-        """A file whoever owns it: for signed URLs, which carry no token."""
-        rows = self._files("id = ? AND deleted = 0 AND (expires IS NULL OR expires > ?)", (file_id, wall))
-        return rows[0] if rows else None
+        """
+        Find a file of any workspace: signed URLs carry no key.
+
+        :param file_id: The file's id.
+        :param wall: Epoch seconds of now.
+        """
+        files = self._files(f"id = ? AND deleted = 0 AND {_NOT_EXPIRED_SQL}", (file_id, wall))
+        return files[0] if files else None
 
     def list_files(
-        self, where: str, parameters: Sequence[Any], *, descending: bool, limit: int, offset: int
+        self, wanted: FileFilter, *, descending: bool, limit: int, offset: int = 0, after: File | None = None
     ) -> list[File]:
-        """One page of the files that match."""
-        order = "DESC" if descending else "ASC"
-        return self._files(
-            f"{where} ORDER BY created {order}, seq {order} LIMIT ? OFFSET ?", (*parameters, limit, offset)
-        )
+        """
+        List files by the time when they were made.
 
-    def count_files(self, where: str, parameters: Sequence[Any]) -> int:
-        """How many files match."""
+        :param wanted: Which files.
+        :param descending: Whether the newest come first.
+        :param limit: How many at most.
+        :param offset: How many to skip first.
+        :param after: Only files that come after this one.
+        """
+        where, parameters = _file_condition(wanted)
+        if after is not None:
+            where += f" AND (created, seq) {'<' if descending else '>'} (?, ?)"
+            parameters += [after.created, after.seq]
+        order = _by_time(descending)
+        return self._files(f"{where} ORDER BY {order} LIMIT ? OFFSET ?", (*parameters, limit, offset))
+
+    def count_files(self, wanted: FileFilter) -> int:
+        """How many files a listing has in all."""
+        where, parameters = _file_condition(wanted)
         return int(self._db.execute(f"SELECT COUNT(*) FROM files WHERE {where}", parameters).fetchone()[0])
 
+    def all_files(self) -> list[File]:
+        """Every file that was ever stored, deleted ones too, oldest first."""
+        return self._files("1 ORDER BY seq", ())
+
     def delete_file(self, file: File) -> None:
-        """Hide a file, and remove its bytes unless a job that still runs reads them."""
+        """Mark a file as deleted, and remove its content unless an active job reads it."""
         self._db.execute("UPDATE files SET deleted = 1 WHERE id = ?", (file.id,))
         self.drop_unused_blobs([file.blob])
 
     def drop_unused_blobs(self, names: Iterable[str]) -> None:
-        """Remove bytes that neither a visible file nor an active job refers to."""
+        """Remove the blobs among these that belong to no file and to no active job."""
         for name in names:
-            if not self._is_visible(name) and not self._is_read(name):
+            if not self._belongs_to_a_file(name) and not self._belongs_to_an_active_job(name):
                 self.blob(name).unlink(missing_ok=True)
 
-    def _is_visible(self, blob: str) -> bool:
+    def _belongs_to_a_file(self, blob: str) -> bool:
         query = "SELECT EXISTS (SELECT 1 FROM files WHERE blob = ? AND deleted = 0)"
         return bool(self._db.execute(query, (blob,)).fetchone()[0])
 
-    def _is_read(self, blob: str) -> bool:
+    def _belongs_to_an_active_job(self, blob: str) -> bool:
         query = f"SELECT EXISTS (SELECT 1 FROM jobs WHERE deleted = 0 AND {_ACTIVE_SQL} AND instr(blobs, ?))"
         return bool(self._db.execute(query, (blob,)).fetchone()[0])
 
-    # Jobs, as the API sees them
+    # Jobs, for the API
 
     def add_jobs(self, jobs: Iterable[Job]) -> None:
-        """Make jobs."""
+        """Store new jobs."""
         self._insert("jobs", jobs)
 
     def find_job(self, workspace: str, job_id: str) -> Job | None:
-        """A job of this workspace."""
-        rows = self._jobs("id = ? AND workspace = ? AND deleted = 0", (job_id, workspace))
-        return rows[0] if rows else None
-
-    def job_by_id(self, job_id: str) -> Job | None:
-        """A job, whoever owns it, deleted or not: for the control API."""
-        rows = self._jobs("id = ?", (job_id,))
-        return rows[0] if rows else None
+        """Find a job of a workspace that was not deleted."""
+        jobs = self._jobs("id = ? AND workspace = ? AND deleted = 0", (job_id, workspace))
+        return jobs[0] if jobs else None
 
     def list_jobs(
-        self, where: str, parameters: Sequence[Any], *, descending: bool, limit: int, offset: int = 0
+        self, wanted: JobFilter, *, descending: bool, limit: int, offset: int = 0, after: Job | None = None
     ) -> list[Job]:
-        """One page of the jobs that match, read through the index and only then from the table."""
-        order = "DESC" if descending else "ASC"
-        page = f"SELECT seq FROM jobs WHERE {where} ORDER BY created {order}, seq {order} LIMIT ? OFFSET ?"
-        return self._jobs(
-            f"seq IN ({page}) ORDER BY created {order}, seq {order}", (*parameters, limit, offset)
-        )
+        """
+        List jobs by the time when they were made.
 
-    def count_jobs(self, where: str, parameters: Sequence[Any]) -> int:
-        """How many jobs match."""
+        :param wanted: Which jobs.
+        :param descending: Whether the newest come first.
+        :param limit: How many at most.
+        :param offset: How many to skip first.
+        :param after: Only jobs that come after this one.
+        """
+        where, parameters = _job_condition(wanted)
+        if after is not None:
+            where += f" AND (created, seq) {'<' if descending else '>'} (?, ?)"
+            parameters += [after.created, after.seq]
+        order = _by_time(descending)
+        # The index alone finds the page; only its jobs are read from the table.
+        page = f"SELECT seq FROM jobs WHERE {where} ORDER BY {order} LIMIT ? OFFSET ?"
+        return self._jobs(f"seq IN ({page}) ORDER BY {order}", (*parameters, limit, offset))
+
+    def count_jobs(self, wanted: JobFilter) -> int:
+        """How many jobs a listing has in all."""
+        where, parameters = _job_condition(wanted)
         return int(self._db.execute(f"SELECT COUNT(*) FROM jobs WHERE {where}", parameters).fetchone()[0])
 
     def pending_requests(self, workspace: str) -> int:
-        """Requests of the workspace's active jobs that are not done."""
+        """How many requests of a workspace's active jobs are not done."""
         row = self._db.execute(
             "SELECT COALESCE(SUM(expected - done), 0) FROM jobs INDEXED BY jobs_pending"
             f" WHERE workspace = ? AND deleted = 0 AND {_ACTIVE_SQL}",
@@ -215,60 +250,80 @@ class Store:
         return int(row[0])
 
     def request_cancellation(self, job: Job, wall: float, cancel_due: float) -> Job:
-        """Ask an active job to stop, unless it ended or was asked meanwhile.
+        """
+        Note that a job is to be cancelled, unless it ended or this was noted meanwhile.
 
-        :returns: the job as it is then, before the engine has seen it.
+        :param job: The job.
+        :param wall: Epoch seconds of now.
+        :param cancel_due: Job time in seconds at which the cancellation is done.
+        :return: The job as it is stored then.
         """
         with self.transaction():
             self._db.execute(
                 "UPDATE jobs SET status = 'CANCELLATION_REQUESTED', cancelling = ?, cancel_due = ?, due = ?"
-                " WHERE seq = ? AND deleted = 0 AND status IN ('QUEUED', 'RUNNING')",
+                f" WHERE seq = ? AND deleted = 0 AND {_ACTIVE_SQL} AND status <> 'CANCELLATION_REQUESTED'",
                 (wall, cancel_due, cancel_due, job.seq),
             )
             return self._jobs("seq = ?", (job.seq,))[0]
 
     def delete_job(self, job: Job) -> None:
-        """Hide a job; the engine stops its work."""
+        """Mark a job as deleted; the engine stops its work."""
         self._db.execute("UPDATE jobs SET deleted = 1, due = 0 WHERE seq = ?", (job.seq,))
 
-    # Jobs, as the control API and the engine see them
+    # Jobs, for the control API
+
+    def job_by_id(self, job_id: str) -> Job | None:
+        """Find a job of any workspace, deleted or not."""
+        jobs = self._jobs("id = ?", (job_id,))
+        return jobs[0] if jobs else None
 
     def all_jobs(self) -> list[Job]:
-        """Every job ever created, deleted ones too, oldest first."""
+        """Every job that was ever stored, deleted ones too, oldest first."""
         return self._jobs("1 ORDER BY seq", ())
 
     def active_jobs(self) -> list[Job]:
         """Every job that is not over."""
         return self._jobs(f"deleted = 0 AND {_ACTIVE_SQL}", ())
 
-    def all_files(self) -> list[File]:
-        """Every file ever stored, deleted ones too, oldest first."""
-        return self._files("1 ORDER BY seq", ())
-
     def end_jobs(self, seqs: Iterable[int], status: str) -> None:
-        """Ask the engine to end jobs now, as ``status``."""
+        """
+        Ask the engine to end jobs now, those that are over excepted.
+
+        :param seqs: The numbers of the jobs' rows.
+        :param status: The status in which they end.
+        """
         self._db.executemany(
             f"UPDATE jobs SET end_as = ?, due = 0 WHERE seq = ? AND deleted = 0 AND {_ACTIVE_SQL}",
             [(status, seq) for seq in seqs],
         )
 
-    def update_plan(self, job: Job, plan: str | None) -> None:
-        """Change what was planned for a job."""
+    def update_plan(self, job: Job, plan: str) -> None:
+        """Store another plan, as JSON, with a job."""
         self._db.execute("UPDATE jobs SET plan = ? WHERE seq = ?", (plan, job.seq))
 
+    # Jobs, for the engine
+
     def due_jobs(self, now: float, limit: int) -> list[Job]:
-        """Jobs for which there is something to do at this job time, the longest waiting first."""
+        """
+        The jobs for which there is something to do, those that have been due longest first.
+
+        :param now: Job time of now, in seconds.
+        :param limit: How many at most.
+        """
         return self._jobs("due IS NOT NULL AND due <= ? ORDER BY due LIMIT ?", (now, limit))
 
     def next_due(self) -> float | None:
-        """The job time at which there is something to do next."""
+        """Job time in seconds at which there is something to do next; ``None`` if there is nothing."""
         row = self._db.execute("SELECT MIN(due) FROM jobs WHERE due IS NOT NULL").fetchone()
         return None if row[0] is None else float(row[0])
 
     def update_job(self, before: Job, after: Job) -> bool:
-        """Store what the engine did to a job, unless the API changed the job meanwhile.
+        """
+        Store what the engine changed in a job, unless the server changed the job meanwhile.
 
-        :returns: whether it was stored.
+        :param before: The job as the engine read it.
+        :param after: The job as it is to be.
+        :return: Whether it was stored.
         """
         changed = [name for name in _columns(Job) if getattr(before, name) != getattr(after, name)]
         if not changed:
@@ -305,3 +360,67 @@ class Store:
         columns = ", ".join(f'"{name}"' for name in _columns(File))
         rows = self._db.execute(f"SELECT {columns} FROM files WHERE {where}", parameters)
         return [File(**dict(zip(File.__struct_fields__, row, strict=True))) for row in rows]
+
+
+def _columns(record: type[Job] | type[File]) -> list[str]:
+    return list(record.__struct_fields__)
+
+
+def _table(name: str, record: type[Job] | type[File]) -> str:
+    definitions = ["seq INTEGER PRIMARY KEY AUTOINCREMENT"]
+    for column in _columns(record):
+        if column != "seq":
+            kind = _TYPES[record.__annotations__[column].split(" ")[0]]
+            definitions.append(f'"{column}" {kind}{" UNIQUE NOT NULL" if column == "id" else ""}')
+    return f"CREATE TABLE IF NOT EXISTS {name} ({', '.join(definitions)});"
+
+
+def _by_time(descending: bool) -> str:
+    order = "DESC" if descending else "ASC"
+    return f"created {order}, seq {order}"
+
+
+def _job_condition(wanted: JobFilter) -> tuple[str, list[Any]]:
+    where = "workspace = ? AND deleted = 0"
+    parameters: list[Any] = [wanted.workspace]
+    for condition, value in (
+        ("created <= ?", wanted.created_until),
+        ("created > ?", wanted.created_after),
+        ("user = ?", wanted.user),
+        ("model = ?", wanted.model),
+        ("agent_id = ?", wanted.agent_id),
+    ):
+        if value is not None:
+            where += f" AND {condition}"
+            parameters.append(value)
+    if wanted.statuses:
+        where += f" AND {_is_one_of('status', wanted.statuses)}"
+        parameters += wanted.statuses
+    for name, value in wanted.metadata.items():
+        where += " AND EXISTS (SELECT 1 FROM json_each(metadata) WHERE key = ? AND value = ?)"
+        parameters += [name, value]
+    return where, parameters
+
+
+def _file_condition(wanted: FileFilter) -> tuple[str, list[Any]]:
+    where = _VISIBLE_SQL
+    parameters: list[Any] = [wanted.workspace, wanted.user, wanted.wall]
+    for column, values in (
+        ("sample_type", wanted.sample_types),
+        ("source", wanted.sources),
+        ("mimetype", wanted.mimetypes),
+    ):
+        if values:
+            where += f" AND {_is_one_of(column, values)}"
+            parameters += values
+    if wanted.purpose is not None:
+        where += " AND purpose = ?"
+        parameters.append(wanted.purpose)
+    if wanted.search is not None:
+        where += " AND instr(lower(filename), lower(?))"
+        parameters.append(wanted.search)
+    return where, parameters
+
+
+def _is_one_of(column: str, values: Sequence[str]) -> str:
+    return f"{column} IN ({', '.join('?' * len(values))})"

@@ -1,19 +1,48 @@
-"""What the state directory remembers: batch jobs and files, a column of the database for each field."""
+"""The rows of the database's tables. Batch jobs and files have a column for each field."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
-#: Statuses of a job that is not over.
-ACTIVE = ("QUEUED", "RUNNING", "CANCELLATION_REQUESTED")
-#: Statuses of a job that is over.
-TERMINAL = ("SUCCESS", "FAILED", "TIMEOUT_EXCEEDED", "CANCELLED")
+from airflow_provider_mistral_batch.emulator.state.statuses import ACTIVE
 
 
 class Job(msgspec.Struct, kw_only=True):
-    """One batch job. Names ending in ``_due``, ``begin`` and ``deadline`` are job time, others the wall clock."""
+    """
+    One batch job. Numbers that are 0 or 1 stand for booleans.
+
+    :param seq: The row's number, in the order in which jobs were made; 0 until it is stored.
+    :param user: Digest of the key that made the job.
+    :param dialect: The API that made the job: ``mistral`` or ``openai``.
+    :param phantom: Made by the control API, without input: no row is ever executed.
+    :param metadata: A JSON object.
+    :param input_files: A JSON list of file ids.
+    :param blobs: A JSON list of names in the state directory's ``blobs``: the input.
+    :param inline: The requests came with the job instead of in files.
+    :param plan: What a test planned for the job, as JSON.
+    :param created: Epoch seconds; so are ``started``, ``finalizing``, ``cancelling`` and ``ended``.
+    :param finalizing: When all rows were done.
+    :param due: Job time at which the engine looks at the job next; ``None`` if nothing is to be done. All that
+        follow up to ``deadline`` are job time, too.
+    :param validation_due: When the input is checked.
+    :param begin: When the job started to run.
+    :param job_seconds: How long it runs.
+    :param cancel_due: When a cancellation that was requested is done.
+    :param deadline: When the job times out.
+    :param end_as: The status in which the control API wants the job to end now.
+    :param expected: Requests of the job, as far as they are known before the input is checked.
+    :param total: Requests of the job; 0 until the input is checked.
+    :param done: Rows that were executed.
+    :param blob_index: Which of ``blobs`` has the next row, from 0.
+    :param blob_offset: Where in that blob the next row begins, in bytes.
+    :param output_blob: Name of the blob with the results of rows that succeeded.
+    :param output_bytes: Its size. A killed engine may have written more, which does not count.
+    :param error_blob: Name of the blob with the results of rows that failed.
+    :param output_file: Id of the file that was made of ``output_blob`` at the job's end.
+    :param errors: A JSON list of what is wrong with the job as a whole.
+    """
 
     seq: int = 0
     id: str
@@ -72,16 +101,31 @@ class Job(msgspec.Struct, kw_only=True):
         return None if self.metadata is None else msgspec.json.decode(self.metadata, type=dict[str, Any])
 
     def strings(self, name: str) -> list[str]:
-        """A field that holds a JSON list of strings, such as ``input_files``."""
+        """
+        The strings of a field that holds a JSON list of them.
+
+        :param name: The field: ``input_files`` or ``blobs``.
+        """
         return msgspec.json.decode(getattr(self, name), type=list[str])
 
     def error_list(self) -> list[dict[str, Any]]:
-        """Why the job failed: ``message`` and ``count`` of each cause, in the OpenAI dialect also ``line``."""
+        """What is wrong with the job: ``message`` and ``count``, of input also ``code``, ``param`` and ``line``."""
         return msgspec.json.decode(self.errors, type=list[dict[str, Any]])
 
 
 class File(msgspec.Struct, kw_only=True):
-    """One file; ``blob`` is the name of its bytes in the state directory's ``blobs``."""
+    """
+    One file. ``deleted`` is 0 or 1.
+
+    :param seq: The row's number, in the order in which files were made; 0 until it is stored.
+    :param user: Digest of the key that made the file.
+    :param created: Epoch seconds.
+    :param num_lines: Lines of a JSONL file.
+    :param signature: Digest of the content.
+    :param expires: Epoch seconds; ``None`` if never.
+    :param visibility: Who sees the file: ``workspace`` or ``user``.
+    :param blob: Name of the content in the state directory's ``blobs``.
+    """
 
     seq: int = 0
     id: str
@@ -102,6 +146,13 @@ class File(msgspec.Struct, kw_only=True):
     deleted: int = 0
 
 
+class Key(NamedTuple):
+    """One API key that is known; its row is named by the key's digest."""
+
+    workspace: str
+    revoked: bool
+
+
 def json_text(value: Any) -> str:
-    """``value`` as the text that a JSON column holds."""
+    """A value as the text of a column that holds JSON."""
     return msgspec.json.encode(value).decode()

@@ -1,18 +1,14 @@
-"""Plain text: counting its tokens, cutting it, and saying in a sentence or two what it is about."""
+"""The emulator's answer to a prompt: the gist of the text in it, in a sentence or two of that text."""
 
 from __future__ import annotations
 
 import re
-from typing import Any
 
-#: Characters that count as one token: about what English text costs.
-CHARACTERS_PER_TOKEN = 4
-
-#: How much of a long text is read for its gist, and how long a gist is at most.
+#: Characters of a prompt that are read, and of a gist at most.
 _READ = 6_000
 _LONGEST_GIST = 400
 
-#: A text of this many characters is something to work on, a shorter one a question.
+#: A prompt without instruction is a question up to this many characters; a longer one is a text.
 _QUESTION = 200
 
 _INSTRUCTION = re.compile(
@@ -29,36 +25,13 @@ _VERSION_NOTE = re.compile(r"(?:New|Changed|Added|Deprecated)(?: in version| sin
 _SPACES = re.compile(r"\s+")
 
 
-def count_tokens(text: str) -> int:
-    """How many tokens a text counts for."""
-    return -(-len(text) // CHARACTERS_PER_TOKEN)
-
-
-def cut_tokens(text: str, limit: int | None) -> tuple[str, bool]:
-    """The text within a number of tokens, and whether it had to be cut for that."""
-    if limit is None or len(text) <= limit * CHARACTERS_PER_TOKEN:
-        return text, False
-    return text[: limit * CHARACTERS_PER_TOKEN], True
-
-
-def cut_stop(text: str, stop: str | list[str] | None) -> str:
-    """The text up to the first of the stop sequences."""
-    for sequence in [stop] if isinstance(stop, str) else stop or []:
-        if sequence:
-            text = text.split(sequence, 1)[0]
-    return text
-
-
-def content_text(content: str | list[dict[str, Any]] | None) -> str:
-    """The text of a message's content, whether it is one string or chunks."""
-    if content is None or isinstance(content, str):
-        return content or ""
-    return "\n".join(str(chunk["text"]) for chunk in content if isinstance(chunk.get("text"), str))
-
-
 def reply(prompt: str) -> str:
-    """What the emulator says to a prompt: the gist of the text that it brings, else a word on the question."""
-    text = _text_to_work_on(prompt[:_READ])
+    """
+    Answer a prompt.
+
+    :return: The gist of the text in the prompt. If it has none, a sentence that repeats the question.
+    """
+    text = _text_in(prompt[:_READ])
     gist = _first_sentences(_prose(text)) if text else ""
     if gist:
         return gist
@@ -68,8 +41,8 @@ def reply(prompt: str) -> str:
     return f"You asked: {question} (The emulator has no model to answer it; --upstream lets it ask one.)"
 
 
-def _text_to_work_on(prompt: str) -> str:
-    """The prompt without its instruction; empty if it is nothing but an instruction or a question."""
+def _text_in(prompt: str) -> str:
+    """The text in a prompt, without the instruction; empty if there is only an instruction or a question."""
     first, blank_line, rest = prompt.strip().partition("\n\n")
     is_instruction = _INSTRUCTION.match(first) is not None or first.endswith(":")
     if blank_line and is_instruction and len(first) < 1_000:
@@ -87,7 +60,7 @@ def _text_to_work_on(prompt: str) -> str:
 
 
 def _prose(text: str) -> str:
-    """The running text: no headings, no indented code, no fragments, unless there is nothing else."""
+    """The sentences of a text, without headings, fragments and, if there is more than that, indented code."""
     fluent: list[str] = []
     other: list[str] = []
     for paragraph in re.split(r"\n\s*\n", _HEADING.sub("", text)):
@@ -102,7 +75,7 @@ def _prose(text: str) -> str:
 
 
 def _first_sentences(prose: str) -> str:
-    """One sentence, or two if they are short."""
+    """The first sentence; the first two if they are short."""
     sentences = _SENTENCE_END.split(prose, maxsplit=2)[:2]
     gist = sentences[0]
     if len(sentences) == 2 and len(gist) + len(sentences[1]) < _LONGEST_GIST * 3 // 4:
