@@ -52,6 +52,13 @@ ARROWS: dict[str, set[str]] = {
     },
 }
 WITHOUT_AIRFLOW = ("api", "jsonl", "emulator")
+#: The emulator's floors, and those that each may import beside itself. Modules beside the floors may import all.
+EMULATOR_ARROWS: dict[str, set[str]] = {
+    "state": set(),
+    "answers": set(),
+    "engine": {"answers", "state"},
+    "http": {"answers", "state"},
+}
 
 
 class Import(NamedTuple):
@@ -107,6 +114,23 @@ def test_arrows_go_one_way(room: str) -> None:
         found
         for found in imports_of(room)
         if found.module.startswith(f"{PACKAGE}.") and found.module.split(".")[1] in foreign - allowed
+    ]
+    assert wrong == []
+
+
+def test_every_floor_of_the_emulator_has_its_arrows() -> None:
+    floors = {path.parent.name for path in (SOURCES / "emulator").glob("*/__init__.py")}
+    assert floors == set(EMULATOR_ARROWS)
+
+
+@pytest.mark.parametrize("floor", EMULATOR_ARROWS)
+def test_arrows_go_one_way_in_the_emulator(floor: str) -> None:
+    allowed = {floor, *EMULATOR_ARROWS[floor]}
+    wrong = [
+        found
+        for found in imports_of(f"emulator/{floor}")
+        if f"{found.module}.".startswith(f"{PACKAGE}.emulator.")
+        and not allowed.intersection(found.module.split(".")[2:3])
     ]
     assert wrong == []
 
