@@ -1,7 +1,23 @@
-"""A real HTTP server with the Batch and Files API, for demos, tests and users' own continuous integration."""
+"""
+A real HTTP server with the Batch and Files API, for demos, tests and users' own continuous integration.
+
+It has floors, each of which imports those below it alone:
+
+============  =============================================  ======================
+floor         what it does                                   imports
+============  =============================================  ======================
+(this one)    starts the emulator and controls it            all
+``http``      answers HTTP requests                          ``answers``, ``state``
+``engine``    executes the jobs, in a process of its own     ``answers``, ``state``
+``answers``   answers the rows
+``state``     knows jobs, files, settings, faults and plans
+============  =============================================  ======================
+
+``http`` and ``engine`` talk through the store in ``state`` alone.
+"""
 
 from __future__ import annotations
 
-from .process import Emulator
+from airflow_provider_mistral_batch.emulator.process import Emulator
 
 __all__ = ["Emulator"]

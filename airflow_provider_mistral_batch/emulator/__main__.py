@@ -1,4 +1,4 @@
-"""``python -m airflow_provider_mistral_batch.emulator``: the emulator from the command line."""
+"""The command line: ``python -m airflow_provider_mistral_batch.emulator``."""
 
 from __future__ import annotations
 
@@ -14,22 +14,27 @@ UPSTREAM_KEY_VARIABLE = "MISTRAL_EMULATOR_UPSTREAM_KEY"
 _EXAMPLES = f"""\
 examples:
   %(prog)s --port 8787
-      listen on http://127.0.0.1:8787 and let any bearer token in
+      listen on http://127.0.0.1:8787, with any bearer token valid
   {KEY_VARIABLE}=secret %(prog)s --port 8787 --state-dir ./emulator
-      let one token in, and remember jobs and files between runs
+      with one valid token, and with jobs and files kept between runs
   %(prog)s --upstream http://127.0.0.1:11434/v1 --upstream-model llama3.2
-      have a local model answer the rows
+      let a local model answer the rows
 
-Once it listens, one line appears on standard output: ready url=http://... pid=... state_dir=...
+Once it listens, it prints one line on standard output: ready url=http://... pid=... state_dir=...
 """
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Read the command line and serve."""
+    """
+    Read the command line, and run the emulator.
+
+    :param arguments: The command line's arguments; those of this process if not given.
+    :return: The exit status.
+    """
     try:
-        from .options import Settings
-        from .server import Start, is_loopback, serve
-        from .upstream import UpstreamOptions
+        from airflow_provider_mistral_batch.emulator.engine.options import UpstreamOptions
+        from airflow_provider_mistral_batch.emulator.server import Start, is_loopback, serve
+        from airflow_provider_mistral_batch.emulator.state.settings import Settings
     except ImportError as error:
         sys.stderr.write(
             f"The emulator needs {error.name}: pip install 'airflow-provider-mistral-batch[emulator]'\n"
@@ -39,21 +44,21 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if not is_loopback(options.host):
         sys.stderr.write(
-            f"WARNING: listening on {options.host}: whoever reaches this machine can use the emulator and its"
-            " control API, which needs no token.\n"
+            f"WARNING: listening on {options.host}: everybody who can reach this machine can use the emulator and"
+            " its control API, which needs no token.\n"
         )
     keys = [*options.api_key, *filter(None, [os.environ.get(KEY_VARIABLE)])]
     settings = {name: getattr(options, name) for name in Settings.model_fields}
     upstream = None
     if options.upstream:
         if not options.upstream.startswith(("http://", "https://")):
-            parser.error(f"--upstream {options.upstream!r} is no URL: write http://host:port/v1")
+            parser.error(f"--upstream {options.upstream!r} is no URL: write it as http://host:port/v1")
         key = options.upstream_key or os.environ.get(UPSTREAM_KEY_VARIABLE)
         upstream = UpstreamOptions(
             options.upstream, key, options.upstream_model, options.upstream_concurrency
         )
         if settings["job_seconds"] is None:
-            # The model takes its own time.
+            # Jobs take as long as the model does.
             settings["job_seconds"] = 0.0
     try:
         serve(
@@ -83,7 +88,7 @@ def _parser(settings: Any) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m airflow_provider_mistral_batch.emulator",
         description="A real HTTP server with Mistral's Batch and Files API, for demos, tests and CI.\n"
-        "Its answers are deterministic; no request leaves the machine unless --upstream says so.",
+        "Its answers are deterministic. Only with --upstream, requests leave this machine.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -93,7 +98,7 @@ def _parser(settings: Any) -> argparse.ArgumentParser:
     start.add_argument(
         "--state-dir",
         type=Path,
-        help="where jobs and files are kept (default: a directory that ends with the run)",
+        help="where jobs and files are kept (default: a temporary directory, removed at the end)",
     )
     start.add_argument("--remove-state-dir", action="store_true", help="remove --state-dir at the end")
     start.add_argument(
@@ -101,35 +106,37 @@ def _parser(settings: Any) -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="KEY",
-        help=f"token to let in, all of them to one workspace; better in {KEY_VARIABLE}, which no process list shows"
-        " (default: any token, each with a workspace of its own)",
+        help=f"a valid token; all of them have one workspace. Better set {KEY_VARIABLE}, which no process list shows"
+        " (default: any token is valid, and has a workspace of its own)",
     )
     start.add_argument(
         "--parent-pid", type=int, metavar="PID", help="end when this process is no longer the parent"
     )
     upstream = parser.add_argument_group(
-        "upstream", "real answers, from a server with the OpenAI-compatible API"
+        "upstream", "a server with the OpenAI-compatible API that answers the rows"
     )
     upstream.add_argument(
         "--upstream",
         metavar="URL",
-        help="send rows for chat completions, embeddings and moderations to this server",
+        help="base URL of the server; rows for chat completions, embeddings and moderations are sent to it",
     )
     upstream.add_argument(
-        "--upstream-key", metavar="KEY", help=f"its token; better in {UPSTREAM_KEY_VARIABLE}"
+        "--upstream-key",
+        metavar="KEY",
+        help=f"its token. Better set {UPSTREAM_KEY_VARIABLE}, which no process list shows",
     )
     upstream.add_argument(
-        "--upstream-model", metavar="NAME", help="model to ask for, whatever rows and job say"
+        "--upstream-model", metavar="NAME", help="model to ask, whatever rows and jobs name"
     )
     upstream.add_argument(
         "--upstream-concurrency",
         type=int,
         default=4,
         metavar="N",
-        help="requests at once (default: %(default)s)",
+        help="requests that it is sent at the same time (default: %(default)s)",
     )
     group = parser.add_argument_group(
-        "settings", "can be changed while the emulator runs; --state-dir remembers them"
+        "settings", "can be changed while the emulator runs, and are kept in --state-dir"
     )
     for name, setting in settings.model_fields.items():
         flag = f"--{name.replace('_', '-')}"

@@ -1,4 +1,4 @@
-"""A client of the control API, for tests: settings, faults, plans for jobs, keys, and the record."""
+"""A client of the control API, for tests."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ _TIMEOUT = 60
 
 
 class Control:
-    """Speaks to ``/emulator`` of a running emulator.
+    """
+    Calls the control API of a running emulator.
 
-    :param url: the emulator's base URL.
-    :param api_key: the key whose workspace is meant where one is.
+    :param url: The emulator's base URL.
+    :param api_key: The key in whose workspace :meth:`make_jobs` makes jobs.
     """
 
     def __init__(self, url: str, api_key: str) -> None:
@@ -29,9 +30,11 @@ class Control:
         self._session.close()
 
     def settings(self, **changes: Any) -> dict[str, Any]:
-        """Change settings, if any are given.
+        """
+        Change some settings.
 
-        :returns: all settings.
+        :param changes: New values by name; none to change nothing.
+        :return: All settings.
         """
         answer: dict[str, Any] = (
             self._call("PATCH", "settings", changes) if changes else self._call("GET", "settings")
@@ -39,22 +42,31 @@ class Control:
         return answer
 
     def fault(self, kind: str, method: str | None = None, path: str = "*", **rule: Any) -> str:
-        """Switch a fault on. See docs/emulator.md for the kinds and their fields.
+        """
+        Switch a fault on. See docs/emulator.md for the kinds and their fields.
 
-        :returns: the fault's id.
+        :param kind: What goes wrong.
+        :param method: HTTP method of the requests that it hits; any if not given.
+        :param path: Path of these requests; ``*`` stands for anything.
+        :param rule: Further fields.
+        :return: The fault's id.
         """
         answer = self._call("POST", "faults", {"kind": kind, "method": method, "path": path, **rule})
         return str(answer["id"])
 
     def fault_state(self, fault_id: str) -> dict[str, Any]:
-        """What a fault has done: ``hits``, ``held``, ``spent``."""
+        """What a fault has done: ``hits``, ``held`` (requests that it holds now) and ``spent``."""
         answer: dict[str, Any] = self._call("GET", f"faults/{fault_id}")
         return answer
 
     def wait_for_fault(self, fault_id: str, hits: int = 1, timeout: float = 30.0) -> None:
-        """Wait until a fault has struck that often; of a ``hold``, until it holds a request.
+        """
+        Wait until a fault has hit requests, and, if it is a ``hold``, holds one.
 
-        :raises TimeoutError: if it did not within ``timeout`` seconds.
+        :param fault_id: The fault's id.
+        :param hits: How many requests.
+        :param timeout: Seconds to wait at most.
+        :raises TimeoutError: If that did not happen in time.
         """
         deadline = time.monotonic() + timeout
         while True:
@@ -62,11 +74,11 @@ class Control:
             if state["hits"] >= hits and (state["rule"]["kind"] != "hold" or state["held"]):
                 return
             if time.monotonic() > deadline:
-                raise TimeoutError(f"{fault_id} did not strike within {timeout} s: {state}")
+                raise TimeoutError(f"{fault_id} did not hit {hits} requests within {timeout} s: {state}")
             time.sleep(0.01)
 
     def release(self, fault_id: str) -> None:
-        """Let go what a ``hold`` holds."""
+        """Release the requests that a ``hold`` holds; it holds none from now on."""
         self._call("POST", f"faults/{fault_id}/release")
 
     def remove_fault(self, fault_id: str) -> None:
@@ -74,7 +86,7 @@ class Control:
         self._call("DELETE", f"faults/{fault_id}")
 
     def clear_faults(self) -> None:
-        """Switch all faults and all plans for coming jobs off."""
+        """Switch all faults off, and all plans for new jobs."""
         self._call("DELETE", "faults")
 
     def plan_jobs(
@@ -86,27 +98,37 @@ class Control:
         endpoint: str | None = None,
         **plan: Any,
     ) -> None:
-        """Plan something for jobs that are yet to be created. See docs/emulator.md for the fields of a plan.
+        """
+        Plan what becomes of new jobs. See docs/emulator.md for the fields of a plan.
 
-        :param times: how many of them; ``None``: all.
-        :param skip: how many matching jobs go unharmed first.
+        :param times: How many jobs get the plan; all if ``None``.
+        :param skip: How many matching jobs get no plan first.
+        :param metadata: Metadata that the jobs must have, at least.
+        :param endpoint: Endpoint of the jobs; any if not given.
+        :param plan: The fields of the plan.
         """
         rule = {"times": times, "skip": skip, "metadata": metadata or {}, "endpoint": endpoint, "plan": plan}
         self._call("POST", "job-faults", rule)
 
     def plan_job(self, job_id: str, **plan: Any) -> dict[str, Any]:
-        """Change the plan of a job that exists.
+        """
+        Change the plan of a job that exists.
 
-        :returns: the job as it looks now.
+        :param job_id: The job's id.
+        :param plan: The fields of the plan that change.
+        :return: The job as the API shows it then.
         """
         answer: dict[str, Any] = self._call("PATCH", f"jobs/{job_id}", plan)
         return answer
 
     def make_jobs(self, count: int, *, key: str | None = None, **fields: Any) -> list[str]:
-        """Make jobs without input out of thin air. See docs/emulator.md for the fields.
+        """
+        Make phantom jobs, which have no input. See docs/emulator.md for the fields.
 
-        :param key: the key whose workspace gets them; this client's own if not given.
-        :returns: their ids.
+        :param count: How many.
+        :param key: The key whose workspace gets them; this client's own if not given.
+        :param fields: How they look, and when they end.
+        :return: Their ids.
         """
         answer = self._call("POST", "jobs", {"count": count, "key": key or self.api_key, **fields})
         ids: list[str] = answer["ids"]
@@ -119,41 +141,51 @@ class Control:
         metadata: dict[str, str] | None = None,
         status: str = "SUCCESS",
     ) -> int:
-        """End active jobs now, chosen by their ids or by metadata that they have.
+        """
+        End active jobs now.
 
-        :returns: how many were meant.
+        :param job_ids: Ids of the jobs.
+        :param metadata: Metadata that the jobs have, instead of ids.
+        :param status: The status in which they end.
+        :return: How many jobs were asked to end.
         """
         chosen = {"metadata": metadata} if job_ids is None else {"ids": list(job_ids)}
         return int(self._call("POST", "jobs/end", {**chosen, "status": status})["count"])
 
     def add_key(self, key: str, same_workspace_as: str | None = None) -> None:
-        """Let a key in, to the workspace of another one if given."""
+        """
+        Make a key valid.
+
+        :param key: The key.
+        :param same_workspace_as: Another key, whose workspace it gets; one of its own if not given.
+        """
         self._call("POST", "keys", {"key": key, "same_workspace_as": same_workspace_as})
 
     def revoke_key(self, key: str) -> None:
-        """Answer 401 to a key from now on."""
+        """Make a key invalid: it is answered 401 from now on."""
         self._call("POST", "keys/revoke", {"key": key})
 
     def record(self, phantoms: bool = False) -> dict[str, Any]:
-        """All ``jobs`` and ``files`` ever, and the numbers of ``requests`` and ``answers``.
+        """
+        All ``jobs`` and ``files`` that ever were, and how often each operation was called and answered.
 
-        :param phantoms: also jobs that :meth:`make_jobs` made.
+        :param phantoms: Whether jobs that :meth:`make_jobs` made are among the jobs.
         """
         answer: dict[str, Any] = self._call("GET", f"record?phantoms={str(phantoms).lower()}")
         return answer
 
     def jobs(self) -> list[dict[str, Any]]:
-        """All jobs ever created, deleted ones too."""
+        """All jobs that ever were, deleted ones too."""
         jobs: list[dict[str, Any]] = self.record()["jobs"]
         return jobs
 
     def requests(self) -> dict[str, int]:
-        """How often each operation was called since the start or :meth:`reset`."""
+        """How often each operation was called since the start or the last :meth:`reset`."""
         counts: dict[str, int] = self.record()["requests"]
         return counts
 
     def reset(self) -> None:
-        """Count requests anew."""
+        """Set the counters to 0."""
         self._call("POST", "record/reset")
 
     def _call(self, method: str, path: str, body: Any = None) -> Any:

@@ -1,4 +1,4 @@
-"""The emulator as a context manager: a server process on a free port, for tests."""
+"""The emulator as a context manager, for tests: a server process on a free port."""
 
 from __future__ import annotations
 
@@ -15,24 +15,25 @@ from types import TracebackType
 from typing import IO, Any
 from uuid import uuid4
 
-from .client import Control
+from airflow_provider_mistral_batch.emulator.client import Control
 
 _VARIABLES = {"api_key": "MISTRAL_EMULATOR_API_KEY", "upstream_key": "MISTRAL_EMULATOR_UPSTREAM_KEY"}
 
-#: Jobs in a hurry, unless told otherwise: each step is taken as soon as it can be.
+#: Settings with which jobs take no time.
 _QUICK = {"validation_seconds": 0.0, "job_seconds": 0.0, "cancel_seconds": 0.0}
 
 
 class Emulator:
-    """A running emulator: ``with Emulator() as emulator: requests.get(emulator.url + "/v1/batch/jobs", ...)``.
+    """
+    A running emulator: ``with Emulator() as emulator: requests.get(emulator.url + "/v1/batch/jobs", ...)``.
 
     The process ends with the block, and by itself when the process that started it is gone.
 
-    :param api_key: the only token that it lets in; if not given it lets any in, and ``api_key`` is one to use.
-    :param state_dir: where it keeps jobs and files; a temporary directory if not given.
-    :param port: a free one if 0.
-    :param options: further options of the command line, such as ``{"upstream": "http://..."}``.
-    :param settings: settings, such as ``job_seconds=2``. Jobs take no time unless told.
+    :param api_key: The only valid key. If not given any key is valid, and the attribute ``api_key`` is one to use.
+    :param state_dir: Where jobs and files are kept; a temporary directory, removed at the end, if not given.
+    :param port: Port to listen on; a free one if 0.
+    :param options: Further options of the command line, such as ``{"upstream": "http://..."}``.
+    :param settings: Settings, such as ``job_seconds=2``. Jobs take no time unless a setting says so.
     """
 
     def __init__(
@@ -65,7 +66,7 @@ class Emulator:
 
     @property
     def control(self) -> Control:
-        """The client of its control API."""
+        """The client of the control API."""
         if self._control is None:
             raise RuntimeError("The emulator is not running")
         return self._control
@@ -79,35 +80,36 @@ class Emulator:
 
     @property
     def log(self) -> str:
-        """What the server wrote to standard error so far."""
+        """What the server has written to standard error."""
         if self._log_file is None:
             return ""
-        # Through the open file: a server that could not start may have removed its directory.
+        # Read through the open file: a server that could not start may have removed the directory.
         size = os.fstat(self._log_file.fileno()).st_size
         return os.pread(self._log_file.fileno(), size, 0).decode("utf-8", "replace")
 
     def start(self) -> Emulator:
-        """Start the server and wait until it listens.
+        """
+        Start the server, and wait until it listens.
 
-        :raises RuntimeError: with its log if it does not come up.
+        :raises RuntimeError: If it does not come to that; the message has its log.
         """
         self._launch(self._options)
         return self
 
     def kill(self) -> None:
-        """``kill -9`` the server: what it has acknowledged is in its state directory."""
+        """Kill the server with ``kill -9``. What it has acknowledged is in the state directory."""
         if self._process is not None:
             self._process.kill()
         self._reap()
 
     def restart(self) -> Emulator:
-        """Kill the server if it runs, and start it again: same port, same state, settings as they were last."""
+        """Kill the server if it runs, and start it again: on the same port, with its state and settings."""
         self.kill()
         self._launch({name: value for name, value in self._options.items() if name.startswith("upstream")})
         return self
 
     def stop(self) -> None:
-        """End the server, and remove its state if the directory was not given."""
+        """End the server, and remove the state directory if none was given."""
         if self._process is not None:
             self._process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -135,7 +137,7 @@ class Emulator:
         command += ["--parent-pid", str(os.getpid())]
         if self._owned_dir:
             command.append("--remove-state-dir")
-        # Secrets don't go on the command line, which everybody on this machine can read.
+        # Everybody on this machine can read a command line, so keys are no part of it.
         secrets = {"api_key": self.api_key if self._requires_key else None, "upstream_key": None}
         environment = dict(os.environ)
         for name, value in {**secrets, **options}.items():

@@ -1,10 +1,9 @@
-"""The server process: it binds the port, keeps an engine running beside it, and ends with its parent."""
+"""The server process: it listens, keeps the engine running, and ends with the process that started it."""
 
 from __future__ import annotations
 
 import asyncio
 import fcntl
-import logging
 import os
 import resource
 import secrets
@@ -20,25 +19,22 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import uvicorn
 
-from .app import make_app
-from .auth import Keys
-from .engine import UPSTREAM_VARIABLE
-from .state import State
-from .store import Store
-from .upstream import UpstreamOptions
+from airflow_provider_mistral_batch.emulator.engine.options import UpstreamOptions
+from airflow_provider_mistral_batch.emulator.engine.process import EngineProcess
+from airflow_provider_mistral_batch.emulator.http.app import make_app
+from airflow_provider_mistral_batch.emulator.state.keys import Keys
+from airflow_provider_mistral_batch.emulator.state.server_state import ServerState
+from airflow_provider_mistral_batch.emulator.state.store import Store
 
-logger = logging.getLogger(__name__)
-
-#: Seconds for which an idle connection is kept, for open requests at the end, and between looks at the parent.
+#: Seconds: an idle connection is kept, open requests may take at the end, and between two looks at the parent process.
 _KEEP_ALIVE = 75
 _GRACE = 1
 _PARENT_CHECK = 0.5
 
-#: Open files that are enough for thousands of waiting clients.
-_CONNECTIONS = 65_536
+#: Open files: enough for thousands of clients that wait.
+_OPEN_FILES = 65_536
 
 #: The workspace of the keys that are given at the start.
 _MAIN_WORKSPACE = "main"
@@ -46,13 +42,17 @@ _MAIN_WORKSPACE = "main"
 
 @dataclass(frozen=True)
 class Start:
-    """How to start: what cannot be changed while the emulator runs.
+    """
+    How to start. Only the settings can be changed later.
 
-    :param state_dir: where to keep jobs and files; a temporary directory that ends with the server if not given.
-    :param remove_state_dir: remove it at the end, unless the server is killed.
-    :param api_keys: the tokens to let in; any if there are none.
-    :param parent_pid: end when the process that started this one is no longer this.
-    :param upstream: the OpenAI-compatible server that answers the rows, if one does.
+    :param host: Address to listen on.
+    :param port: Port to listen on; a free one if 0.
+    :param state_dir: Where jobs and files are kept; a temporary directory, removed at the end, if not given.
+    :param remove_state_dir: Whether that directory is removed at the end. It stays if the server is killed.
+    :param api_keys: The keys that are valid; any key is if there are none.
+    :param parent_pid: End when this process is no longer the parent.
+    :param upstream: The upstream server that answers the rows, if one does.
+    :param settings: Settings that differ from those in the state directory.
     """
 
     host: str = "127.0.0.1"
@@ -66,11 +66,17 @@ class Start:
 
 
 def serve(start: Start) -> None:
-    """Run the emulator until it is told to stop."""
+    """
+    Run the emulator until a signal or the end of its parent stops it.
+
+    :param start: How to start.
+    :raises OSError: If it cannot listen, or use the state directory.
+    :raises ValueError: If a setting is not valid.
+    """
     _allow_many_connections()
     listener = _bind(start.host, start.port)
     directory = start.state_dir or Path(tempfile.mkdtemp(prefix="mistral-emulator-"))
-    with listener, _only_user(directory):
+    with listener, _locked(directory):
         try:
             asyncio.run(_serve(start, listener, directory))
         finally:
@@ -86,7 +92,7 @@ async def _serve(start: Start, listener: socket.socket, directory: Path) -> None
     keys = Keys(store, required=bool(start.api_keys))
     for key in start.api_keys:
         keys.add(key, _MAIN_WORKSPACE)
-    state = State(store=store, keys=keys, settings=store.settings(), wake_engine=engine.wake)
+    state = ServerState(store=store, keys=keys, settings=store.settings(), wake_engine=engine.wake)
     state.change_settings(start.settings)
     config = uvicorn.Config(
         make_app(state),
@@ -105,7 +111,7 @@ async def _serve(start: Start, listener: socket.socket, directory: Path) -> None
     def stop(*_: object) -> None:
         server.should_exit = True
 
-    # Uvicorn ends well after a signal, and then raises it again: that must not kill what is left to do.
+    # After a signal, Uvicorn ends in good order and then raises the signal again, which would skip what follows it.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
     helpers = [
@@ -133,57 +139,13 @@ async def _announce(server: uvicorn.Server, listener: socket.socket, directory: 
 
 
 async def _end_with_parent(server: uvicorn.Server, parent_pid: int) -> None:
-    while os.getppid() == parent_pid:  # noqa: ASYNC110 - neither has the kernel
+    while os.getppid() == parent_pid:  # noqa: ASYNC110 - nor has the kernel
         await asyncio.sleep(_PARENT_CHECK)
     server.should_exit = True
 
 
-class EngineProcess:
-    """The engine's process: it is started again if it dies, and ends when its standard input does."""
-
-    def __init__(self, directory: Path, upstream: UpstreamOptions | None) -> None:
-        self._directory = directory
-        # Not on the command line, which everybody on this machine can read: it may hold a key.
-        self._environment = dict(os.environ)
-        self._environment.pop(UPSTREAM_VARIABLE, None)
-        if upstream is not None:
-            self._environment[UPSTREAM_VARIABLE] = msgspec.json.encode(upstream).decode()
-        self._process: asyncio.subprocess.Process | None = None
-        self._stopping = False
-
-    def wake(self) -> None:
-        """Tell the engine that something changed."""
-        stdin = self._process.stdin if self._process is not None else None
-        # A busy engine looks at the store anyway: it needs no second call.
-        if stdin is not None and not stdin.is_closing() and stdin.transport.get_write_buffer_size() == 0:
-            stdin.write(b".")
-
-    async def supervise(self) -> None:
-        """Keep an engine running."""
-        while not self._stopping:
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                f"{__package__}.engine",
-                str(self._directory),
-                stdin=asyncio.subprocess.PIPE,
-                env=self._environment,
-            )
-            status = await self._process.wait()
-            if not self._stopping:
-                logger.error("The engine ended with status %s; it is started again", status)
-                await asyncio.sleep(0.5)
-
-    async def stop(self) -> None:
-        """End the engine, at once: the store is right at any moment."""
-        self._stopping = True
-        if self._process is not None and self._process.returncode is None:
-            self._process.kill()
-            await self._process.wait()
-
-
 @contextmanager
-def _only_user(directory: Path) -> Iterator[None]:
+def _locked(directory: Path) -> Iterator[None]:
     directory.mkdir(parents=True, exist_ok=True)
     with (directory / "server.lock").open("w") as lock:
         try:
@@ -197,7 +159,7 @@ def _bind(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    # Connections inherit it. Without, an answer's body waits 40 ms for the client's kernel to confirm its head.
+    # Connections inherit it. Without it, an answer's body waits 40 ms until the client's kernel confirms the head.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     listener.bind((host, port))
     listener.set_inheritable(False)
@@ -205,7 +167,7 @@ def _bind(host: str, port: int) -> socket.socket:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach ``host``."""
+    """Whether an address can be reached from this machine alone."""
     try:
         return ip_address(host).is_loopback
     except ValueError:
@@ -214,7 +176,7 @@ def is_loopback(host: str) -> bool:
 
 def _allow_many_connections() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = _CONNECTIONS if hard == resource.RLIM_INFINITY else min(hard, _CONNECTIONS)
-    # Some systems say that there is no limit, and then refuse.
+    most = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _OPEN_FILES)
+    # Some systems name no limit, and refuse all the same.
     with suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))

@@ -11,14 +11,15 @@ import pytest
 
 from airflow_provider_mistral_batch.emulator.answers.dispatch import make_answer
 from airflow_provider_mistral_batch.emulator.answers.embeddings import embedding
+from airflow_provider_mistral_batch.emulator.answers.gist import reply
 from airflow_provider_mistral_batch.emulator.answers.schema import instance
-from airflow_provider_mistral_batch.emulator.answers.text import count_tokens, reply
-from airflow_provider_mistral_batch.emulator.clock import JobClock
-from airflow_provider_mistral_batch.emulator.lifecycle import Step, next_step, rows_done_by
-from airflow_provider_mistral_batch.emulator.plans import JobPlan
-from airflow_provider_mistral_batch.emulator.records import Job
-from airflow_provider_mistral_batch.emulator.rows import execute
-from airflow_provider_mistral_batch.emulator.upstream import endpoint_url
+from airflow_provider_mistral_batch.emulator.answers.tokens import count_tokens
+from airflow_provider_mistral_batch.emulator.engine.lifecycle import Step, next_step, rows_done_by
+from airflow_provider_mistral_batch.emulator.engine.rows import execute
+from airflow_provider_mistral_batch.emulator.engine.upstream import endpoint_url
+from airflow_provider_mistral_batch.emulator.state.clock import JobClock
+from airflow_provider_mistral_batch.emulator.state.plans import JobPlan
+from airflow_provider_mistral_batch.emulator.state.tables import Job
 
 CHAT = "/v1/chat/completions"
 

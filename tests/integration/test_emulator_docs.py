@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from airflow_provider_mistral_batch.emulator.control import JobsIn, router
-from airflow_provider_mistral_batch.emulator.faults import Fault
-from airflow_provider_mistral_batch.emulator.options import Settings
-from airflow_provider_mistral_batch.emulator.plans import JobPlan
+from airflow_provider_mistral_batch.emulator.http.control import router
+from airflow_provider_mistral_batch.emulator.http.phantoms import JobsIn
+from airflow_provider_mistral_batch.emulator.state.faults import Fault
+from airflow_provider_mistral_batch.emulator.state.plans import JobPlan
+from airflow_provider_mistral_batch.emulator.state.settings import Settings
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "emulator.md").read_text()
 

@@ -22,7 +22,7 @@ import pytest
 import requests
 
 from airflow_provider_mistral_batch.emulator import Emulator
-from airflow_provider_mistral_batch.emulator.options import Settings
+from airflow_provider_mistral_batch.emulator.state.settings import Settings
 
 MODULE = "airflow_provider_mistral_batch.emulator"
 JOBS = "/v1/batch/jobs"

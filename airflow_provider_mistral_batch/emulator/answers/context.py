@@ -1,4 +1,4 @@
-"""What an answer needs beside the request's body."""
+"""What an answer depends on beside the request's body."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Context:
-    """The circumstances of one request.
+    """
+    The circumstances of one request.
 
-    :param id: 32 hex digits made of the body, from which everything that looks random is made.
-    :param created: epoch seconds of now.
-    :param dimension: length of an embedding.
+    :param model: The model that is asked.
+    :param agent_id: The agent that is asked, if one is.
+    :param id: 32 hex digits, made of the body: everything that looks random is made of them.
+    :param created: Epoch seconds of now.
+    :param dimension: How many numbers an embedding has, unless the body says so.
     """
 
     model: str
@@ -21,6 +24,10 @@ class Context:
     dimension: int
 
     def share(self, number: int) -> float:
-        """A number from 0 to 1, of the body's making."""
+        """
+        A number from 0 to 1 that looks random, and is the same for the same body.
+
+        :param number: Which of these numbers; there are 14.
+        """
         start = 2 * (number % 14)
         return int(self.id[start : start + 4], 16) / 0xFFFF

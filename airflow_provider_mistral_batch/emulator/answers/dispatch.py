@@ -1,4 +1,4 @@
-"""Which endpoint answers how: a body is checked, its model found, and the endpoint's function called."""
+"""The endpoints that answer requests: a request's body is checked, its model found, and the endpoint asked."""
 
 from __future__ import annotations
 
@@ -9,44 +9,63 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from ..rows import Answer
-from . import bodies, chat, classify, conversations, embeddings, fim, moderate, ocr, transcribe
-from .context import Context
+from airflow_provider_mistral_batch.emulator.answers.classifiers import (
+    ChatClassification,
+    ChatModeration,
+    Texts,
+    answer_chat_classifications,
+    answer_chat_moderations,
+    answer_classifications,
+    answer_moderations,
+)
+from airflow_provider_mistral_batch.emulator.answers.completions import Chat, Fim, answer_chat, answer_fim
+from airflow_provider_mistral_batch.emulator.answers.context import Context
+from airflow_provider_mistral_batch.emulator.answers.conversations import Conversation, answer_conversation
+from airflow_provider_mistral_batch.emulator.answers.embeddings import Embeddings, answer_embeddings
+from airflow_provider_mistral_batch.emulator.answers.errors import invalid_body
+from airflow_provider_mistral_batch.emulator.answers.ocr import Ocr, answer_ocr
+from airflow_provider_mistral_batch.emulator.answers.transcriptions import Transcription, answer_transcription
+
+#: Answers a request's body, which is JSON, with a status code and the answer's body.
+Answer = Callable[[bytes], "tuple[int, Any]"]
 
 _Endpoint = tuple["TypeAdapter[Any]", Callable[[Any, Context], "dict[str, Any]"]]
 
-ENDPOINTS: dict[str, _Endpoint] = {
-    "/v1/chat/completions": (TypeAdapter(bodies.Chat), chat.answer),
-    "/v1/embeddings": (TypeAdapter(bodies.Embeddings), embeddings.answer),
-    "/v1/fim/completions": (TypeAdapter(bodies.Fim), fim.answer),
-    "/v1/moderations": (TypeAdapter(bodies.Texts), moderate.answer),
-    "/v1/chat/moderations": (TypeAdapter(bodies.ChatModeration), moderate.answer_chats),
-    "/v1/ocr": (TypeAdapter(bodies.Ocr), ocr.answer),
-    "/v1/classifications": (TypeAdapter(bodies.Texts), classify.answer),
-    "/v1/chat/classifications": (TypeAdapter(bodies.ChatClassification), classify.answer_chats),
-    "/v1/conversations": (TypeAdapter(bodies.Conversation), conversations.answer),
-    "/v1/audio/transcriptions": (TypeAdapter(bodies.Transcription), transcribe.answer),
+_ENDPOINTS: dict[str, _Endpoint] = {
+    "/v1/chat/completions": (TypeAdapter(Chat), answer_chat),
+    "/v1/embeddings": (TypeAdapter(Embeddings), answer_embeddings),
+    "/v1/fim/completions": (TypeAdapter(Fim), answer_fim),
+    "/v1/moderations": (TypeAdapter(Texts), answer_moderations),
+    "/v1/chat/moderations": (TypeAdapter(ChatModeration), answer_chat_moderations),
+    "/v1/ocr": (TypeAdapter(Ocr), answer_ocr),
+    "/v1/classifications": (TypeAdapter(Texts), answer_classifications),
+    "/v1/chat/classifications": (TypeAdapter(ChatClassification), answer_chat_classifications),
+    "/v1/conversations": (TypeAdapter(Conversation), answer_conversation),
+    "/v1/audio/transcriptions": (TypeAdapter(Transcription), answer_transcription),
 }
 
 
 def make_answer(endpoint: str, model: str | None, agent_id: str | None, dimension: int) -> Answer:
-    """A function that answers the request bodies of one job.
-
-    :param model: the job's model, for bodies that name none.
-    :param agent_id: the job's agent, which has a model of its own.
-    :param dimension: length of embeddings that don't ask for another one.
     """
-    adapter, respond = ENDPOINTS[endpoint]
+    Make the function that answers the requests of one job.
+
+    :param endpoint: The job's endpoint.
+    :param model: The job's model, for bodies that name none.
+    :param agent_id: The job's agent, for bodies that name none. An agent has a model of its own.
+    :param dimension: How many numbers an embedding has, unless the body says so.
+    """
+    adapter, respond = _ENDPOINTS[endpoint]
 
     def answer(raw: bytes) -> tuple[int, Any]:
         try:
             body = adapter.validate_json(bytes(raw))
         except ValidationError as error:
-            return 422, {"detail": problems(error)}
+            problems = error.errors(include_url=False, include_context=False, include_input=False)
+            return 422, invalid_body(*((("body", *one["loc"]), one["msg"], one["type"]) for one in problems))
         agent = body.get("agent_id") or agent_id
         name = body.get("model") or model or (f"agent:{agent}" if agent else None)
         if name is None:
-            return 422, {"detail": [{"loc": ["body", "model"], "msg": "Field required", "type": "missing"}]}
+            return 422, invalid_body((("body", "model"), "Field required", "missing"))
         digest = blake2b(raw, digest_size=16).hexdigest()
         context = Context(
             model=name, agent_id=agent, id=digest, created=int(time.time()), dimension=dimension
@@ -54,11 +73,3 @@ def make_answer(endpoint: str, model: str | None, agent_id: str | None, dimensio
         return 200, respond(body, context)
 
     return answer
-
-
-def problems(error: ValidationError) -> list[dict[str, Any]]:
-    """A 422's ``detail``."""
-    return [
-        {"loc": ["body", *one["loc"]], "msg": one["msg"], "type": one["type"]}
-        for one in error.errors(include_url=False, include_context=False, include_input=False)
-    ]

@@ -1,4 +1,4 @@
-"""Embeddings: unit vectors that depend on nothing but the text."""
+"""``/v1/embeddings``: vectors that depend on the text alone."""
 
 from __future__ import annotations
 
@@ -6,14 +6,26 @@ import base64
 import math
 import struct
 from hashlib import shake_256
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from .chat import usage
-from .context import Context
-from .text import count_tokens
+from pydantic import Field
+from typing_extensions import NotRequired, TypedDict
+
+from airflow_provider_mistral_batch.emulator.answers.context import Context
+from airflow_provider_mistral_batch.emulator.answers.tokens import count_tokens, usage
 
 
-def answer(body: Any, context: Context) -> dict[str, Any]:
+class Embeddings(TypedDict):
+    """Body of ``/v1/embeddings``."""
+
+    model: NotRequired[str | None]
+    input: str | list[str]
+    output_dimension: NotRequired[Annotated[int, Field(ge=1)] | None]
+    output_dtype: NotRequired[Literal["float", "int8", "uint8", "binary", "ubinary"] | None]
+    encoding_format: NotRequired[Literal["float", "base64"] | None]
+
+
+def answer_embeddings(body: Any, context: Context) -> dict[str, Any]:
     """Answer a body of ``/v1/embeddings``."""
     texts = [body["input"]] if isinstance(body["input"], str) else body["input"]
     dimension = body.get("output_dimension") or context.dimension
@@ -35,7 +47,12 @@ def answer(body: Any, context: Context) -> dict[str, Any]:
 
 
 def embedding(text: str, dimension: int, dtype: str = "float") -> list[float] | list[int]:
-    """The vector of a text; of type ``float`` its length is 1."""
+    """
+    The vector of a text.
+
+    :param dimension: How many numbers it has; of the binary types it has one for eight.
+    :param dtype: The numbers' type, as in ``output_dtype``. A vector of type ``float`` has length 1.
+    """
     numbers = shake_256(text.encode("utf-8", "surrogatepass")).digest(dimension)
     if dtype == "uint8":
         return list(numbers)

@@ -1,13 +1,15 @@
-"""OCR: pages of a document that nobody has read, with the annotations that were asked for."""
+"""``/v1/ocr``: pages that were made without the document, and the annotations that were asked for."""
 
 from __future__ import annotations
 
-import json
 import re
-from typing import Any
+from typing import Annotated, Any
 
-from .context import Context
-from .schema import instance
+from pydantic import AfterValidator, NonNegativeInt
+from typing_extensions import NotRequired, TypedDict
+
+from airflow_provider_mistral_batch.emulator.answers.context import Context
+from airflow_provider_mistral_batch.emulator.answers.response_format import ResponseFormat, json_by_schema
 
 _TINY_IMAGE = (
     "data:image/png;base64,"
@@ -15,7 +17,41 @@ _TINY_IMAGE = (
 )
 
 
-def answer(body: Any, context: Context) -> dict[str, Any]:
+class ImageUrl(TypedDict):
+    """An image by its URL."""
+
+    url: str
+
+
+class Document(TypedDict, total=False):
+    """What to read: a document or an image by its URL, or an uploaded file."""
+
+    type: str
+    document_url: str
+    document_name: str | None
+    image_url: str | ImageUrl
+    file_id: str
+
+
+def _check_source(document: Document) -> Document:
+    if not any(name in document for name in ("document_url", "image_url", "file_id")):
+        raise ValueError("one of document_url, image_url and file_id is required")
+    return document
+
+
+class Ocr(TypedDict):
+    """Body of ``/v1/ocr``."""
+
+    model: NotRequired[str | None]
+    document: Annotated[Document, AfterValidator(_check_source)]
+    pages: NotRequired[list[NonNegativeInt] | str | None]
+    include_image_base64: NotRequired[bool | None]
+    image_limit: NotRequired[NonNegativeInt | None]
+    bbox_annotation_format: NotRequired[ResponseFormat | None]
+    document_annotation_format: NotRequired[ResponseFormat | None]
+
+
+def answer_ocr(body: Any, context: Context) -> dict[str, Any]:
     """Answer a body of ``/v1/ocr``: an image has one page, a document two to five."""
     name, is_image = _source(body["document"])
     count = 1 if is_image else 2 + int(context.share(0) * 3.99)
@@ -26,12 +62,12 @@ def answer(body: Any, context: Context) -> dict[str, Any]:
         "pages": pages,
         "model": context.model,
         "usage_info": {"pages_processed": len(pages), "doc_size_bytes": 50_000 + int(context.share(1) * 1e6)},
-        "document_annotation": _annotated(annotation, pages[0]["markdown"] if pages else name),
+        "document_annotation": json_by_schema(annotation, pages[0]["markdown"] if pages else name),
     }
 
 
 def _source(document: Any) -> tuple[str, bool]:
-    """What to call a document, and whether it is an image."""
+    """The name of a document, and whether it is an image."""
     if "image_url" in document:
         url = (
             document["image_url"] if isinstance(document["image_url"], str) else document["image_url"]["url"]
@@ -49,7 +85,12 @@ def _last_part(url: str) -> str:
 
 
 def _wanted(pages: Any, count: int) -> list[int]:
-    """Page numbers, given as a list or as ``"0,2-4"``; all pages if none are given."""
+    """
+    The numbers of the pages to read.
+
+    :param pages: A list of them, or a text such as ``"0,2-4"``; all pages if not given.
+    :param count: How many pages the document has.
+    """
     if isinstance(pages, list):
         return sorted(set(pages))
     wanted: set[int] = set()
@@ -71,7 +112,7 @@ def _page(number: int, name: str, is_image: bool, body: Any, context: Context) -
         "bottom_right_x": 1276,
         "bottom_right_y": 860,
         "image_base64": _TINY_IMAGE if body.get("include_image_base64") else None,
-        "image_annotation": _annotated(
+        "image_annotation": json_by_schema(
             body.get("bbox_annotation_format"), f"An image on page {number + 1} of {name}"
         ),
     }
@@ -83,9 +124,3 @@ def _page(number: int, name: str, is_image: bool, body: Any, context: Context) -
         if is_image
         else {"dpi": 200, "height": 2200, "width": 1700},
     }
-
-
-def _annotated(response_format: Any, text: str) -> str | None:
-    if not response_format or not response_format.get("json_schema"):
-        return None
-    return json.dumps(instance(response_format["json_schema"]["schema"], text), ensure_ascii=False)

@@ -1,4 +1,4 @@
-"""JSON that satisfies a JSON schema, made of a text's own words."""
+"""JSON that satisfies a JSON schema. Its strings are made of the words of a text."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 
 _WORD = re.compile(r"\w+")
 
-#: From this depth, or after so many values, only what must be there is made: a schema may refer to itself.
+#: At this depth, and after so many values, only what a schema requires is made: it may refer to itself.
 _MAX_DEPTH = 12
 _MANY = 1_000
 
-#: More than any value's depth.
+#: The depth of a value that would have no end; no value is that deep.
 _ENDLESS = 1_000_000
 
 _FORMATS = {
@@ -30,12 +30,12 @@ _FORMATS = {
 
 
 def instance(schema: dict[str, Any], text: str) -> Any:
-    """A value that satisfies ``schema``.
+    """
+    Make a value that satisfies a JSON schema.
 
-    Understood are the types, ``enum``, ``const``, ``$ref``, ``anyOf``, ``oneOf``, ``allOf``, bounds of numbers,
-    strings and arrays, common formats, and patterns of literals, classes and repetitions.
-
-    :param text: where strings come from.
+    :param schema: The schema. What counts are types, ``enum``, ``const``, ``$ref``, ``anyOf``, ``oneOf``, ``allOf``,
+        bounds of numbers, strings and arrays, common formats, and patterns of literals, classes and repetitions.
+    :param text: Where the value's strings come from.
     """
     return _Maker(schema, _WORD.findall(text[:2_000]) or ["text"]).value(schema, 0)
 
@@ -75,9 +75,10 @@ class _Maker:
         return self._next - 1
 
     def _resolved(self, schema: dict[str, Any], must_end: bool) -> dict[str, Any]:
-        """The schema with references followed, alternatives chosen and parts merged.
+        """
+        The schema with references followed, alternatives chosen and parts merged.
 
-        :param must_end: choose the alternatives whose values are the least deep, instead of the first ones.
+        :param must_end: Choose the alternatives whose values are the least deep, instead of the first ones.
         """
         for _ in range(_MAX_DEPTH):
             if "$ref" in schema:
@@ -104,9 +105,10 @@ class _Maker:
         return found if isinstance(found, dict) else {}
 
     def _least_depth(self, schema: Any, referred: frozenset[str] = frozenset()) -> int:
-        """How deep the least deep value is that satisfies a schema.
+        """
+        The depth of the least deep value that satisfies a schema.
 
-        :param referred: references that lead here; what needs one of them again has no end.
+        :param referred: References that were followed to here: a value that needs one of them again has no end.
         """
         if not isinstance(schema, dict) or "const" in schema or "enum" in schema:
             return 0
@@ -218,7 +220,7 @@ def _merged(one: dict[str, Any], other: dict[str, Any] | bool) -> dict[str, Any]
 
 
 def _matching(pattern: str, word: str) -> str:
-    """A string that the regular expression matches, as far as the emulator understands it."""
+    """A string that a regular expression matches; just the word if the expression is beyond this module."""
     try:
         if re.search(pattern, word):
             return word
@@ -229,7 +231,7 @@ def _matching(pattern: str, word: str) -> str:
 
 
 def _parse(pattern: str) -> Any:
-    # Python 3.11 moved the module; both are how the standard library parses patterns.
+    # The standard library's own parser; Python 3.11 moved it.
     try:
         from re import _parser as parser  # type: ignore[attr-defined]
     except ImportError:

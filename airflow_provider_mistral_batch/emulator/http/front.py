@@ -1,0 +1,56 @@
+"""What happens to every request before it reaches a route: it is counted and delayed, and a fault may hit it."""
+
+from __future__ import annotations
+
+import asyncio
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from airflow_provider_mistral_batch.emulator.http.exchange import Exchange
+from airflow_provider_mistral_batch.emulator.http.fault_injection import inject, is_json
+from airflow_provider_mistral_batch.emulator.state.faults import ActiveFault
+from airflow_provider_mistral_batch.emulator.state.server_state import ServerState
+
+
+class Front:
+    """
+    The ASGI application around the routes.
+
+    :param app: The routes.
+    :param state: The server's state.
+    """
+
+    def __init__(self, app: ASGIApp, state: ServerState) -> None:
+        self._app = app
+        self._state = state
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request. Those to the control API are neither counted nor delayed, and no fault hits them."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        exchange = Exchange(self._state, scope, receive, send)
+        if scope["path"].startswith("/emulator"):
+            await self._app(scope, receive, exchange.send)
+            return
+        operation = self._state.counters.count_request(scope["method"], scope["path"])
+        try:
+            if self._state.settings.latency:
+                await asyncio.sleep(self._state.settings.latency)
+            fault = await self._find_fault(exchange)
+            if fault is None:
+                await self._app(scope, exchange.receive, exchange.send)
+            else:
+                await inject(fault, self._app, exchange)
+        finally:
+            self._state.counters.count_answer(operation, None if exchange.dropped else exchange.status)
+
+    async def _find_fault(self, exchange: Exchange) -> ActiveFault | None:
+        rules, scope = self._state.fault_rules, exchange.scope
+        method, path = scope["method"], scope["path"]
+        text = scope["query_string"].decode("latin-1")
+        if rules.needs_body(method, path) and is_json(exchange):
+            text += "\n" + await exchange.read_body()
+        key = Headers(scope=scope).get("authorization", "").partition(" ")[2].strip() or None
+        return rules.find(method, path, key, text)

@@ -1,0 +1,40 @@
+"""The emulator's settings: each can be given at the start and changed while the emulator runs."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Settings(BaseModel):
+    """Times, limits and answers that can be set. They are kept in the state directory."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    validation_seconds: float = Field(default=1.0, ge=0, description="seconds that a new job stays QUEUED")
+    job_seconds: float = Field(
+        default=5.0, ge=0, description="seconds that a job stays RUNNING; its counts grow over that time"
+    )
+    cancel_seconds: float = Field(default=1.0, ge=0, description="seconds that a cancellation takes")
+    speed: float = Field(
+        default=1.0,
+        gt=0,
+        description="seconds of job time that pass in one second; every job's time-out is job time, too",
+    )
+    latency: float = Field(default=0.0, ge=0, description="seconds added to each answer of the API")
+    clock_skew: float = Field(
+        default=0.0, description="seconds that the emulator's clock is ahead; negative: behind"
+    )
+    listing_lag: float = Field(default=0.0, ge=0, description="seconds until a new job appears in listings")
+    max_file_bytes: int = Field(
+        default=512_000_000, ge=1, description="largest file that can be uploaded, in bytes"
+    )
+    max_pending_requests: int = Field(
+        default=1_000_000, ge=1, description="requests that a workspace may have pending"
+    )
+    embedding_dimension: int = Field(default=1024, ge=1, description="numbers in an embedding")
+    cancel_finished: Literal["unchanged", "error"] = Field(
+        default="unchanged",
+        description="what cancelling a finished job does: return the job unchanged, or answer 400",
+    )
