@@ -56,15 +56,3 @@ def check_requests(requests: Any) -> None:
             f"requests={requests!r:.80} is not a list of rows: pass a list; if it comes from a Jinja template, use the "
             "task's output itself (requests=prepare.output) or set render_template_as_native_obj=True on the Dag"
         )
-
-
-def check_positive(field: str, value: float | None) -> None:
-    """
-    Check a number that need not be given.
-
-    :raises InvalidInputError: When it is given and not a number above 0.
-    """
-    if value is not None and (
-        isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf")
-    ):
-        raise InvalidInputError(f"{field}={value!r} is not a finite number above 0")

@@ -17,25 +17,29 @@ import msgspec
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, conf
 
 from airflow_provider_mistral_batch.api import limits
+from airflow_provider_mistral_batch.api.checks import (
+    check_choice,
+    check_exactly_one,
+    check_positive,
+    check_ratio,
+    check_whole,
+    chosen_model,
+    chosen_window,
+    completion_window_hours,
+)
 from airflow_provider_mistral_batch.api.errors import (
     InvalidInputError,
     MistralCallError,
     NotFoundError,
     RateLimitError,
 )
-from airflow_provider_mistral_batch.api.models import (
-    BatchJobIn,
-    BatchStatus,
-    chosen_model,
-    chosen_window,
-    completion_window_hours,
-)
+from airflow_provider_mistral_batch.api.models import BatchJobIn, BatchStatus
 from airflow_provider_mistral_batch.inference.landed_rounds import LandedRounds
 from airflow_provider_mistral_batch.inference.plan import BatchPlan, content_hash
 from airflow_provider_mistral_batch.inference.request_files import RequestFiles
 from airflow_provider_mistral_batch.inference.structured_output import StructuredOutput
 from airflow_provider_mistral_batch.links.mistral_batch import MistralBatchJobLink
-from airflow_provider_mistral_batch.operators.base import check_positive, check_requests
+from airflow_provider_mistral_batch.operators.base import check_requests
 from airflow_provider_mistral_batch.operators.submitting import MistralSubmittingOperator
 from airflow_provider_mistral_batch.policies.cadence import (
     DEFAULT_POLL_INTERVAL,
@@ -46,20 +50,17 @@ from airflow_provider_mistral_batch.policies.capacity import REQUESTS
 from airflow_provider_mistral_batch.policies.deadline import seconds_allowed, submitted_at
 from airflow_provider_mistral_batch.policies.ownership import identity_hash, merged_metadata
 from airflow_provider_mistral_batch.policies.row_verdict import (
-    check_row_retries,
     describe_ends,
     judge_rows,
     may_ask_again,
     rounds_allowed,
 )
-from airflow_provider_mistral_batch.policies.verdict import check_max_failed_ratio
 from airflow_provider_mistral_batch.storage.paths import storage_path
 from airflow_provider_mistral_batch.submission.pending_limit import LONGEST, PendingLimit, PendingLimitError
 from airflow_provider_mistral_batch.tasks.destination import (
     IF_EXISTS,
     OUTPUT_FORMATS,
     Destination,
-    check_choice,
 )
 from airflow_provider_mistral_batch.tasks.endings import LeftRunningError
 from airflow_provider_mistral_batch.tasks.identity import identity_of, run_token
@@ -279,11 +280,11 @@ class MistralBatchInferenceOperator(MistralSubmittingOperator):
         check_choice("output_format", self.output_format, OUTPUT_FORMATS)
         check_choice("if_exists", self.if_exists, IF_EXISTS)
         check_choice("delete_files", self.delete_files, DELETE_FILES)
-        check_row_retries(self.row_retries)
-        check_max_failed_ratio(self.max_failed_ratio)
-        check_positive("max_cost_usd", self.max_cost_usd)
-        check_positive("timeout", self.timeout)
-        check_positive("max_pending_requests", self.max_pending_requests)
+        check_whole("row_retries", self.row_retries, at_least=0, unit="rounds")
+        check_ratio("max_failed_ratio", self.max_failed_ratio)
+        check_positive("max_cost_usd", self.max_cost_usd, unit="US dollars", or_none=True)
+        check_positive("timeout", self.timeout, or_none=True)
+        check_positive("max_pending_requests", self.max_pending_requests, unit="requests")
         _ = self._cadence
         # Checks the job's fields as they will be; its files are not known yet.
         self._job_in(["not-yet-uploaded"], self.model)
@@ -306,10 +307,7 @@ class MistralBatchInferenceOperator(MistralSubmittingOperator):
 
     def _source(self, context: Context) -> Any:
         """Where the requests come from."""
-        if (self.requests is None) == (self.path is None):
-            raise InvalidInputError(
-                f"requests and path are both {'missing' if self.path is None else 'given'}: pass exactly one of them"
-            )
+        check_exactly_one(requests=self.requests, path=self.path)
         if self.path is None:
             check_requests(self.requests)
             return self.requests
@@ -327,7 +325,7 @@ class MistralBatchInferenceOperator(MistralSubmittingOperator):
             self._source(context),
             endpoint=self.endpoint,
             directory=work.directory / "round-0",
-            row_format=self.hook.get_conn().dialect.name,  # type: ignore[arg-type]
+            with_url=self.hook.get_conn().dialect.rows_have_url,
             template=RowTemplate(
                 system=self.system,
                 model=self.hook.model_of_rows(self.model),

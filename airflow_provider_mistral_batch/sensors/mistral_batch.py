@@ -18,10 +18,10 @@ from airflow.providers.common.compat.sdk import (
     conf,
 )
 
+from airflow_provider_mistral_batch.api.checks import check_ratio
 from airflow_provider_mistral_batch.hooks.mistral_batch import MistralBatchHook
 from airflow_provider_mistral_batch.links.mistral_batch import MistralBatchJobLink
 from airflow_provider_mistral_batch.policies.cadence import DEFAULT_POLL_INTERVAL_MIN
-from airflow_provider_mistral_batch.policies.verdict import check_max_failed_ratio
 from airflow_provider_mistral_batch.tasks.endings import failing_for_good
 from airflow_provider_mistral_batch.tasks.watch import (
     BACKSTOP_SECONDS,
@@ -95,7 +95,7 @@ class MistralBatchJobSensor(BaseSensorOperator):
     def execute(self, context: Context) -> Any:
         """Wait as ``mode`` and ``deferrable`` say."""
         with failing_for_good():
-            check_max_failed_ratio(self.max_failed_ratio)
+            check_ratio("max_failed_ratio", self.max_failed_ratio)
         if not self.deferrable:
             try:
                 return super().execute(context)
@@ -155,7 +155,7 @@ class MistralBatchJobSensor(BaseSensorOperator):
         from airflow_provider_mistral_batch.triggers.starting import obstacle_to_start, reference
 
         # The trigger has no way to say so better.
-        check_max_failed_ratio(self.max_failed_ratio)
+        check_ratio("max_failed_ratio", self.max_failed_ratio)
         obstacle = obstacle_to_start(self)
         if obstacle:
             warnings.warn(

@@ -10,7 +10,8 @@ from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_provider_mistral_batch.api.models import BatchJobOut, check_id
+from airflow_provider_mistral_batch.api.checks import check_id
+from airflow_provider_mistral_batch.api.models import BatchJobOut
 from airflow_provider_mistral_batch.hooks.mistral_batch import MistralBatchHook
 from airflow_provider_mistral_batch.links.mistral_batch import MistralBatchJobLink, console_url
 from airflow_provider_mistral_batch.policies.cadence import (

@@ -22,7 +22,7 @@ from functools import cache
 from typing import TypeVar
 from weakref import WeakKeyDictionary
 
-from airflow_provider_mistral_batch.api.dialects import JobFilter
+from airflow_provider_mistral_batch.api.dialects.base import JobFilter
 from airflow_provider_mistral_batch.api.errors import (
     AuthenticationError,
     MistralCallError,
