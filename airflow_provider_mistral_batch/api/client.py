@@ -20,14 +20,13 @@ import msgspec
 from requests_toolbelt import MultipartEncoder, MultipartEncoderMonitor
 
 from airflow_provider_mistral_batch.api import limits
-from airflow_provider_mistral_batch.api.dialects import (
-    Call,
-    JobFilter,
-    Page,
+from airflow_provider_mistral_batch.api.checks import check_whole
+from airflow_provider_mistral_batch.api.dialects.base import Call, JobFilter, Page
+from airflow_provider_mistral_batch.api.dialects.registry import dialect_named
+from airflow_provider_mistral_batch.api.dialects.wire import (
     decode_deleted,
     decode_file,
     decode_signed_url,
-    dialect_named,
     file_path,
 )
 from airflow_provider_mistral_batch.api.downloads import Download
@@ -180,7 +179,7 @@ class MistralBatchClient:
 
         :param limit: Jobs at most; 100 when ``None``.
         :param after: Start after the job with this id.
-        :param filters: See :class:`~airflow_provider_mistral_batch.api.dialects.JobFilter`.
+        :param filters: See :class:`~airflow_provider_mistral_batch.api.dialects.base.JobFilter`.
         """
         limit = _checked_limit(limit)
         _job_filter(filters)
@@ -203,7 +202,7 @@ class MistralBatchClient:
 
         :param after: Start after the job with this id.
         :param page_size: Jobs per call, 100 at most.
-        :param filters: See :class:`~airflow_provider_mistral_batch.api.dialects.JobFilter`.
+        :param filters: See :class:`~airflow_provider_mistral_batch.api.dialects.base.JobFilter`.
         :raises InvalidInputError: When there is no such filter, or no job ``after`` in the listing.
         """
         wanted = _job_filter(filters)
@@ -485,8 +484,7 @@ class _SizedFile:
 def _checked_limit(limit: int | None) -> int:
     if limit is None:
         return limits.PAGE_SIZE
-    if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
-        raise InvalidInputError(f"limit={limit!r} is not a whole number of 1 or more")
+    check_whole("limit", limit, at_least=1, unit="items")
     return limit
 
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
-import msgspec
+from airflow_provider_mistral_batch.api.error_bodies import decode_error
 
 
 class MistralBatchError(Exception):
@@ -164,17 +163,6 @@ _ERROR_CLASSES: Mapping[int, type[MistralAPIError]] = {
     429: RateLimitError,
 }
 
-#: Remedies where the call tells more than the status does.
-_REMEDIES: Mapping[tuple[int, str], str] = {
-    **{
-        (404, f"GET {listing}"): (
-            "There is a server, but not this API: check the host, with its path prefix if it has one, and the dialect"
-        )
-        for listing in ("/v1/batch/jobs", "/v1/batches", "/v1/files")
-    },
-    (413, "POST /v1/batch/jobs"): "Upload the requests as a file, and pass its id in input_files",
-}
-
 
 def error_from_answer(
     status_code: int,
@@ -183,27 +171,26 @@ def error_from_answer(
     operation: str,
     request_id: str | None = None,
     retry_after: float | None = None,
+    remedies: Mapping[int, str] | None = None,
     without_secrets: Callable[[str], str] = str,
 ) -> MistralAPIError:
     """
     Build the error that an answer outside 2xx stands for.
-
-    Reads both bodies that the API uses, ``{"message", "type", "param", "code"}`` and 422's ``{"detail": [...]}``,
-    the ``{"error": {...}}`` of OpenAI-compatible gateways, and anything else as text.
 
     :param status_code: HTTP status code of the answer.
     :param content: The answer's body.
     :param operation: Method and path of the call.
     :param request_id: The server's id of the call, for its support.
     :param retry_after: Seconds from the ``Retry-After`` header.
+    :param remedies: What the user can do, by status code, where the call tells more than the status.
     :param without_secrets: Takes secrets out of a text; applied to each text before it is cut short.
     """
-    fields = _error_fields(content)
-    if request_id:
-        fields["request_id"] = request_id
-    fields = {name: excerpt(without_secrets(text)) for name, text in fields.items()}
+    body = decode_error(content)
+    # A body without words says more than "no message".
+    message = body.message or content.decode("utf-8", "replace")
+    fields = {"code": body.code, "type": body.type, "param": body.param, "request_id": request_id}
     error = _ERROR_CLASSES.get(status_code, BadRequestError if status_code < 500 else ServerError)(
-        fields.pop("message") or "no message",
+        excerpt(without_secrets(message)) or "no message",
         status_code=status_code,
         operation=operation,
         retry_after=retry_after,
@@ -211,38 +198,10 @@ def error_from_answer(
         # proxies say 408 when it is the server behind them that is slow.
         may_have_acted=status_code == 408
         or (status_code >= 500 and not (status_code == 503 and retry_after is not None)),
-        **fields,
+        **{name: excerpt(without_secrets(text)) if text else None for name, text in fields.items()},
     )
-    error.remedy = _REMEDIES.get((status_code, operation), error.remedy)
+    error.remedy = (remedies or {}).get(status_code, error.remedy)
     return error
-
-
-def _error_fields(content: bytes) -> dict[str, str]:
-    """Read ``message``, ``type``, ``param`` and ``code``, as far as they are there, from an error body."""
-    text = content.decode("utf-8", "replace")
-    try:
-        body: Any = msgspec.json.decode(content)
-    except (msgspec.MsgspecError, ValueError, RecursionError):
-        return {"message": text}
-    if isinstance(body, dict) and isinstance(body.get("error"), dict):
-        body = body["error"]
-    if not isinstance(body, dict):
-        return {"message": text}
-    detail = next((body[name] for name in ("detail", "message", "error") if body.get(name)), text)
-    if isinstance(detail, dict) and "detail" in detail:
-        detail = detail["detail"]
-    described = "; ".join(map(_describe_detail, detail)) if isinstance(detail, list) else str(detail)
-    fields = {name: str(body[name]) for name in ("type", "param", "code") if body.get(name) not in (None, "")}
-    return {"message": described, **fields}
-
-
-def _describe_detail(item: Any) -> str:
-    if not isinstance(item, dict):
-        return str(item)
-    location = item.get("loc")
-    where = ".".join(str(part) for part in location) if isinstance(location, list) else ""
-    what = str(item.get("msg") or item)
-    return f"{where}: {what}" if where else what
 
 
 def excerpt(text: str, limit: int = 500) -> str:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from airflow_provider_mistral_batch.api import limits
+from airflow_provider_mistral_batch.api.checks import (
+    check_choice,
+    check_exactly_one,
+    check_inline_requests,
+    check_input_files,
+    check_metadata,
+    completion_window_hours,
+)
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
 
 
@@ -169,19 +176,14 @@ class BatchJobIn(msgspec.Struct, frozen=True, kw_only=True):
     agent_id: str | None = None
 
     def __post_init__(self) -> None:
-        check_endpoint(self.endpoint)
+        check_choice("endpoint", self.endpoint, limits.ENDPOINTS)
         completion_window_hours(self.completion_window)
         check_metadata(self.metadata)
         if self.model and self.agent_id:
             raise InvalidInputError(
                 f"model={self.model!r} and agent_id={self.agent_id!r} are both given: pass one of them"
             )
-        if (self.input_files is None) == (self.requests is None):
-            raise InvalidInputError(
-                "input_files and requests are "
-                + ("both missing" if self.requests is None else "both given")
-                + ": pass exactly one of them"
-            )
+        check_exactly_one(input_files=self.input_files, requests=self.requests)
         if self.input_files is not None:
             check_input_files(self.input_files)
         if self.requests is not None:
@@ -240,185 +242,3 @@ class DeletedOut(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     object: str = ""
     deleted: bool = True
-
-
-_WINDOW = re.compile(r"([0-9]{1,6})([hd])")
-
-
-def completion_window_hours(completion_window: str) -> int:
-    """
-    Read a completion window such as ``"24h"`` or ``"7d"``.
-
-    :param completion_window: ``"<n>h"`` or ``"<n>d"``.
-    :return: Hours, 1 to 168.
-    :raises InvalidInputError: When it is of another form or out of range.
-    """
-    match = _WINDOW.fullmatch(completion_window) if isinstance(completion_window, str) else None
-    if match is None:
-        raise InvalidInputError(
-            f"completion_window={completion_window!r} is not of the form '<n>h' or '<n>d': write for example '24h'"
-        )
-    hours = int(match[1]) * (24 if match[2] == "d" else 1)
-    return check_timeout_hours(hours, field=f"completion_window={completion_window!r}, {hours} hours,")
-
-
-def chosen_window(completion_window: str | None, timeout_hours: int | None) -> str:
-    """
-    Read the two ways to say how long a job may take.
-
-    :param completion_window: ``"<n>h"`` or ``"<n>d"``.
-    :param timeout_hours: The same as a number of hours.
-    :return: The completion window; the default one when neither is given.
-    :raises InvalidInputError: When both are given, or the hours are out of range.
-    """
-    if completion_window is not None and timeout_hours is not None:
-        raise InvalidInputError(
-            f"completion_window={completion_window!r} and timeout_hours={timeout_hours!r} are both given: they say the "
-            "same, pass one of them"
-        )
-    if timeout_hours is not None:
-        return f"{check_timeout_hours(timeout_hours)}h"
-    return limits.DEFAULT_COMPLETION_WINDOW if completion_window is None else completion_window
-
-
-def check_timeout_hours(hours: int, *, field: str | None = None) -> int:
-    """
-    Check that a job's time-out is one that the API takes.
-
-    :param hours: Hours.
-    :param field: How the error names the value.
-    :raises InvalidInputError: When it is not a whole number from 1 to 168.
-    """
-    if (
-        isinstance(hours, bool)
-        or not isinstance(hours, int)
-        or not limits.MIN_TIMEOUT_HOURS <= hours <= limits.MAX_TIMEOUT_HOURS
-    ):
-        raise InvalidInputError(
-            f"{field or f'timeout_hours={hours!r}'} is outside what the API takes: "
-            f"{limits.MIN_TIMEOUT_HOURS} to {limits.MAX_TIMEOUT_HOURS} whole hours"
-        )
-    return hours
-
-
-def check_endpoint(endpoint: str) -> None:
-    """
-    Check that batch jobs can target an endpoint.
-
-    :raises InvalidInputError: When they cannot; names those that they can.
-    """
-    if endpoint not in limits.ENDPOINTS:
-        raise InvalidInputError(
-            f"endpoint={endpoint!r} is not one that batch jobs can target: use one of {', '.join(limits.ENDPOINTS)}"
-        )
-
-
-def check_metadata(metadata: Mapping[str, str] | None) -> None:
-    """
-    Check a job's metadata against the API's limits.
-
-    :raises InvalidInputError: When a key or a value is not a string or not of a length that the API takes.
-    """
-    if metadata is None:
-        return
-    if not isinstance(metadata, Mapping):
-        raise InvalidInputError(f"metadata={metadata!r} is not a mapping of strings to strings")
-    for key, value in metadata.items():
-        if not isinstance(key, str) or not 1 <= len(key) <= limits.MAX_METADATA_KEY_LENGTH:
-            raise InvalidInputError(
-                f"metadata key {key!r} must be a string of 1 to {limits.MAX_METADATA_KEY_LENGTH} characters"
-            )
-        if not isinstance(value, str) or not 1 <= len(value) <= limits.MAX_METADATA_VALUE_LENGTH:
-            is_what = f"has {len(value):,} characters" if isinstance(value, str) else "is no string"
-            raise InvalidInputError(
-                f"metadata[{key!r}]={value!r:.80} {is_what}: pass a string of 1 to "
-                f"{limits.MAX_METADATA_VALUE_LENGTH} characters"
-            )
-
-
-def check_input_files(input_files: Sequence[str]) -> None:
-    """
-    Check that input files are a list of file ids.
-
-    :raises InvalidInputError: When it is a single string, empty, or holds something else.
-    """
-    if isinstance(input_files, str) or not isinstance(input_files, Sequence):
-        raise InvalidInputError(f"input_files={input_files!r} is not a list: pass a list of file ids")
-    if not input_files:
-        raise InvalidInputError("input_files is empty: pass at least one file id")
-    for file_id in input_files:
-        check_id(file_id, field="input_files")
-
-
-def check_inline_requests(requests: Sequence[Mapping[str, Any]]) -> None:
-    """
-    Check that inline requests are a list of rows, as many as the API takes. What is in a row is checked elsewhere.
-
-    :raises InvalidInputError: When they are not; names the first row that is none.
-    """
-    if isinstance(requests, (str, bytes)) or not isinstance(requests, Sequence):
-        raise InvalidInputError(f"requests={requests!r:.80} is not a list: pass a list of rows")
-    check_inline_count(len(requests))
-    for number, row in enumerate(requests):
-        if not isinstance(row, Mapping) or not isinstance(row.get("body"), Mapping):
-            raise InvalidInputError(
-                f'requests[{number}]={row!r:.80} is no row: write {{"custom_id": "…", "body": {{…}}}}'
-            )
-
-
-def chosen_model(
-    model: str | None, agent_id: str | None, *, named: str | None = None, default: str | None = None
-) -> str | None:
-    """
-    Choose the one model of a job.
-
-    :param model: As the job names it.
-    :param agent_id: An agent instead of a model.
-    :param named: As the requests name it themselves, where that is known.
-    :param default: For jobs of which nobody names one.
-    :return: The model; ``None`` for an agent's job.
-    :raises InvalidInputError: When job and requests name different ones.
-    """
-    if agent_id is not None:
-        return None
-    if model is not None and named not in (None, model):
-        raise InvalidInputError(
-            f"model={model!r}, but the requests name {named!r}: a batch job runs one model; name one of them in both "
-            "places, or leave one out"
-        )
-    return model or named or default
-
-
-def check_inline_count(count: int) -> None:
-    """
-    Check that a job's inline requests are as many as the API takes.
-
-    :raises InvalidInputError: When there are none, or more than 10,000.
-    """
-    if count == 0:
-        raise InvalidInputError("requests is empty: a batch job needs at least one request")
-    if count > limits.MAX_INLINE_REQUESTS:
-        raise InvalidInputError(
-            f"requests has {count:,} rows; inline jobs take at most {limits.MAX_INLINE_REQUESTS:,}: "
-            "upload them as a file and pass input_files"
-        )
-
-
-def check_id(value: object, *, field: str) -> str:
-    """
-    Check that something is usable as the id of a job or a file.
-
-    Ids come from XComs and from users' own code. One that is empty or has a dot segment would address another
-    resource than the one meant, even escaped, since some gateways unescape; and so would one with control characters.
-
-    :param field: How the error names the value.
-    :raises InvalidInputError: When it is no such id.
-    """
-    if (
-        not isinstance(value, str)
-        or not value.strip()
-        or not value.isprintable()
-        or not {".", ".."}.isdisjoint(re.split(r"[/\\]", value))
-    ):
-        raise InvalidInputError(f"{field}={value!r:.80} is not an id: pass the id as the API gave it")
-    return value

@@ -11,7 +11,8 @@ from email.utils import parsedate_to_datetime
 import msgspec
 import tenacity
 
-from airflow_provider_mistral_batch.api.errors import InvalidInputError, MistralCallError
+from airflow_provider_mistral_batch.api.checks import check_not_negative, check_whole
+from airflow_provider_mistral_batch.api.errors import MistralCallError
 
 log = logging.getLogger(__name__)
 
@@ -32,12 +33,9 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
     longest_wait: float = 30.0
 
     def __post_init__(self) -> None:
-        if isinstance(self.attempts, bool) or not isinstance(self.attempts, int) or self.attempts < 1:
-            raise InvalidInputError(f"attempts={self.attempts!r} is not a whole number of 1 or more")
+        check_whole("attempts", self.attempts, at_least=1, unit="attempts")
         for name in ("total_seconds", "first_wait", "longest_wait"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
-                raise InvalidInputError(f"{name}={value!r} is not a number of seconds of 0 or more")
+            check_not_negative(name, getattr(self, name))
 
     def retrying(self, *, repeatable: bool) -> tenacity.Retrying:
         """

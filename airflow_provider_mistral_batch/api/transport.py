@@ -19,7 +19,8 @@ from requests.utils import default_user_agent
 from urllib3.exceptions import ConnectTimeoutError, HTTPError
 
 from airflow_provider_mistral_batch import __version__
-from airflow_provider_mistral_batch.api.dialects import Call
+from airflow_provider_mistral_batch.api.checks import check_positive
+from airflow_provider_mistral_batch.api.dialects.base import Call
 from airflow_provider_mistral_batch.api.errors import (
     AuthenticationError,
     InvalidInputError,
@@ -182,6 +183,7 @@ class Transport:
             retry_after=parse_retry_after(
                 response.headers.get("Retry-After"), date=response.headers.get("Date")
             ),
+            remedies=call.remedies,
             without_secrets=self.without_secrets,
         )
         if isinstance(error, AuthenticationError):
@@ -374,15 +376,16 @@ def _checked_base_url(base_url: str) -> str:
 
 
 def _checked_timeout(timeout: float | tuple[float, float]) -> tuple[float, float]:
-    connect, read = timeout if isinstance(timeout, tuple) else (DEFAULT_TIMEOUT[0], timeout)
-    for seconds in (connect, read):
-        if (
-            isinstance(seconds, bool)
-            or not isinstance(seconds, (int, float))
-            or not 0 < seconds < float("inf")
-        ):
-            raise InvalidInputError(f"timeout={timeout!r} is not a number of seconds above 0")
-    return connect, read
+    if not isinstance(timeout, tuple):
+        check_positive("timeout", timeout)
+        return DEFAULT_TIMEOUT[0], timeout
+    if len(timeout) != 2:
+        raise InvalidInputError(
+            f"timeout={timeout!r} is not a pair: pass (seconds to connect, seconds to read)"
+        )
+    for seconds in timeout:
+        check_positive("timeout", seconds)
+    return timeout
 
 
 def _checked_verify(verify: bool | str) -> bool | str:

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import msgspec
 from airflow.providers.common.compat.sdk import BaseHook
 
+from airflow_provider_mistral_batch.api.checks import check_positive, check_whole, chosen_model, chosen_window
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.api.models import (
     BatchJobIn,
@@ -19,8 +20,6 @@ from airflow_provider_mistral_batch.api.models import (
     DeletedOut,
     FileOut,
     FilesOut,
-    chosen_model,
-    chosen_window,
 )
 
 if TYPE_CHECKING:
@@ -239,7 +238,7 @@ class MistralBatchHook(BaseHook):
         :param limit: Jobs at most; 100 when ``None``.
         :param after: Start after the job with this id.
         :param filters: ``status``, ``model``, ``agent_id``, ``created_after``, ``created_by_me``, ``metadata``,
-            ``order_by``, as in :class:`~airflow_provider_mistral_batch.api.dialects.JobFilter`.
+            ``order_by``, as in :class:`~airflow_provider_mistral_batch.api.dialects.base.JobFilter`.
         """
         return self.get_conn().list(limit, after, **filters)
 
@@ -367,13 +366,15 @@ def _client_of(
     if not api_key:
         raise InvalidInputError("password is empty: put the API key of your Mistral workspace there")
     fields: dict[str, Any] = {name: extra[name] for name in ("dialect", "proxies", "verify") if name in extra}
-    # Forms and URIs have strings alone.
     if "timeout" in extra:
-        fields["timeout"] = _number("timeout", extra["timeout"])
+        fields["timeout"] = _number(extra["timeout"])
+        check_positive("extra.timeout", fields["timeout"])
     if longest_timeout is not None:
         fields["timeout"] = min(longest_timeout, fields.get("timeout", longest_timeout))
     if "retries" in extra:
-        fields["retries"] = RetryPolicy(attempts=_whole_number("retries", extra["retries"]))
+        attempts = _number(extra["retries"])
+        check_whole("extra.retries", attempts, at_least=1, unit="attempts")
+        fields["retries"] = RetryPolicy(attempts=attempts)
     if isinstance(extra.get("proxies"), str):
         # What is no JSON is refused by the client, which does not show it.
         with contextlib.suppress(msgspec.DecodeError):
@@ -450,18 +451,12 @@ def _base_url(connection: Connection) -> str:
     return f"{scheme}://{authority}{slash}{prefix}"
 
 
-def _number(field: str, value: Any) -> float:
+def _number(value: Any) -> Any:
+    """The number that a field means: forms and URIs hold text only. What is not a number stays as it is."""
+    if not isinstance(value, (str, float)):
+        return value
     try:
         number = float(value)
-    except (TypeError, ValueError):
-        number = float("nan")
-    if isinstance(value, bool) or not 0 < number < float("inf"):
-        raise InvalidInputError(f"extra.{field}={value!r} is not a number above 0")
-    return number
-
-
-def _whole_number(field: str, value: Any) -> int:
-    number = _number(field, value)
-    if number != int(number):
-        raise InvalidInputError(f"extra.{field}={value!r} is not a whole number above 0")
-    return int(number)
+    except ValueError:
+        return value
+    return int(number) if number.is_integer() else number

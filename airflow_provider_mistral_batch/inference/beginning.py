@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from airflow_provider_mistral_batch.api.models import chosen_model
+from airflow_provider_mistral_batch.api.checks import chosen_model
 from airflow_provider_mistral_batch.inference.batch import Batch
 from airflow_provider_mistral_batch.inference.budget import check_cost
 from airflow_provider_mistral_batch.inference.plan import BatchPlan, content_hash
@@ -52,7 +52,7 @@ def _prepare(work: Workplace, source: Any) -> PreparedRequests:
         source,
         endpoint=options.endpoint,
         directory=work.directory / "round-0",
-        row_format=hook.get_conn().dialect.name,  # type: ignore[arg-type]
+        with_url=hook.get_conn().dialect.rows_have_url,
         template=options.template(hook.model_of_rows(options.model)),
         max_job_requests=options.max_job_requests,
     )

@@ -9,16 +9,21 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mistral_batch.api import limits
-from airflow_provider_mistral_batch.api.checks import check_positive
+from airflow_provider_mistral_batch.api.checks import (
+    check_choice,
+    check_positive,
+    check_ratio,
+    check_whole,
+    chosen_window,
+    completion_window_hours,
+)
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
-from airflow_provider_mistral_batch.api.models import BatchJobIn, chosen_window, completion_window_hours
+from airflow_provider_mistral_batch.api.models import BatchJobIn
 from airflow_provider_mistral_batch.inference.structured_output import StructuredOutput
 from airflow_provider_mistral_batch.policies.cadence import Cadence
 from airflow_provider_mistral_batch.policies.deadline import seconds_allowed
 from airflow_provider_mistral_batch.policies.ownership import merged_metadata
-from airflow_provider_mistral_batch.policies.row_verdict import check_row_retries
-from airflow_provider_mistral_batch.policies.verdict import check_max_failed_ratio
-from airflow_provider_mistral_batch.tasks.destination import IF_EXISTS, OUTPUT_FORMATS, check_choice
+from airflow_provider_mistral_batch.tasks.destination import IF_EXISTS, OUTPUT_FORMATS
 
 if TYPE_CHECKING:
     from airflow_provider_mistral_batch.jsonl.requests.template import RowTemplate
@@ -68,11 +73,11 @@ class BatchOptions:
         check_choice("output_format", self.output_format, OUTPUT_FORMATS)
         check_choice("if_exists", self.if_exists, IF_EXISTS)
         check_choice("delete_files", self.delete_files, DELETE_FILES)
-        check_row_retries(self.row_retries)
-        check_max_failed_ratio(self.max_failed_ratio)
-        check_positive("max_cost_usd", self.max_cost_usd)
-        check_positive("timeout", self.timeout)
-        check_positive("max_pending_requests", self.max_pending_requests)
+        check_whole("row_retries", self.row_retries, at_least=0, unit="rounds")
+        check_ratio("max_failed_ratio", self.max_failed_ratio)
+        check_positive("max_cost_usd", self.max_cost_usd, unit="US dollars", or_none=True)
+        check_positive("timeout", self.timeout, or_none=True)
+        check_positive("max_pending_requests", self.max_pending_requests, unit="requests")
         _ = self.cadence
         # Checks the job's fields as they will be; its files are not known yet.
         self.job(["not-yet-uploaded"], self.model)

@@ -42,8 +42,7 @@ class RequestFiles:
         :param shards: The files in order.
         :return: The round's jobs, not yet submitted.
         """
-        # The OpenAI-compatible API takes one input file a job.
-        files_per_job = 1 if self.hook.get_conn().dialect.name == "openai" else None
+        files_per_job = self.hook.get_conn().dialect.files_per_job
         return [self._upload_job(group) for group in jobs_of(shards, files_per_job=files_per_job)]
 
     def paths(self, jobs: Iterable[PlannedJob]) -> list[Path]:

@@ -11,13 +11,16 @@ import msgspec
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, conf
 
 from airflow_provider_mistral_batch.api import limits
-from airflow_provider_mistral_batch.api.checks import check_positive
+from airflow_provider_mistral_batch.api.checks import (
+    check_inline_count,
+    check_positive,
+    check_ratio,
+    chosen_window,
+)
 from airflow_provider_mistral_batch.api.errors import MistralCallError
 from airflow_provider_mistral_batch.api.models import (
     BatchJobIn,
     BatchStatus,
-    check_inline_count,
-    chosen_window,
 )
 from airflow_provider_mistral_batch.links.mistral_batch import MistralBatchJobLink
 from airflow_provider_mistral_batch.operators.base import check_requests
@@ -29,7 +32,6 @@ from airflow_provider_mistral_batch.policies.cadence import (
 )
 from airflow_provider_mistral_batch.policies.deadline import seconds_allowed, submitted_at
 from airflow_provider_mistral_batch.policies.ownership import runs
-from airflow_provider_mistral_batch.policies.verdict import check_max_failed_ratio
 from airflow_provider_mistral_batch.tasks.endings import LeftRunningError, is_permanent
 from airflow_provider_mistral_batch.tasks.watch import (
     BACKSTOP_SECONDS,
@@ -138,8 +140,8 @@ class MistralCreateBatchJobOperator(MistralSubmittingOperator):
     def run_batch_task(self, context: Context) -> str:
         """Create the job, or find the job of an earlier try; wait if asked."""
         cadence = Cadence(shortest=self.poll_interval_min, longest=self.poll_interval)
-        check_max_failed_ratio(self.max_failed_ratio)
-        check_positive("timeout", self.timeout)
+        check_ratio("max_failed_ratio", self.max_failed_ratio)
+        check_positive("timeout", self.timeout, or_none=True)
         asked = self._job()
         job = self.submission.submit(asked)
         push_xcoms(context["ti"], {"batch_id": job.id})

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 
+from airflow_provider_mistral_batch.api.checks import check_choice
 from airflow_provider_mistral_batch.api.models import BatchStatus
 from airflow_provider_mistral_batch.links.mistral_batch import MistralBatchJobLink
 from airflow_provider_mistral_batch.operators.base import MistralBatchOperator
 from airflow_provider_mistral_batch.policies.verdict import describe_job_errors
 from airflow_provider_mistral_batch.storage.paths import storage_path
-from airflow_provider_mistral_batch.tasks.destination import IF_EXISTS, Destination, check_choice
+from airflow_provider_mistral_batch.tasks.destination import IF_EXISTS, Destination
 from airflow_provider_mistral_batch.tasks.identity import identity_of
 from airflow_provider_mistral_batch.tasks.xcoms import job_xcoms, push_xcoms
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, conf
 
 from airflow_provider_mistral_batch.api import limits
-from airflow_provider_mistral_batch.api.errors import InvalidInputError
+from airflow_provider_mistral_batch.api.checks import check_exactly_one
 from airflow_provider_mistral_batch.inference.batch import Batch, Pause
 from airflow_provider_mistral_batch.inference.beginning import begin
 from airflow_provider_mistral_batch.inference.options import BatchOptions
@@ -201,10 +201,7 @@ class MistralBatchInferenceOperator(MistralSubmittingOperator):
 
     def _source(self, context: Context) -> Any:
         """Where the requests come from."""
-        if (self.requests is None) == (self.path is None):
-            raise InvalidInputError(
-                f"requests and path are both {'missing' if self.path is None else 'given'}: pass exactly one of them"
-            )
+        check_exactly_one(requests=self.requests, path=self.path)
         if self.path is None:
             check_requests(self.requests)
             return self.requests

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_mistral_batch.api import limits
+from airflow_provider_mistral_batch.api.checks import check_exactly_one
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.operators.base import MistralBatchOperator, check_requests
 from airflow_provider_mistral_batch.storage.paths import storage_path
@@ -15,8 +16,6 @@ from airflow_provider_mistral_batch.tasks.xcoms import push_xcoms
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, ObjectStoragePath
-
-    from airflow_provider_mistral_batch.jsonl.requests.validation import RowFormat
 
 
 class MistralUploadBatchFileOperator(MistralBatchOperator):
@@ -60,9 +59,7 @@ class MistralUploadBatchFileOperator(MistralBatchOperator):
         from airflow_provider_mistral_batch.jsonl.requests.prepare import prepare_requests
         from airflow_provider_mistral_batch.jsonl.requests.template import RowTemplate
 
-        if (self.requests is None) == (self.path is None):
-            given = "both given" if self.path is not None else "both missing"
-            raise InvalidInputError(f"requests and path are {given}: pass exactly one of them")
+        check_exactly_one(requests=self.requests, path=self.path)
         if self.path is None:
             check_requests(self.requests)
         source = self.requests if self.path is None else self._paths()
@@ -71,7 +68,7 @@ class MistralUploadBatchFileOperator(MistralBatchOperator):
                 source,
                 endpoint=self.endpoint,
                 directory=directory,
-                row_format=cast("RowFormat", self.hook.get_conn().dialect.name),
+                with_url=self.hook.get_conn().dialect.rows_have_url,
                 template=RowTemplate(model=self.hook.model_of_rows()),
             )
             self._check_count(prepared.request_count)

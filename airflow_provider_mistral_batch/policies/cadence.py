@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from airflow_provider_mistral_batch.api.errors import InvalidInputError
+from airflow_provider_mistral_batch.api.checks import check_positive
 
 #: Share of a job's age until the next look: its end is noticed at most so much later, or after the shortest interval.
 AGE_SHARE = 0.05
@@ -25,9 +25,8 @@ class Cadence(msgspec.Struct, frozen=True, kw_only=True):
     longest: float = DEFAULT_POLL_INTERVAL
 
     def __post_init__(self) -> None:
-        for name, value in (("poll_interval_min", self.shortest), ("poll_interval", self.longest)):
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
-                raise InvalidInputError(f"{name}={value!r} is not a number of seconds above 0")
+        check_positive("poll_interval_min", self.shortest)
+        check_positive("poll_interval", self.longest)
 
     def interval(self, age: float) -> float:
         """

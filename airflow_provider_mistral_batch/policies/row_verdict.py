@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.api.models import BatchJobOut, BatchStatus
 from airflow_provider_mistral_batch.policies.verdict import Verdict, describe_job_errors
 
@@ -76,16 +75,6 @@ def judge_rows(
             f"{ratio:.2%} of the requests failed, more than max_failed_ratio={max_failed_ratio:g} allows: {rows}",
         )
     return verdict(True, rows)
-
-
-def check_row_retries(row_retries: int) -> None:
-    """
-    Check the number of further rounds.
-
-    :raises InvalidInputError: When it is not a whole number of 0 or more.
-    """
-    if isinstance(row_retries, bool) or not isinstance(row_retries, int) or row_retries < 0:
-        raise InvalidInputError(f"row_retries={row_retries!r} is not a whole number of 0 or more")
 
 
 def describe_ends(jobs: Sequence[BatchJobOut]) -> str:

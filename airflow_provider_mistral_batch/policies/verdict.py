@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import msgspec
 
-from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.api.models import BatchJobOut, BatchStatus
 
 #: Errors of a job as a whole that a message names; all of them are on the job.
@@ -29,22 +28,6 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     def with_digest(self, digest: str) -> Verdict:
         """The same with the rows' most frequent errors in its message."""
         return msgspec.structs.replace(self, message=f"{self.message}. {digest}") if digest else self
-
-
-def check_max_failed_ratio(max_failed_ratio: float) -> None:
-    """
-    Check the share of rows that may fail.
-
-    :raises InvalidInputError: When it is not a number from 0 to 1.
-    """
-    if (
-        isinstance(max_failed_ratio, bool)
-        or not isinstance(max_failed_ratio, (int, float))
-        or not 0 <= max_failed_ratio <= 1
-    ):
-        raise InvalidInputError(
-            f"max_failed_ratio={max_failed_ratio!r} is not a number from 0 (no row may fail) to 1 (any may)"
-        )
 
 
 def judge(job: BatchJobOut, *, max_failed_ratio: float = 1.0) -> Verdict:

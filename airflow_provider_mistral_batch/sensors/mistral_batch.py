@@ -19,10 +19,10 @@ from airflow.providers.common.compat.sdk import (
     conf,
 )
 
+from airflow_provider_mistral_batch.api.checks import check_ratio
 from airflow_provider_mistral_batch.hooks.mistral_batch import MistralBatchHook
 from airflow_provider_mistral_batch.links.mistral_batch import MistralBatchJobLink
 from airflow_provider_mistral_batch.policies.cadence import DEFAULT_POLL_INTERVAL_MIN
-from airflow_provider_mistral_batch.policies.verdict import check_max_failed_ratio
 from airflow_provider_mistral_batch.tasks.endings import failing_for_good
 from airflow_provider_mistral_batch.tasks.watch import (
     BACKSTOP_SECONDS,
@@ -96,7 +96,7 @@ class MistralBatchJobSensor(BaseSensorOperator):
     def execute(self, context: Context) -> Any:
         """Wait as ``mode`` and ``deferrable`` say."""
         with failing_for_good():
-            check_max_failed_ratio(self.max_failed_ratio)
+            check_ratio("max_failed_ratio", self.max_failed_ratio)
         if not self.deferrable:
             try:
                 return super().execute(context)
@@ -150,7 +150,7 @@ class MistralBatchJobSensor(BaseSensorOperator):
         from airflow_provider_mistral_batch.triggers.starting import obstacle_to_start, reference
 
         # No worker will check it first, and the Dag's author sees an error sooner here than in the triggerer.
-        check_max_failed_ratio(self.max_failed_ratio)
+        check_ratio("max_failed_ratio", self.max_failed_ratio)
         obstacle = obstacle_to_start(self)
         if obstacle:
             warnings.warn(

@@ -76,8 +76,8 @@ def _look_again(hook: MistralBatchHook, name: str, size: int) -> FileOut | None:
 
 def _find(hook: MistralBatchHook, name: str, size: int, *, lasting: bool = False) -> FileOut | None:
     """Find the oldest file of a name; ``lasting`` leaves out those that the API deletes before a job could use them."""
-    # The OpenAI-compatible API cannot search: there the newest files have to do.
-    by_name = {} if hook.get_conn().dialect.name == "openai" else {"search": name}
+    # Where the API cannot search, only the newest files are looked through.
+    by_name = {"search": name} if hook.get_conn().dialect.searches_files else {}
     files = hook.list_files(_FILES_SEARCHED, purpose="batch", **by_name).data
     same = [
         file

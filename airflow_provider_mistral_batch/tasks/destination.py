@@ -220,16 +220,6 @@ class Destination:
         return sorted((path for path in others if (path / _OWNER).exists()), key=str)
 
 
-def check_choice(field: str, value: str, choices: tuple[str, ...]) -> None:
-    """
-    Check an option that is one of a few words.
-
-    :raises InvalidInputError: When it is another one.
-    """
-    if value not in choices:
-        raise InvalidInputError(f"{field}={value!r} is not one of {', '.join(map(repr, choices))}")
-
-
 def _describe(task: Any) -> str:
     if not isinstance(task, Mapping) or "run_id" not in task:
         return "an unknown batch"

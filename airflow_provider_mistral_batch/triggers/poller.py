@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TypeVar
 
-from airflow_provider_mistral_batch.api.dialects import JobFilter
+from airflow_provider_mistral_batch.api.dialects.base import JobFilter
 from airflow_provider_mistral_batch.api.errors import MistralCallError
 from airflow_provider_mistral_batch.api.limits import PAGE_SIZE
 from airflow_provider_mistral_batch.api.models import BatchJobOut, BatchStatus

@@ -7,7 +7,8 @@ import time
 from datetime import datetime, timezone
 from typing import Any
 
-from airflow_provider_mistral_batch.api.models import BatchJobOut, check_id
+from airflow_provider_mistral_batch.api.checks import check_id
+from airflow_provider_mistral_batch.api.models import BatchJobOut
 from airflow_provider_mistral_batch.policies.cadence import Cadence
 from airflow_provider_mistral_batch.policies.progress import Progress
 from airflow_provider_mistral_batch.tasks.endings import is_permanent

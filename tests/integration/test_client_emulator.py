@@ -14,7 +14,7 @@ import pytest
 import requests
 
 from airflow_provider_mistral_batch.api.client import MistralBatchClient
-from airflow_provider_mistral_batch.api.dialects import JobFilter
+from airflow_provider_mistral_batch.api.dialects.base import JobFilter
 from airflow_provider_mistral_batch.api.errors import (
     AuthenticationError,
     BadRequestError,

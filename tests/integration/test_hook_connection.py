@@ -143,15 +143,33 @@ def test_a_ca_bundle(connection):
         ({"host": "ftp://host"}, "host is not of the form https://host"),
         ({"host": "https://me:hunter2@host"}, "host is not of the form https://host"),
         ({"host": "bad host"}, "host is not of the form https://host"),
-        ({"extra": {"timeout": "soon"}}, "extra.timeout='soon' is not a number above 0"),
-        ({"extra": {"timeout": 0}}, "extra.timeout=0 is not a number above 0"),
-        ({"extra": {"timeout": True}}, "extra.timeout=True is not a number above 0"),
-        ({"extra": {"timeout": [1, 2]}}, "extra.timeout=[1, 2] is not a number above 0"),
-        ({"extra": {"timeout": "nan"}}, "extra.timeout='nan' is not a number above 0"),
-        ({"extra": {"retries": 0}}, "extra.retries=0 is not a number above 0"),
-        ({"extra": {"retries": 2.5}}, "extra.retries=2.5 is not a whole number above 0"),
-        ({"extra": {"retries": "many"}}, "extra.retries='many' is not a number above 0"),
-        ({"extra": {"retries": "inf"}}, "extra.retries='inf' is not a number above 0"),
+        (
+            {"extra": {"timeout": "soon"}},
+            "extra.timeout='soon' is not an int or a float: pass a number of seconds",
+        ),
+        (
+            {"extra": {"timeout": 0}},
+            "extra.timeout=0 is not a finite number above 0: pass a number of seconds",
+        ),
+        (
+            {"extra": {"timeout": True}},
+            "extra.timeout=True is not an int or a float: pass a number of seconds",
+        ),
+        (
+            {"extra": {"timeout": [1, 2]}},
+            "extra.timeout=[1, 2] is not an int or a float: pass a number of seconds",
+        ),
+        (
+            {"extra": {"timeout": "nan"}},
+            "extra.timeout=nan is not a finite number above 0: pass a number of seconds",
+        ),
+        ({"extra": {"retries": 0}}, "extra.retries=0 is not 1 or more: pass a whole number of attempts"),
+        ({"extra": {"retries": 2.5}}, "extra.retries=2.5 is not an int: pass a whole number of attempts"),
+        (
+            {"extra": {"retries": "many"}},
+            "extra.retries='many' is not an int: pass a whole number of attempts",
+        ),
+        ({"extra": {"retries": "inf"}}, "extra.retries=inf is not an int: pass a whole number of attempts"),
         (
             {"extra": {"proxies": "http://me:hunter2@proxy"}},
             'extra.proxies is not a mapping of scheme to URL: write {"https"',

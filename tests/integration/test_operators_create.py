@@ -119,7 +119,7 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
     "an empty window": ({"completion_window": ""}, ["completion_window=''"]),
     "too long a window": ({"completion_window": "8d"}, ["completion_window='8d'", "168"]),
     "too long a time-out": ({"timeout_hours": 169}, ["timeout_hours=169", "168"]),
-    "too short a time-out": ({"timeout_hours": 0}, ["timeout_hours=0", "1 to 168"]),
+    "too short a time-out": ({"timeout_hours": 0}, ["timeout_hours=0", "between 1 and 168"]),
     "window and time-out": ({"timeout_hours": 1, "completion_window": "1h"}, ["both given", "one of them"]),
     "metadata key too long": ({"metadata": {"k" * 33: "v"}}, ["metadata key", "32"]),
     "metadata value too long": ({"metadata": {"k": "v" * 513}}, ["metadata['k']", "512"]),
@@ -128,6 +128,7 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
     "metadata no mapping": ({"metadata": "k=v"}, ["metadata='k=v'"]),
     "ratio": ({"max_failed_ratio": 2}, ["max_failed_ratio=2", "0", "1"]),
     "interval": ({"poll_interval": 0}, ["poll_interval=0", "above 0"]),
+    "endless interval": ({"poll_interval": float("inf")}, ["poll_interval=inf", "above 0"]),
     "timeout": ({"timeout": -1}, ["timeout=-1", "above 0"]),
     "endless timeout": ({"timeout": float("inf")}, ["timeout=inf", "above 0"]),
 }

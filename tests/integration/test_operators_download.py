@@ -278,7 +278,7 @@ def test_another_runs_results_are_left_alone_unless_told(
 def test_unknown_ways_to_treat_what_exists_are_refused(download: Any) -> None:
     outcome = download("x", if_exists="ignore")
     assert outcome.state == "failed"
-    assert "if_exists='ignore' is not one of 'fail', 'replace'" in outcome.message
+    assert "if_exists='ignore' is not known: use one of fail, replace" in outcome.message
 
 
 def test_a_result_file_that_was_deleted(download: Any, ended: Any, hook: Any, jobs: Any) -> None:

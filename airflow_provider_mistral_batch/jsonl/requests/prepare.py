@@ -14,12 +14,12 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from airflow_provider_mistral_batch.api.checks import check_choice, check_inline_count
 from airflow_provider_mistral_batch.api.decoding import UNREADABLE, is_utf8
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.api.limits import (
     ENDPOINTS,
     MAX_FILE_BYTES,
-    MAX_INLINE_REQUESTS,
     MAX_REQUESTS_PER_JOB,
 )
 from airflow_provider_mistral_batch.jsonl.custom_ids import CustomIds
@@ -43,7 +43,7 @@ from airflow_provider_mistral_batch.jsonl.requests.problems import (
 from airflow_provider_mistral_batch.jsonl.requests.shards import Shard, ShardWriter
 from airflow_provider_mistral_batch.jsonl.requests.sources import open_sources
 from airflow_provider_mistral_batch.jsonl.requests.template import RowTemplate
-from airflow_provider_mistral_batch.jsonl.requests.validation import Row, RowFormat, RowRules, request_ids
+from airflow_provider_mistral_batch.jsonl.requests.validation import Row, RowRules, request_ids
 
 # Suspected duplicates that are looked at one by one; beyond, the suspicion counts (it errs once in 10^8 files).
 _MAX_SUSPECTS = 100_000
@@ -84,7 +84,7 @@ def prepare_requests(
     *,
     endpoint: str,
     directory: str | os.PathLike[str],
-    row_format: RowFormat = "mistral",
+    with_url: bool = False,
     template: RowTemplate | None = None,
     max_shard_bytes: int = MAX_FILE_BYTES,
     max_job_requests: int = MAX_REQUESTS_PER_JOB,
@@ -98,8 +98,7 @@ def prepare_requests(
         prompts as strings.
     :param endpoint: The endpoint that the job targets, such as ``/v1/chat/completions``.
     :param directory: Local directory for the request files; made if it is not there.
-    :param row_format: Rows as Mistral's own API wants them, or with ``method`` and ``url`` as the OpenAI-compatible
-        API does.
+    :param with_url: Whether the API wants ``method`` and ``url`` in each row, beside ``custom_id`` and ``body``.
     :param template: What prompts and bodies have in common.
     :param max_shard_bytes: Most bytes in one request file.
     :param max_job_requests: Most requests in the files of one job.
@@ -111,7 +110,7 @@ def prepare_requests(
     template = template or RowTemplate()
     target = Path(directory)
     max_row_bytes = min(max_row_bytes, max_shard_bytes - 1)
-    reading = _Reading(endpoint, row_format, template, max_row_bytes)
+    reading = _Reading(endpoint, with_url, template, max_row_bytes)
     writer = ShardWriter(target, max_shard_bytes=max_shard_bytes, max_job_requests=max_job_requests)
     try:
         with CustomIds(target) as ids:
@@ -149,7 +148,7 @@ def validate_inline(
     *,
     endpoint: str,
     template: RowTemplate | None = None,
-    row_format: RowFormat = "mistral",
+    with_url: bool = False,
 ) -> InlineRequests:
     """
     Validate and number the requests of a job that carries them in its own body.
@@ -157,20 +156,17 @@ def validate_inline(
     :param requests: Rows or prompts, as for :func:`prepare_requests`.
     :param endpoint: The endpoint that the job targets.
     :param template: What prompts and bodies have in common.
-    :param row_format: As for :func:`prepare_requests`.
+    :param with_url: As for :func:`prepare_requests`.
     :raises InvalidRequestsError: If any row cannot be sent.
     :raises InvalidInputError: If there are more than 10,000 (the API's ``requests``, ``maxItems``).
     """
-    reading = _Reading(endpoint, row_format, template or RowTemplate(), MAX_ROW_BYTES)
+    reading = _Reading(endpoint, with_url, template or RowTemplate(), MAX_ROW_BYTES)
     lines: list[bytes] = []
     ids: list[str] = []
     for batch in reading.batches(requests):
         ids += batch.ids
         lines += batch.data.split(b"\n")
-        if len(lines) > MAX_INLINE_REQUESTS:
-            raise InvalidInputError(
-                f"requests: more than {MAX_INLINE_REQUESTS:,}; put them into a file and pass its id in input_files"
-            )
+        check_inline_count(len(lines))
     rows: list[dict[str, Any]] = []
     for index, line in enumerate(lines):
         row = _read_back(line)
@@ -211,15 +207,8 @@ class _Batch(NamedTuple):
 class _Reading:
     """One pass over a source: gives accepted rows, and remembers what must be known about them at its end."""
 
-    def __init__(
-        self, endpoint: str, row_format: RowFormat, template: RowTemplate, max_row_bytes: int
-    ) -> None:
-        if endpoint not in ENDPOINTS:
-            raise InvalidInputError(
-                f"endpoint: {endpoint!r} is not one that a batch job may target; one of {', '.join(ENDPOINTS)}"
-            )
-        if row_format not in ("mistral", "openai"):
-            raise InvalidInputError(f"row_format: {row_format!r} is neither 'mistral' nor 'openai'")
+    def __init__(self, endpoint: str, with_url: bool, template: RowTemplate, max_row_bytes: int) -> None:
+        check_choice("endpoint", endpoint, ENDPOINTS)
         template = template.fitted(endpoint)
         self.models: dict[str, str] = {}
         self.numbered = 0
@@ -230,7 +219,7 @@ class _Reading:
         self._template = template
         self._max_row_bytes = max_row_bytes
         self._rules = RowRules(
-            endpoint=endpoint, row_format=row_format, template=template, max_row_bytes=max_row_bytes
+            endpoint=endpoint, with_url=with_url, template=template, max_row_bytes=max_row_bytes
         )
         self._places = _Places()
         self._rows = 0

@@ -18,8 +18,6 @@ from airflow_provider_mistral_batch.jsonl.requests.fast_path import ReadyRowRead
 from airflow_provider_mistral_batch.jsonl.requests.problems import Problem, shortened
 from airflow_provider_mistral_batch.jsonl.requests.template import RowTemplate
 
-RowFormat = Literal["mistral", "openai"]
-
 _FIELDS = ("custom_id", "method", "url", "body")
 _SHAPE = 'A row is {"custom_id": …, "body": {…}}; what the endpoint is asked belongs into body'
 
@@ -43,12 +41,12 @@ class Row(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     url: str | None = None
 
 
-class _MistralRow(msgspec.Struct, gc=False):
+class _PlainRow(msgspec.Struct, gc=False):
     custom_id: str
     body: msgspec.Raw
 
 
-class _OpenAIRow(msgspec.Struct, gc=False):
+class _RowWithUrl(msgspec.Struct, gc=False):
     custom_id: str
     method: str
     url: str
@@ -72,17 +70,15 @@ class RowRules:
     The rules that every row of one batch must meet.
 
     :param endpoint: The job's endpoint.
-    :param row_format: Which API the rows are written for.
+    :param with_url: Whether the API wants ``method`` and ``url`` in each row.
     :param template: Parameters for bodies that lack them.
     :param max_row_bytes: Most bytes in one row.
     :raises InvalidInputError: If no body may have one of the parameters.
     """
 
-    def __init__(
-        self, *, endpoint: str, row_format: RowFormat, template: RowTemplate, max_row_bytes: int
-    ) -> None:
+    def __init__(self, *, endpoint: str, with_url: bool, template: RowTemplate, max_row_bytes: int) -> None:
         self._endpoint = endpoint
-        self._row_format = row_format
+        self._with_url = with_url
         self._max_row_bytes = max_row_bytes
         self._default_model = template.defaults().get("model")
         self._defaults = {
@@ -91,7 +87,7 @@ class RowRules:
         #: Rows that need little or no change, by the block. ``None`` for a block says nothing against it.
         self.ready = ReadyRowReader(
             endpoint=endpoint,
-            with_url=row_format == "openai",
+            with_url=with_url,
             defaults=self._defaults,
             default_model=self._default_model,
         ).read
@@ -151,10 +147,10 @@ class RowRules:
         """Give the rows' bytes as the API takes them, joined by newlines."""
         bodies = [self._completed(row.body) for row in rows] if self._defaults else [row.body for row in rows]
         encoded: list[Any]
-        if self._row_format == "mistral":
-            encoded = list(map(_MistralRow, ids, bodies))
+        if self._with_url:
+            encoded = list(map(_RowWithUrl, ids, repeat("POST"), repeat(self._endpoint), bodies))
         else:
-            encoded = list(map(_OpenAIRow, ids, repeat("POST"), repeat(self._endpoint), bodies))
+            encoded = list(map(_PlainRow, ids, bodies))
         # A list, for msgspec 0.22 leaks the items of any other iterable.
         return _encoder.encode_lines(encoded)[:-1]
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import msgspec
 
 from airflow_provider_mistral_batch.api.decoding import UNREADABLE, decoded, is_utf8
+from airflow_provider_mistral_batch.api.error_bodies import read_error
 
 #: ``error.code`` of rows that we fail ourselves: the API answered, but the answer is not what was asked for.
 INVALID_OUTPUT = "invalid_output"
@@ -233,37 +234,13 @@ def failure(line: bytes) -> Failure:
         status_code = response.get("status_code")
         if not isinstance(status_code, int) or isinstance(status_code, bool):
             status_code = None
-    code, message = _reason(row.get("error"))
+    said = read_error(row.get("error"))
+    code, message = said.code, said.message
     if not message and not (status_code is not None and 200 <= status_code < 300):
-        body_code, message = _reason(body)
-        code = code or body_code
+        said = read_error(body)
+        code, message = code or said.code, said.message
+    message = _cut(message)
     return Failure(status_code, code, message, may_pass(status_code, code, message))
-
-
-def _reason(value: Any) -> tuple[str | None, str]:
-    if isinstance(value, dict):
-        if isinstance(value.get("error"), (dict, str)):
-            return _reason(value["error"])
-        code = value.get("code")
-        detail = value.get("message") or value.get("detail") or ""
-        if isinstance(detail, dict):
-            detail = detail.get("detail", detail)
-        if isinstance(detail, list):
-            detail = "; ".join(_field_error(item) for item in detail[:5])
-        if not detail and code is None and value:
-            detail = msgspec.json.encode(value).decode()
-        return None if code is None else str(code), _cut(str(detail))
-    if value is None:
-        return None, ""
-    return None, _cut(value if isinstance(value, str) else str(value))
-
-
-def _field_error(item: Any) -> str:
-    if not isinstance(item, dict):
-        return str(item)
-    location = item.get("loc")
-    where = ".".join(map(str, location)) if isinstance(location, list) else ""
-    return f"{where}: {item.get('msg')}" if where else str(item.get("msg"))
 
 
 def _cut(text: str) -> str:

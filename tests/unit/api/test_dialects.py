@@ -9,19 +9,18 @@ from datetime import datetime, timezone
 import msgspec
 import pytest
 
-from airflow_provider_mistral_batch.api import dialects
-from airflow_provider_mistral_batch.api.dialects import (
-    DIALECTS,
-    Call,
-    JobFilter,
+from airflow_provider_mistral_batch.api.dialects import wire
+from airflow_provider_mistral_batch.api.dialects.base import Call, JobFilter
+from airflow_provider_mistral_batch.api.dialects.registry import DIALECTS, dialect_named
+from airflow_provider_mistral_batch.api.dialects.wire import (
     decode_deleted,
     decode_file,
     decode_signed_url,
-    dialect_named,
     file_path,
 )
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
-from airflow_provider_mistral_batch.api.models import BatchJobIn, BatchJobOut
+from airflow_provider_mistral_batch.api.models import BatchJobIn, BatchJobOut, BatchStatus
+from airflow_provider_mistral_batch.get_provider_info import get_provider_info
 
 MISTRAL, OPENAI = DIALECTS["mistral"], DIALECTS["openai"]
 
@@ -161,7 +160,7 @@ def test_mistrals_statuses_and_the_time_of_each_end(wire, status, ended):
     assert job.ended_at == (120 if ended else None)
 
 
-@pytest.mark.parametrize("status", sorted(dialects.BatchStatus.ALL))
+@pytest.mark.parametrize("status", sorted(BatchStatus.ALL))
 def test_openais_statuses_are_the_published_ones(status):
     job = _openai(status=status)
     assert (job.status, job.raw_status) == (status, status)
@@ -169,7 +168,7 @@ def test_openais_statuses_are_the_published_ones(status):
 
 @pytest.mark.parametrize("decode", [_mistral, _openai])
 def test_unknown_status_is_kept_is_no_end_and_is_logged_once(decode, caplog, monkeypatch):
-    monkeypatch.setattr(dialects, "_unknown_statuses_seen", set())
+    monkeypatch.setattr(wire, "_unknown_statuses_seen", set())
     with caplog.at_level(logging.WARNING):
         jobs = [decode(status="PAUSED") for _ in range(3)]
     assert [(job.status, job.raw_status, job.is_terminal) for job in jobs] == [
@@ -290,14 +289,17 @@ INLINE = BatchJobIn(
     ],
 )
 def test_create(dialect, job, path, body):
-    assert dialect.create_job(job) == Call("POST", path, (), body)
+    assert dialect.create_job(job)._replace(remedies={}) == Call("POST", path, (), body)
 
 
 @pytest.mark.parametrize(
     ("job", "words"),
     [
         (INLINE, ["requests", "openai", "input_files"]),
-        (BatchJobIn(input_files=["a", "b"]), ["input_files has 2 files", "one file per job"]),
+        (
+            BatchJobIn(input_files=["a", "b"]),
+            ["input_files has 2 files", "one file per job", "one job for each"],
+        ),
         (BatchJobIn(input_files=["a"], agent_id="x"), ["agent_id='x'", "model"]),
         (BatchJobIn(input_files=["a"], model="m"), ["model='m'", "each row's body", "default_model"]),
     ],
@@ -306,6 +308,16 @@ def test_what_openais_dialect_cannot_say(job, words):
     with pytest.raises(InvalidInputError) as caught:
         OPENAI.create_job(job)
     assert all(word in str(caught.value) for word in words)
+
+
+@pytest.mark.parametrize("dialect", DIALECTS.values(), ids=DIALECTS)
+def test_a_server_without_the_listings_is_another_api(dialect):
+    for call in (dialect.list_jobs(JobFilter(), None, 1), dialect.list_files({}, None, 1)):
+        assert "check the host" in call.remedies[404]
+
+
+def test_inline_requests_that_are_too_large_have_another_way():
+    assert "pass its id in input_files" in MISTRAL.create_job(INLINE).remedies[413]
 
 
 @pytest.mark.parametrize(
@@ -388,7 +400,8 @@ def test_list_jobs_in_mistrals_dialect():
 
 def test_list_jobs_in_openais_dialect():
     wanted = JobFilter(status=["completed"], metadata={"k": "v"})
-    assert OPENAI.list_jobs(wanted, None, 50) == Call("GET", "/v1/batches", [("limit", "50")])
+    first = OPENAI.list_jobs(wanted, None, 50)
+    assert (first.operation, first.params) == ("GET /v1/batches", [("limit", "50")])
     assert OPENAI.list_jobs(wanted, "b9", 50).params == [("limit", "50"), ("after", "b9")]
 
 
@@ -514,9 +527,9 @@ def test_filter_on_our_side(wanted, fields, matches):
     ("filters", "words"),
     [
         ({"status": "completed"}, "status='completed' is not a list"),
-        ({"status": ["SUCCESS"]}, "status 'SUCCESS' is not known: use some of cancelled, "),
-        ({"order_by": "-name"}, "order_by='-name' is not known: use 'created' or '-created'"),
-        ({"created_after": "2026-01-01"}, "created_after='2026-01-01' is not a datetime"),
+        ({"status": ["SUCCESS"]}, "status='SUCCESS' is not known: use one of cancelled, "),
+        ({"order_by": "-name"}, "order_by='-name' is not known: use one of created, -created"),
+        ({"created_after": "2026-01-01"}, "created_after='2026-01-01' is not a time: pass a datetime"),
     ],
 )
 def test_bad_filters(filters, words):
@@ -552,6 +565,11 @@ def test_file():
 def test_deletion_and_signed_url():
     assert decode_deleted(b'{"id": "f"}').deleted is True
     assert decode_signed_url(b'{"url": "https://x"}') == "https://x"
+
+
+def test_the_connections_form_offers_the_dialects_there_are():
+    (connection_type,) = get_provider_info()["connection-types"]
+    assert connection_type["conn-fields"]["dialect"]["schema"]["enum"] == list(DIALECTS)
 
 
 @pytest.mark.parametrize("name", ["Mistral", "", None, ["mistral"]])

@@ -11,8 +11,6 @@ from airflow_provider_mistral_batch.api.models import (
     BatchJobIn,
     BatchJobOut,
     BatchStatus,
-    check_id,
-    check_timeout_hours,
 )
 
 ROW = {"custom_id": "a", "body": {"messages": []}}
@@ -29,11 +27,11 @@ ROW = {"custom_id": "a", "body": {"messages": []}}
         ({"input_files": []}, ["input_files is empty", "at least one file id"]),
         ({"input_files": "file-1"}, ["input_files='file-1'", "a list of file ids"]),
         ({"input_files": {"file-1": 1}}, ["input_files=", "a list of file ids"]),
-        ({"input_files": ["ok", ""]}, ["input_files=''", "as the API gave it"]),
-        ({"input_files": ["../batch/jobs/x"]}, ["input_files='../batch/jobs/x'", "as the API gave it"]),
-        ({"input_files": [7]}, ["input_files=7", "as the API gave it"]),
+        ({"input_files": ["ok", ""]}, ["input_files=''", "as the API returned it"]),
+        ({"input_files": ["../batch/jobs/x"]}, ["input_files='../batch/jobs/x'", "as the API returned it"]),
+        ({"input_files": [7]}, ["input_files=7", "as the API returned it"]),
         ({"requests": []}, ["requests is empty", "at least one request"]),
-        ({"requests": [ROW] * 10_001}, ["requests has 10,001 rows", "10,000", "input_files"]),
+        ({"requests": [ROW] * 10_001}, ["requests has more than 10,000 rows", "pass input_files"]),
         ({"requests": "rows"}, ["requests='rows'", "a list of rows"]),
         ({"requests": iter([ROW])}, ["requests=", "a list of rows"]),
         ({"requests": [ROW, {"custom_id": "b"}]}, ["requests[1]={'custom_id': 'b'}", '"body"']),
@@ -46,10 +44,13 @@ ROW = {"custom_id": "a", "body": {"messages": []}}
         ({"input_files": ["f"], "completion_window": " 24h"}, ["completion_window=' 24h'", "'24h'"]),
         ({"input_files": ["f"], "completion_window": "٣h"}, ["completion_window=", "'24h'"]),
         ({"input_files": ["f"], "completion_window": 24}, ["completion_window=24", "'24h'"]),
-        ({"input_files": ["f"], "completion_window": "0h"}, ["completion_window='0h'", "1 to 168"]),
+        (
+            {"input_files": ["f"], "completion_window": "0h"},
+            ["completion_window='0h'", "between 1 and 168 hours"],
+        ),
         (
             {"input_files": ["f"], "completion_window": "8d"},
-            ["completion_window='8d', 192 hours", "1 to 168"],
+            ["completion_window='8d'", "between 1 and 168 hours"],
         ),
         ({"input_files": ["f"], "metadata": ["a"]}, ["metadata=['a']", "a mapping"]),
         ({"input_files": ["f"], "metadata": {"": "v"}}, ["metadata key ''", "1 to 32"]),
@@ -60,7 +61,7 @@ ROW = {"custom_id": "a", "body": {"messages": []}}
             {"input_files": ["f"], "metadata": {"k": "v" * 513}},
             ["metadata['k']='vvv", "513 characters", "1 to 512"],
         ),
-        ({"input_files": ["f"], "metadata": {"k": 5}}, ["metadata['k']=5", "a string"]),
+        ({"input_files": ["f"], "metadata": {"k": 5}}, ["metadata['k']=5", "a string", "convert it"]),
         ({"input_files": ["f"], "model": "m", "agent_id": "a"}, ["model='m'", "agent_id='a'", "one of them"]),
     ],
 )
@@ -98,46 +99,6 @@ def test_completion_window_in_hours(fields, hours):
 )
 def test_input_at_the_limits_is_accepted(fields):
     assert BatchJobIn(**{"input_files": ["f"], **fields})
-
-
-@pytest.mark.parametrize("hours", [0, 169, -1, 24.0, "24", True, None])
-def test_timeout_hours_out_of_range(hours):
-    with pytest.raises(InvalidInputError, match=r"timeout_hours=.* 1 to 168 whole hours"):
-        check_timeout_hours(hours)
-
-
-@pytest.mark.parametrize(
-    "value",
-    [
-        "",
-        " ",
-        "\n",
-        ".",
-        "..",
-        "../x",
-        "x/..",
-        "x/../y",
-        "..\\x",
-        "./x",
-        "a\nb",
-        "a\x00b",
-        "a\r\nX: y",
-        "\ud800",
-        None,
-        5,
-        b"id",
-    ],
-)
-def test_ids_that_would_address_something_else(value):
-    with pytest.raises(InvalidInputError, match=r"^batch_id=.* is not an id"):
-        check_id(value, field="batch_id")
-
-
-@pytest.mark.parametrize(
-    "value", ["0f4c0bd6-6f2c-4d28-8b2d-1c0e0e8a7d10", "batch_abc", "a/b", "a..b", "...", "ä", "a?b#c%2F"]
-)
-def test_ids_of_any_other_form_pass(value):
-    assert check_id(value, field="batch_id") == value
 
 
 @pytest.mark.parametrize(

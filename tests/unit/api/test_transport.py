@@ -16,18 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_mistral_batch.api.client import MistralBatchClient
-from airflow_provider_mistral_batch.api.dialects import (
-    DIALECTS,
-    Call,
-    JobFilter,
-    _File,
-    _MistralJob,
-    _OpenAIJob,
-    _WireError,
-    decode_deleted,
-    decode_file,
-    decode_signed_url,
-)
+from airflow_provider_mistral_batch.api.dialects import mistral, openai, wire
+from airflow_provider_mistral_batch.api.dialects.base import Call, JobFilter
+from airflow_provider_mistral_batch.api.dialects.registry import DIALECTS
 from airflow_provider_mistral_batch.api.errors import InvalidInputError, MistralCallError, error_from_answer
 from airflow_provider_mistral_batch.api.transport import Transport, _beginning
 
@@ -99,10 +90,14 @@ def test_blanks_around_a_key_are_dropped():
     ("options", "words"),
     [
         ({"dialect": "anthropic"}, "dialect='anthropic' is not known: use one of mistral, openai"),
-        ({"timeout": 0}, "timeout=0 is not a number of seconds above 0"),
+        ({"timeout": 0}, "timeout=0 is not a finite number above 0: pass a number of seconds"),
         ({"timeout": True}, "timeout=True is not"),
         ({"timeout": "5"}, "timeout='5' is not"),
-        ({"timeout": (1, float("inf"))}, "timeout=(1, inf) is not"),
+        ({"timeout": (1, float("inf"))}, "timeout=inf is not a finite number"),
+        (
+            {"timeout": (1, 2, 3)},
+            "timeout=(1, 2, 3) is not a pair: pass (seconds to connect, seconds to read)",
+        ),
         ({"verify": 0}, "verify=0 is neither true nor false nor the path of a CA bundle"),
         ({"verify": "/no/such/file"}, "verify='/no/such/file' is neither"),
         ({"verify": __file__}, "verify="),
@@ -179,7 +174,11 @@ def test_of_an_error_no_more_is_read_than_a_message_needs():
 # Nothing that comes back raises anything but our own errors.
 
 _NAMES = sorted(
-    {name for dialect in (_MistralJob, _OpenAIJob, _File, _WireError) for name in dialect.__struct_fields__}
+    {
+        name
+        for struct in (mistral._Job, openai._Job, wire.File, wire.WireError)
+        for name in struct.__struct_fields__
+    }
     | {"data", "total", "has_more", "completed", "failed", "url", "detail", "error", "type", "loc", "msg"}
 )
 _VALUES = st.recursive(
@@ -203,9 +202,9 @@ _CONTENT = (
     | st.sampled_from([b"[" * 50_000, b'{"id":' * 50_000, b"\xef\xbb\xbf{}", b"1" * 5000])
 )
 _DECODERS = {
-    "file": decode_file,
-    "deleted": decode_deleted,
-    "url": decode_signed_url,
+    "file": wire.decode_file,
+    "deleted": wire.decode_deleted,
+    "url": wire.decode_signed_url,
     **{
         f"{name} {what}": decoder
         for name, dialect in DIALECTS.items()

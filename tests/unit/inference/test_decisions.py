@@ -7,7 +7,6 @@ from typing import Any
 import msgspec
 import pytest
 
-from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.api.models import BatchError, BatchJobOut, BatchJobRequestCounts
 from airflow_provider_mistral_batch.policies.capacity import pending_requests
 from airflow_provider_mistral_batch.policies.ownership import (
@@ -16,7 +15,6 @@ from airflow_provider_mistral_batch.policies.ownership import (
     ownership_metadata,
 )
 from airflow_provider_mistral_batch.policies.row_verdict import (
-    check_row_retries,
     judge_rows,
     may_ask_again,
     rounds_allowed,
@@ -88,12 +86,6 @@ def test_a_jobs_errors_are_in_the_message() -> None:
 )
 def test_rounds_allowed(row_retries: int, try_number: int, rounds: int) -> None:
     assert rounds_allowed(row_retries, try_number) == rounds
-
-
-@pytest.mark.parametrize("value", [-1, 1.5, True, None, "1"])
-def test_row_retries_that_are_none(value: Any) -> None:
-    with pytest.raises(InvalidInputError, match="row_retries"):
-        check_row_retries(value)
 
 
 @pytest.mark.parametrize(

@@ -94,7 +94,7 @@ def test_method_and_url_are_dropped_and_bodies_keep_their_bytes(prepare, tmp_pat
 
 def test_openai_rows_get_method_and_url(prepare):
     given_rows = [row("a"), row("b", method="POST", url=CHAT), row("c", url=CHAT)]
-    assert rows_of(prepare(given_rows, row_format="openai")) == [
+    assert rows_of(prepare(given_rows, with_url=True)) == [
         row(id_, method="POST", url=CHAT) for id_ in ("a", "b", "c")
     ]
 
@@ -370,8 +370,8 @@ FIELDS = {"temperature": 0.5, "model": "m", 'q"': [1]}
 
 
 @settings(deadline=None)
-@given(data=st.data(), alike=st.booleans(), row_format=st.sampled_from(["mistral", "openai"]))
-def test_rows_become_the_same_however_they_are_written(tmp_path_factory, data, alike, row_format):
+@given(data=st.data(), alike=st.booleans(), with_url=st.booleans())
+def test_rows_become_the_same_however_they_are_written(tmp_path_factory, data, alike, with_url):
     """Rows that are written alike take another way than rows that are not."""
     folder = tmp_path_factory.mktemp("shapes")
     names = data.draw(st.lists(st.sampled_from(sorted(FIELDS)), unique=True))
@@ -404,14 +404,14 @@ def test_rows_become_the_same_however_they_are_written(tmp_path_factory, data, a
         lines.append(json.dumps(line, separators=shape["separators"], ensure_ascii=shape["ascii"]).encode())
         # One model a batch is another test's matter.
         expected.append({"custom_id": fields["custom_id"], "body": {**template.defaults(), **body}})
-        if row_format == "openai":
+        if with_url:
             expected[-1] |= {"method": "POST", "url": CHAT}
     models = {line["body"].get("model") for line in expected} - {None}
     path = write(folder / "in.jsonl", lines)
 
     def prepare():
         return prepare_requests(
-            path, endpoint=CHAT, directory=folder / "out", template=template, row_format=row_format
+            path, endpoint=CHAT, directory=folder / "out", template=template, with_url=with_url
         )
 
     if len(models) > 1:
@@ -423,20 +423,20 @@ def test_rows_become_the_same_however_they_are_written(tmp_path_factory, data, a
         assert prepared.model == next(iter(models), None)
 
 
-@pytest.mark.parametrize("row_format", ["mistral", "openai"])
+@pytest.mark.parametrize("with_url", [False, True])
 @pytest.mark.parametrize("extra", [{}, {"method": "POST", "url": CHAT}], ids=["plain", "published"])
 @pytest.mark.parametrize("template", [{}, {"max_tokens": 5}, {"max_tokens": 5, "temperature": 0.1}])
 @pytest.mark.parametrize("own", [{}, {"max_tokens": 7, "temperature": 1}], ids=["without", "with fields"])
 def test_rows_that_are_written_alike_are_not_taken_apart(
-    prepare, tmp_path, monkeypatch, row_format, extra, template, own
+    prepare, tmp_path, monkeypatch, with_url, extra, template, own
 ):
     monkeypatch.setattr(RowRules, "acceptable", None)
     given_rows = [
         {"custom_id": f"r{number}", **extra, "body": {"model": "m", **own}} for number in range(2000)
     ]
     path = write(tmp_path / "in.jsonl", given_rows)
-    prepared = prepare(path, template=RowTemplate(**template), row_format=row_format)
-    added = {"method": "POST", "url": CHAT} if row_format == "openai" else {}
+    prepared = prepare(path, template=RowTemplate(**template), with_url=with_url)
+    added = {"method": "POST", "url": CHAT} if with_url else {}
     assert rows_of(prepared) == [
         {"custom_id": line["custom_id"], **added, "body": {**template, **line["body"]}} for line in given_rows
     ]
@@ -544,13 +544,13 @@ BAD_LINES = {
 
 @pytest.mark.parametrize("kind", BAD_LINES)
 @pytest.mark.parametrize("place", [2, 3000], ids=["near the beginning", "far into a gzip file"])
-@pytest.mark.parametrize("row_format", ["mistral", "openai"])
-def test_a_bad_line_is_named(prepare, out, tmp_path, kind, place, row_format):
+@pytest.mark.parametrize("with_url", [False, True])
+def test_a_bad_line_is_named(prepare, out, tmp_path, kind, place, with_url):
     line, field, byte, reason = BAD_LINES[kind]
     lines = [row("first"), *(row(f"r{n}", {"x": "x" * 100}) for n in range(2, place)), line, row("last")]
     path = tmp_path / "in.jsonl.gz"
     path.write_bytes(gzip.compress(write(tmp_path / "in.jsonl", lines).read_bytes()))
-    error = problems_of(lambda: prepare(path, row_format=row_format))
+    error = problems_of(lambda: prepare(path, with_url=with_url))
     assert error.total == len(error.problems) == 1
     (problem,) = error.problems
     assert (problem.file, problem.line) == (str(path), place)
@@ -667,19 +667,19 @@ def test_a_row_that_is_too_long(prepare, tmp_path):
 LONGEST = {"x": "x" * 960}
 
 
-@pytest.mark.parametrize("row_format", ["mistral", "openai"])
+@pytest.mark.parametrize("with_url", [False, True])
 @pytest.mark.parametrize(
     "given_rows",
     [[row("b", LONGEST)], [row(body=LONGEST)], [row("a"), row("b", LONGEST), row("c")]],
     ids=["ready", "to be numbered", "between others"],
 )
-def test_a_row_that_becomes_too_long_by_what_is_added(prepare, out, tmp_path, given_rows, row_format):
+def test_a_row_that_becomes_too_long_by_what_is_added(prepare, out, tmp_path, given_rows, with_url):
     lines = [json.dumps(line, separators=(",", ":")).encode() for line in given_rows]
     path = write(tmp_path / "in.jsonl", lines)
     assert max(map(len, lines)) <= 1000
     assert prepare(path, max_row_bytes=1000).request_count == len(given_rows)
     template = RowTemplate(max_tokens=123, parameters={"safe_prompt": True})
-    error = problems_of(lambda: prepare(path, max_row_bytes=1000, template=template, row_format=row_format))
+    error = problems_of(lambda: prepare(path, max_row_bytes=1000, template=template, with_url=with_url))
     assert [(problem.line, problem.reason) for problem in error.problems] == [
         (1 + len(given_rows) // 2, "the row has more than 1,000 bytes with what is added to it")
     ]
@@ -785,8 +785,7 @@ def test_files_that_cannot_be_read_are_problems_beside_the_others(prepare, tmp_p
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"endpoint": "/v1/unknown"}, r"endpoint: '/v1/unknown'.*/v1/embeddings"),
-        ({"row_format": "xml"}, "row_format"),
+        ({"endpoint": "/v1/unknown"}, r"^endpoint='/v1/unknown' is not known: use one of .*/v1/embeddings"),
         ({"endpoint": "/v1/embeddings", "template": RowTemplate(system="S")}, "system='S'"),
         ({"endpoint": "/v1/embeddings", "template": RowTemplate(max_tokens=5)}, "max_tokens=5"),
         ({"endpoint": "/v1/ocr", "template": RowTemplate(temperature=0.1)}, "temperature=0.1"),

@@ -39,11 +39,11 @@ def check(row):
 class Rounds:
     """Runs rounds as an operator does, with a script instead of the API."""
 
-    def __init__(self, folder, ids, row_format="mistral", output_format="jsonl"):
+    def __init__(self, folder, ids, with_url=False, output_format="jsonl"):
         self.folder = folder
         self.output_format = output_format
         rows = [{"custom_id": id_, "body": {"messages": [{"role": "user", "content": id_}]}} for id_ in ids]
-        prepared = prepare_requests(rows, endpoint=CHAT, directory=folder / "q0", row_format=row_format)
+        prepared = prepare_requests(rows, endpoint=CHAT, directory=folder / "q0", with_url=with_url)
         self.first = self.files = prepared.paths
         self.landed = []
 
@@ -94,11 +94,11 @@ class Rounds:
         return summary, {row.custom_id: row for row in read_results(summary.as_dict(), failed=True)}
 
 
-@pytest.mark.parametrize("row_format", ["mistral", "openai"])
+@pytest.mark.parametrize("with_url", [False, True])
 @pytest.mark.parametrize("output_format", ["jsonl", "parquet"])
-def test_only_what_can_pass_is_asked_again_as_it_was(tmp_path, row_format, output_format):
+def test_only_what_can_pass_is_asked_again_as_it_was(tmp_path, with_url, output_format):
     codes = [200, 0, 400, 401, 404, 408, 409, 413, 422, 429, 500, 502, 503, 504]
-    rounds = Rounds(tmp_path, [*map(str, codes), "missing"], row_format, output_format)
+    rounds = Rounds(tmp_path, [*map(str, codes), "missing"], with_url, output_format)
     sent = rounds.first[0].read_bytes().splitlines()
     again = rounds.run({str(code): code for code in codes})
     ids = [json.loads(line)["custom_id"] for line in again]
