@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mistral_batch.storage.paths import storage_path
 
 if TYPE_CHECKING:
-    from airflow_provider_mistral_batch.jsonl.results.reader import ResultRow
+    from airflow_provider_mistral_batch.jsonl.results.rows import ResultRow
 
 
 def read_results(results: Any, *, failed: bool = False) -> Iterator[ResultRow]:
     """
-    Read results lazily; ``pd.DataFrame(row.as_dict() for row in read_results(manifest))`` makes a frame of them.
+    Read results lazily; ``pd.DataFrame(row.as_dict() for row in read_results(manifest))`` makes a data frame.
 
     :param results: A manifest, as the tasks that land results return it, or the path of one file: local, or a URL such
         as ``s3://conn@bucket/key``.
-    :param failed: With a manifest, give the rows that failed, too, after the others.
+    :param failed: With a manifest, also give the rows that failed, after the others.
     :return: Rows with ``custom_id``, ``status_code``, ``content``, ``finish_reason``, ``prompt_tokens``,
         ``completion_tokens``, ``model``, ``error``, ``raw``.
     """
@@ -25,6 +26,9 @@ def read_results(results: Any, *, failed: bool = False) -> Iterator[ResultRow]:
     from airflow_provider_mistral_batch.jsonl.results import reader
 
     if not isinstance(results, Mapping):
-        return reader.read_results(storage_path(results, field="results"))
-    paths = {name: storage_path(results[name], field=name) for name in ("results_path", "errors_path")}
-    return reader.read_results({**results, **paths}, failed=failed)
+        return reader.read_rows(storage_path(results, field="results"))
+    results_path, errors_path = (
+        storage_path(results[name], field=name) for name in ("results_path", "errors_path")
+    )
+    rows = reader.read_rows(results_path)
+    return chain(rows, reader.read_failed_rows(errors_path)) if failed else rows

@@ -143,7 +143,7 @@ class LandedRounds:
         :param plan: The batch; the jobs of all its rounds are over.
         :return: Fields of a manifest, and ``may_pass``.
         """
-        from airflow_provider_mistral_batch.jsonl.results.resubmission import merge_rounds
+        from airflow_provider_mistral_batch.jsonl.results.merge import merge_rounds
 
         destination = self.destination
         results_path, errors_path = destination.results_path, destination.errors_path
@@ -160,8 +160,7 @@ class LandedRounds:
             merged = merge_rounds(
                 rounds,
                 *destination.round_paths(last),
-                # None says that nothing can be said about missing rows, as it does to split_results.
-                requests=self._requests(plan, 0),  # type: ignore[arg-type]
+                requests=self._requests(plan, 0),
                 output_format=destination.output_format,  # type: ignore[arg-type]
             )
             final = {**merged.as_dict(), "may_pass": merged.may_pass}

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from airflow_provider_mistral_batch.jsonl.results.reader import read_results
+from airflow_provider_mistral_batch.results import read_results
 
 
 class Form(BaseModel):
