@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from typing import Any
 
 from airflow_provider_mistral_batch.jsonl.results import reader
-from airflow_provider_mistral_batch.jsonl.results.reader import ResultRow
+from airflow_provider_mistral_batch.jsonl.results.rows import ResultRow
 from airflow_provider_mistral_batch.storage.paths import storage_path
 
 __all__ = ["ResultRow", "read_results"]
@@ -14,7 +15,7 @@ __all__ = ["ResultRow", "read_results"]
 
 def read_results(results: Any, *, failed: bool = False) -> Iterator[ResultRow]:
     """
-    Read results lazily; ``pd.DataFrame(row.as_dict() for row in read_results(manifest))`` makes a frame of them.
+    Read results lazily; ``pd.DataFrame(row.as_dict() for row in read_results(manifest))`` makes a data frame.
 
     :param results: A manifest, as the tasks that land results return it, or the path of one file: local, or a URL such
         as ``s3://conn@bucket/key``.
@@ -22,6 +23,9 @@ def read_results(results: Any, *, failed: bool = False) -> Iterator[ResultRow]:
     :return: The rows, one at a time.
     """
     if not isinstance(results, Mapping):
-        return reader.read_results(storage_path(results, field="results"))
-    paths = {name: storage_path(results[name], field=name) for name in ("results_path", "errors_path")}
-    return reader.read_results({**results, **paths}, failed=failed)
+        return reader.read_rows(storage_path(results, field="results"))
+    results_path, errors_path = (
+        storage_path(results[name], field=name) for name in ("results_path", "errors_path")
+    )
+    rows = reader.read_rows(results_path)
+    return chain(rows, reader.read_failed_rows(errors_path)) if failed else rows

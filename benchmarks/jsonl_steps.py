@@ -205,9 +205,9 @@ def _fetch_and_split(directory: Path, rows: int) -> None:
 
 
 def _read(directory: Path, rows: int) -> None:
-    from airflow_provider_mistral_batch.jsonl.results.reader import read_results
+    from airflow_provider_mistral_batch.jsonl.results.reader import read_rows
 
-    assert sum(1 for _ in read_results(directory / "results.jsonl")) == rows
+    assert sum(1 for _ in read_rows(directory / "results.jsonl")) == rows
 
 
 def _sdk_input(directory: Path, rows: int) -> None:

@@ -15,7 +15,7 @@ import msgspec
 from airflow_provider_mistral_batch.api.decoding import UNREADABLE
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.jsonl.lines import ANY_LENGTH, MissingExtraError, file_chunks, line_blocks
-from airflow_provider_mistral_batch.jsonl.results.outcomes import custom_ids
+from airflow_provider_mistral_batch.jsonl.row_ids import row_ids
 
 #: Share of the price that batches cost: "50 % discount" (Mistral's documentation of the Batch API).
 BATCH_SHARE = 0.5
@@ -146,7 +146,7 @@ def _body(line: bytes) -> _Body:
         return _decode_body(line)
     except UNREADABLE as error:
         # Rows are checked to be JSON, whose numbers have no bounds.
-        (custom_id,) = custom_ids([line])
+        (custom_id,) = row_ids([line])
         raise InvalidInputError(
             f"max_cost_usd: row {custom_id!r} cannot be counted: {error}; change it, or leave max_cost_usd out"
         ) from None

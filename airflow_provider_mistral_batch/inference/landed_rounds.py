@@ -124,7 +124,7 @@ class LandedRounds:
 
         :return: Fields of a manifest, and ``may_pass``.
         """
-        from airflow_provider_mistral_batch.jsonl.results.resubmission import merge_rounds
+        from airflow_provider_mistral_batch.jsonl.results.merge import merge_rounds
 
         destination = self.destination
         results_path, errors_path = destination.results_path, destination.errors_path
@@ -141,8 +141,7 @@ class LandedRounds:
             merged = merge_rounds(
                 rounds,
                 *destination.round_paths(last),
-                # None says that nothing can be said about missing rows, as it does to split_results.
-                requests=self._requests(0),  # type: ignore[arg-type]
+                requests=self._requests(0),
                 output_format=destination.output_format,  # type: ignore[arg-type]
             )
             final = {**merged.as_dict(), "may_pass": merged.may_pass}

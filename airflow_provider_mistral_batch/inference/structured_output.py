@@ -11,7 +11,7 @@ import msgspec
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from airflow_provider_mistral_batch.jsonl.results.reader import ResultRow
+    from airflow_provider_mistral_batch.jsonl.results.rows import ResultRow
 
 _ENDPOINT = "/v1/chat/completions"
 

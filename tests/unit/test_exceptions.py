@@ -18,7 +18,7 @@ from airflow_provider_mistral_batch.api.errors import (
     MistralResponseError,
     error_from_answer,
 )
-from airflow_provider_mistral_batch.jsonl.results.split import TruncatedResultsError
+from airflow_provider_mistral_batch.jsonl.results.splitter import TruncatedResultsError
 from airflow_provider_mistral_batch.tasks.endings import failing_for_good, is_permanent
 
 

@@ -1,1 +1,1 @@
-"""From any source of requests to request files that the API accepts."""
+"""From any source of requests to request files that the API accepts. Knows nothing of ``results``."""

@@ -43,7 +43,8 @@ from airflow_provider_mistral_batch.jsonl.requests.problems import (
 from airflow_provider_mistral_batch.jsonl.requests.shards import Shard, ShardWriter
 from airflow_provider_mistral_batch.jsonl.requests.sources import open_sources
 from airflow_provider_mistral_batch.jsonl.requests.template import RowTemplate
-from airflow_provider_mistral_batch.jsonl.requests.validation import Row, RowRules, request_ids
+from airflow_provider_mistral_batch.jsonl.requests.validation import Row, RowRules
+from airflow_provider_mistral_batch.jsonl.row_ids import request_ids
 
 # Suspected duplicates that are looked at one by one; beyond, the suspicion counts (it errs once in 10^8 files).
 _MAX_SUSPECTS = 100_000

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from itertools import compress, repeat
+from itertools import repeat
 from typing import Annotated, Any, Literal
 
 import msgspec
 
 from airflow_provider_mistral_batch.api.decoding import UNREADABLE, lone_surrogate
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
-from airflow_provider_mistral_batch.jsonl.lines import ANY_LENGTH, file_chunks, whole_lines
 from airflow_provider_mistral_batch.jsonl.requests.encoding import encoded
 from airflow_provider_mistral_batch.jsonl.requests.fast_path import ReadyRowReader
 from airflow_provider_mistral_batch.jsonl.requests.problems import Problem, shortened
@@ -53,11 +51,6 @@ class _RowWithUrl(msgspec.Struct, gc=False):
     body: msgspec.Raw
 
 
-class _IdOnly(msgspec.Struct, gc=False):
-    custom_id: str
-
-
-_decode_ids = msgspec.json.Decoder(_IdOnly).decode_lines
 _decode_row = msgspec.json.Decoder(Row).decode
 _decode_head = msgspec.json.Decoder(BodyHead).decode
 _decode_heads = msgspec.json.Decoder(BodyHead).decode_lines
@@ -208,32 +201,6 @@ class RowRules:
                 )
             )
         return problems
-
-
-def request_ids(path: Any) -> Iterator[list[str]]:
-    """
-    Read the ids of a prepared request file, some at a time.
-
-    :param path: A file whose rows were validated: each has a ``custom_id``.
-    """
-    for data, _ in whole_lines(file_chunks(path), max_line_bytes=ANY_LENGTH):
-        yield [row.custom_id for row in _decode_ids(data)]
-
-
-def flagged_ids(paths: Iterable[Any], flags: bytes | bytearray) -> Iterator[str]:
-    """
-    Read some ids of prepared request files.
-
-    :param paths: The files.
-    :param flags: A flag for each of their rows: whether its id is wanted.
-    """
-    start = 0
-    for path in paths:
-        for data, _ in whole_lines(file_chunks(path), max_line_bytes=ANY_LENGTH):
-            end = start + data.count(b"\n") + 1
-            if flags.find(1, start, end) >= 0:
-                yield from [row.custom_id for row in compress(_decode_ids(data), flags[start:end])]
-            start = end
 
 
 def _value(fields: dict[str, msgspec.Raw], name: str) -> Any:

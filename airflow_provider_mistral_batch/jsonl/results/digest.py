@@ -1,4 +1,4 @@
-"""The most frequent row errors in one sentence, for messages that people read."""
+"""The most frequent errors of rows in one sentence, for log and error messages."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def describe_errors(errors: Sequence[Mapping[str, Any]]) -> str:
 
     :param errors: The digest of a
         :class:`~airflow_provider_mistral_batch.jsonl.results.split.ResultsSummary` or a manifest.
-    :return: A sentence without its stop; empty when there are no errors.
+    :return: A sentence without its full stop; empty if there are no errors.
     """
     if not errors:
         return ""
@@ -29,10 +29,10 @@ def describe_errors(errors: Sequence[Mapping[str, Any]]) -> str:
 
 def describe_error_rows(chunks: Iterable[bytes], *, max_bytes: int) -> str:
     """
-    Describe the most frequent errors at the beginning of an error file.
+    Describe the most frequent errors in the first rows of an errors file.
 
-    :param chunks: The file's content, as it is downloaded; no more of it is read than needed.
-    :param max_bytes: Bytes to look at, about.
+    :param chunks: The file's content as it is downloaded. Reading stops after about ``max_bytes``.
+    :param max_bytes: How much of the file to look at, in bytes.
     """
     tally = Tally()
     rows = [
@@ -44,7 +44,7 @@ def describe_error_rows(chunks: Iterable[bytes], *, max_bytes: int) -> str:
 
 
 def _beginning(chunks: Iterable[bytes], max_bytes: int) -> Iterator[bytes]:
-    """Whole lines from the beginning of a file, ``max_bytes`` of them or a little less."""
+    """Give the whole lines within the first ``max_bytes`` of a file."""
     beginning = b""
     for chunk in chunks:
         beginning += chunk

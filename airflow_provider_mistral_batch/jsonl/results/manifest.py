@@ -8,29 +8,25 @@ from typing import Any
 import msgspec
 
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
-from airflow_provider_mistral_batch.storage.atomic import AtomicFiles
-from airflow_provider_mistral_batch.storage.paths import as_path
+from airflow_provider_mistral_batch.storage.atomic import write_whole
+from airflow_provider_mistral_batch.storage.paths import StoragePath, as_path
 
 
-def write_manifest(manifest: Mapping[str, Any], path: Any) -> None:
+def write_manifest(manifest: Mapping[str, Any], path: StoragePath | str) -> None:
     """
     Write a manifest whole. Do it last: where there is a manifest, the results are complete.
 
     :param manifest: The manifest.
-    :param path: Where: str, Path or ObjectStoragePath.
+    :param path: Where it goes.
     """
-    with AtomicFiles() as landing:
-        landing.spool(path).write_bytes(
-            msgspec.json.format(msgspec.json.encode(dict(manifest)), indent=2) + b"\n"
-        )
-        landing.publish()
+    write_whole(path, msgspec.json.format(msgspec.json.encode(dict(manifest)), indent=2) + b"\n")
 
 
-def read_manifest(path: Any) -> dict[str, Any]:
+def read_manifest(path: StoragePath | str) -> dict[str, Any]:
     """
     Read a manifest.
 
-    :param path: Where it is: str, Path or ObjectStoragePath.
+    :param path: Where it is.
     :raises InvalidInputError: If the file is no manifest.
     """
     with as_path(path).open("rb") as file:

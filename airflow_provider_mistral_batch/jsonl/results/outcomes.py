@@ -1,25 +1,24 @@
-"""What a result row says: did its request succeed, why not, may another try pass, what did it cost."""
+"""What a result row says: did its request succeed, why not, and may another try pass?"""
 
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
 
 import msgspec
 
-from airflow_provider_mistral_batch.api.decoding import UNREADABLE, decoded, is_utf8
 from airflow_provider_mistral_batch.api.error_bodies import read_error
+from airflow_provider_mistral_batch.jsonl.results.api_rows import ApiRow, Costs, row_fields
 
 #: ``error.code`` of rows that we fail ourselves: the API answered, but the answer is not what was asked for.
 INVALID_OUTPUT = "invalid_output"
 
-#: ``error.code`` of lines that are no result row at all. Their requests count as missing.
+#: ``error.code`` of lines that are no result row at all. Which requests they answer is not known: those are missing.
 MALFORMED_ROW = "malformed_row"
 
-#: ``error.code`` of rows that we write for requests without one.
+#: ``error.code`` of rows that we write for requests that have none.
 MISSING_ROW = "missing_row"
 
-#: ``error.code`` of rows that we write for those that are too long to be held.
+#: ``error.code`` of rows that we write in place of rows that are too long to be held in memory.
 ROW_TOO_LONG = "row_too_long"
 
 #: Status codes of failures that can pass, beside all of 5xx. 0 is what gateways write when they got no answer.
@@ -30,148 +29,16 @@ _EXPIRED = re.compile(r"expired|timed?[ _-]?out", re.IGNORECASE)
 _MAX_MESSAGE_LENGTH = 300
 
 
-class TokenUsage(msgspec.Struct, gc=False):
-    """``usage`` of chat, FIM, embeddings, moderations, conversations and transcriptions."""
-
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    total_tokens: int = 0
-    prompt_audio_seconds: int | float | None = None
-
-
-class PageUsage(msgspec.Struct, gc=False):
-    """``usage_info`` of OCR."""
-
-    pages_processed: int = 0
-
-
-class AnswerHead(msgspec.Struct, gc=False):
-    """The fields of an answer's body that are summed."""
-
-    usage: TokenUsage | None = None
-    usage_info: PageUsage | None = None
-
-
-class Response(msgspec.Struct, gc=False):
-    """``response`` of a result row."""
-
-    status_code: int | None = None
-    body: AnswerHead | None = None
-
-
-class Outcome(msgspec.Struct, gc=False):
-    """A result row, as far as its verdict and its costs go."""
-
-    custom_id: str | None = None
-    response: Response | None = None
-    error: Any = None
-
-
-class GoodResponse(msgspec.Struct, gc=False):
-    """``response`` of a row that succeeded."""
-
-    status_code: Annotated[int, msgspec.Meta(ge=200, lt=300)]
-    body: AnswerHead
-
-
-class GoodOutcome(msgspec.Struct, gc=False):
-    """A result row that succeeded: what decodes as this needs no further look. Most blocks of rows are all good."""
-
-    custom_id: str
-    response: GoodResponse
-    error: None = None
-
-
-class _IdOnly(msgspec.Struct, gc=False):
-    custom_id: Any = None
-
-
-class LooseRow(msgspec.Struct, gc=False):
-    """A result row of which nothing is known but that it is an object."""
-
-    custom_id: Any = None
-    response: Any = None
-    error: Any = None
-
-
-_decode_anything = msgspec.json.Decoder().decode
-_decode_outcome = msgspec.json.Decoder(Outcome).decode
-_decode_loose = msgspec.json.Decoder(LooseRow).decode
-_decode_id = msgspec.json.Decoder(_IdOnly).decode
-
-
-def read_row(line: bytes) -> dict[str, Any] | None:
-    """Decode a whole row; None if it is none."""
-    try:
-        row = decoded(_decode_anything, line)
-    except UNREADABLE:
-        return None
-    return row if isinstance(row, dict) else None
-
-
-def read_outcome(line: bytes) -> Outcome | None:
-    """Decode a row whose shape may be odd; None if it is not a row at all."""
-    if not is_utf8(line):
-        return None
-    try:
-        return decoded(_decode_outcome, line)
-    except UNREADABLE:
-        pass
-    try:
-        loose = decoded(_decode_loose, line)
-    except UNREADABLE:
-        return None
-    response = None
-    if isinstance(loose.response, dict):
-        response = Response(
-            _whole(loose.response.get("status_code")), _answer_head(loose.response.get("body"))
-        )
-    return Outcome(loose.custom_id if isinstance(loose.custom_id, str) else None, response, loose.error)
-
-
-def custom_ids(lines: list[bytes]) -> list[str | None]:
-    """Give the ids of landed rows, whatever else is in them; None for a row without one."""
-    try:
-        rows = list(map(_decode_id, lines))
-    except UNREADABLE:
-        return [None if (row := read_outcome(line)) is None else row.custom_id for line in lines]
-    return [row.custom_id if isinstance(row.custom_id, str) else None for row in rows]
-
-
-def _answer_head(body: Any) -> AnswerHead | None:
-    """Read what can be read of an answer's costs."""
-    if body is None:
-        return None
-    found = body if isinstance(body, dict) else {}
-    return AnswerHead(
-        msgspec.convert(_amounts(found.get("usage")), TokenUsage),
-        msgspec.convert(_amounts(found.get("usage_info")), PageUsage),
-    )
-
-
-def _amounts(usage: Any) -> dict[str, int | float]:
-    fields = usage.items() if isinstance(usage, dict) else ()
-    return {
-        name: amount
-        for name, amount in fields
-        if _whole(amount) is not None or (name == "prompt_audio_seconds" and isinstance(amount, float))
-    }
-
-
-def _whole(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def succeeded(outcome: Outcome) -> bool:
+def succeeded(row: ApiRow[Costs]) -> bool:
     """
     Tell whether a row's request succeeded: no error, a status code of 2xx, and an answer.
 
-    A null body with status 200 is no answer that anybody could use.
+    Status 200 with a null body is no answer.
     """
-    response = outcome.response
+    response = row.response
     return (
         response is not None
-        and outcome.error is None
+        and row.error is None
         and response.body is not None
         and response.status_code is not None
         and 200 <= response.status_code < 300
@@ -182,8 +49,8 @@ def may_pass(status_code: int | None, error_code: str | None, message: str) -> b
     """
     Tell whether a failed request is worth another try.
 
-    Time-outs, conflicts, rate limits, the server's own trouble and expired jobs pass; what the API refused (400, 422
-    and the other 4xx) and answers that did not validate never do by themselves.
+    Time-outs, conflicts, rate limits, server errors and expired jobs may pass. What the API refused (400, 422 and the
+    other 4xx) never does, nor does an answer that did not validate: that request has to change first.
 
     :param status_code: HTTP status code of the row; None if there was no response.
     :param error_code: ``error.code`` of the row.
@@ -198,7 +65,7 @@ def may_pass(status_code: int | None, error_code: str | None, message: str) -> b
         return status_code in _PASSING_STATUS_CODES or 500 <= status_code <= 599
     if status_code == 0 or error_code in (MALFORMED_ROW, MISSING_ROW):
         return True
-    # No status, or 2xx without an answer: only a stated reason other than expiry speaks against another try.
+    # No status, or 2xx without an answer: worth another try, unless the API gave a reason other than expiry.
     return not (error_code or message) or bool(_EXPIRED.search(f"{error_code} {message}"))
 
 
@@ -224,7 +91,7 @@ def failure(line: bytes) -> Failure:
 
     :param line: The result row.
     """
-    row = read_row(line)
+    row = row_fields(line)
     if row is None:
         return Failure(None, MALFORMED_ROW, "the row is not a JSON object", True)
     response = row.get("response")

@@ -7,28 +7,30 @@ from pathlib import Path
 from typing import Any
 
 from airflow_provider_mistral_batch.jsonl.lines import MissingExtraError
-from airflow_provider_mistral_batch.jsonl.results.reader import ResultRow, result_lines, result_row
-from airflow_provider_mistral_batch.storage.paths import as_path
+from airflow_provider_mistral_batch.jsonl.results.rows import ResultRow
+from airflow_provider_mistral_batch.storage.paths import StoragePath, as_path
 
-# One group is in memory at a time, as Python objects, as Arrow's and as the writer's pages: that is 20 times its bytes.
+# One group is in memory at a time: as Python objects, as Arrow arrays and as the writer's pages, 20 times its bytes.
 _ROWS_IN_GROUP = 5_000
 _BYTES_IN_GROUP = 2 * 1000 * 1000
 
-# A dictionary of texts that differ in every row would be built in vain.
+# Dictionary encoding saves nothing where the values differ in every row.
 _REPEATING_COLUMNS = ["status_code", "finish_reason", "model", "error"]
 
-# Nobody asks for a range of long texts, and the footer, which is in memory, would have the ends of each group's.
+# Statistics are the smallest and largest value of each group. For long texts they are of no use to a query, and the
+# footer that holds them is kept in memory.
 _LONG_COLUMNS = frozenset({"content", "error", "raw"})
 
-# What the columns of numbers have room for.
+# The range of the number columns.
 _INT64 = range(-(2**63), 2**63)
 
 
-def convert_to_parquet(path: Path) -> None:
+def write_parquet(path: Path, rows: Iterable[ResultRow]) -> None:
     """
-    Replace a local JSONL file of result rows by a Parquet file of the same name.
+    Write rows to a local Parquet file, which replaces a file of that name when it is complete.
 
-    :param path: The file.
+    :param path: The file. The rows may be read from the file that is replaced.
+    :param rows: The rows.
     :raises MissingExtraError: If the extra ``parquet`` is not installed.
     """
     pyarrow, parquet = _pyarrow()
@@ -38,7 +40,6 @@ def convert_to_parquet(path: Path) -> None:
         [(name, kinds.get(name, pyarrow.string())) for name in ResultRow.__struct_fields__]
     )
     part = path.with_name(f"{path.name}.parquet")
-    rows = map(result_row, result_lines(path))
     try:
         with parquet.ParquetWriter(
             part,
@@ -48,19 +49,20 @@ def convert_to_parquet(path: Path) -> None:
             write_statistics=[name for name in schema.names if name not in _LONG_COLUMNS],
         ) as writer:
             for group in _groups(rows):
-                writer.write_batch(_batch(pyarrow, schema, group))
-                # The next group is on its way while the loop has this one.
+                writer.write_batch(_record_batch(pyarrow, schema, group))
+                # Free this group before the generator collects the next one.
                 group.clear()
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
 
 
-def parquet_batches(path: Any) -> Iterator[list[bytes]]:
+def read_parquet(path: StoragePath | str) -> Iterator[list[bytes]]:
     """
-    Give the rows of a Parquet file of results as the API gave them, some at a time: few if they are long.
+    Read the rows of a Parquet file of results as the API gave them, in blocks of bounded size.
 
-    :param path: The file: str, Path or ObjectStoragePath.
+    :param path: The file.
+    :raises MissingExtraError: If the extra ``parquet`` is not installed.
     """
     _, parquet = _pyarrow()
     with as_path(path).open("rb") as file, parquet.ParquetFile(file) as table:
@@ -68,12 +70,12 @@ def parquet_batches(path: Any) -> Iterator[list[bytes]]:
         for number in range(table.num_row_groups):
             group = table.metadata.row_group(number)
             row_bytes = group.column(raw).total_uncompressed_size // max(1, group.num_rows)
-            for batch in table.iter_batches(
+            for block in table.iter_batches(
                 batch_size=min(_ROWS_IN_GROUP, 1 + _BYTES_IN_GROUP // (1 + row_bytes)),
                 row_groups=[number],
                 columns=["raw"],
             ):
-                yield batch.column(0).to_pylist()
+                yield block.column(0).to_pylist()
 
 
 def _groups(rows: Iterable[ResultRow]) -> Iterator[list[ResultRow]]:
@@ -89,7 +91,7 @@ def _groups(rows: Iterable[ResultRow]) -> Iterator[list[ResultRow]]:
         yield group
 
 
-def _batch(pyarrow: Any, schema: Any, group: list[ResultRow]) -> Any:
+def _record_batch(pyarrow: Any, schema: Any, group: list[ResultRow]) -> Any:
     columns = [_column(pyarrow, [getattr(row, field.name) for row in group], field.type) for field in schema]
     return pyarrow.record_batch(columns, schema=schema)
 
@@ -98,7 +100,7 @@ def _column(pyarrow: Any, values: list[Any], kind: Any) -> Any:
     try:
         return pyarrow.array(values, kind)
     except OverflowError:
-        # JSON's numbers have no bounds. Those that do not fit are in raw.
+        # JSON's numbers have no bounds. A number that does not fit is null here, and stays in raw.
         return pyarrow.array(
             [None if value is None or value not in _INT64 else value for value in values], kind
         )

@@ -1,4 +1,4 @@
-"""Rows of the errors file that we write ourselves, where the API gave none that could stand there."""
+"""Rows that we write into the errors file ourselves, where the API gave none or one that cannot be kept as it is."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from airflow_provider_mistral_batch.api.decoding import decoded
 from airflow_provider_mistral_batch.jsonl.lines import MAX_RESULT_ROW_BYTES
 from airflow_provider_mistral_batch.jsonl.results.outcomes import MALFORMED_ROW, MISSING_ROW, ROW_TOO_LONG
 
-#: What a missing row says.
+#: The error message of a missing row.
 MISSING_MESSAGE = "the job's files have no row for this request"
 
 _MAX_MALFORMED_BYTES = 10_000
@@ -22,7 +22,7 @@ _MISSING_TAIL = (
     b',"response":null,"error":' + _encode({"code": MISSING_ROW, "message": MISSING_MESSAGE}) + b"}"
 )
 
-# The null is followed by the row's own last brace, so it is no field of the answer.
+# This null is followed by the last brace of the row, so it is the row's own error and not a field of the answer.
 _NO_ERROR = re.compile(rb'(?<=[{,])(\s*"error"\s*:\s*)null(?=\s*\}\s*\Z)')
 
 _ID_FIRST = re.compile(
@@ -32,10 +32,10 @@ _ID_FIRST = re.compile(
 
 def malformed_row(line: bytes, number: int) -> bytes:
     """
-    Wrap what is no row into one, so that the errors file stays JSONL.
+    Make a row of a line that is none, so that the errors file stays JSONL.
 
-    :param line: What is there.
-    :param number: Number of the line, from 1.
+    :param line: The line.
+    :param number: Its number, from 1.
     """
     text = line[:_MAX_MALFORMED_BYTES].decode("utf-8", "replace")
     error = {"code": MALFORMED_ROW, "message": f"line {number} is not a result row", "line": text}
@@ -44,12 +44,12 @@ def malformed_row(line: bytes, number: int) -> bytes:
 
 def too_long_row(line: bytes, number: int) -> bytes:
     """
-    Stand in for a row that is too long to be held.
+    Make a row in place of one that is too long to be held in memory.
 
-    It is paid for, and another try would be as long: so the row names its request, which is not asked again.
+    Its request is paid for, and another answer would be as long: the row names the request, which is not asked again.
 
-    :param line: The row's beginning.
-    :param number: Number of the line, from 1.
+    :param line: The beginning of the line.
+    :param number: Its number, from 1.
     """
     id_ = _ID_FIRST.match(line)
     error = {
@@ -61,7 +61,7 @@ def too_long_row(line: bytes, number: int) -> bytes:
 
 
 def missing_row(custom_id: str) -> bytes:
-    """Say that a request has no row."""
+    """Make the row that says that a request has none."""
     return b'{"id":null,"custom_id":' + _encode(custom_id) + _MISSING_TAIL
 
 

@@ -1,4 +1,4 @@
-"""Result rows against requests: which are answered, repeated, unknown or missing."""
+"""Result rows against requests: which requests have no row, which rows repeat an id, and which nobody asked for."""
 
 from __future__ import annotations
 
@@ -8,51 +8,53 @@ from airflow_provider_mistral_batch.jsonl.custom_ids import CustomIds
 
 
 @dataclass(frozen=True)
-class Accounts:
+class Reconciliation:
     """
-    Rows against requests.
+    What the ids of result rows and of requests say when they are compared.
 
-    :param total: Requests; if they are not known, ids that have a row.
-    :param absent: A flag for each request, set if it has no row; empty if all have one.
-    :param repeated: A flag for each row, set if another row of its id counts; empty if there is none.
-    :param strange: A flag for each row, set if nobody asked for it; empty if there is none.
+    :param total: Number of requests; if they are not known, number of distinct ids among the rows.
+    :param missing: One flag for each request: 1 if it has no row. Empty if every request has one.
+    :param repeated: One flag for each row: 1 if another row with its id counts instead. Empty if no id repeats.
+    :param unknown: One flag for each row: 1 if nobody asked for its id. Empty if there is no such row.
     """
 
     total: int
-    absent: bytes | bytearray = b""
+    missing: bytes | bytearray = b""
     repeated: bytes | bytearray = b""
-    strange: bytes | bytearray = b""
+    unknown: bytes | bytearray = b""
 
     @property
     def duplicates(self) -> int:
-        """Rows that are dropped. A strange row is kept, however often its id comes."""
+        """Number of rows to drop. An unknown row is kept, however often its id repeats."""
         if not self.repeated:
             return 0
-        strange = self.strange or bytes(len(self.repeated))
-        return sum(again > odd for again, odd in zip(self.repeated, strange, strict=True))
+        unknown = self.unknown or bytes(len(self.repeated))
+        return sum(
+            is_repeated > is_unknown for is_repeated, is_unknown in zip(self.repeated, unknown, strict=True)
+        )
 
 
-def account(answered: CustomIds, failures: bytes | bytearray, asked: CustomIds | None) -> Accounts:
+def reconcile(answered: CustomIds, failures: bytes | bytearray, asked: CustomIds | None) -> Reconciliation:
     """
-    Compare the ids of rows with those of requests.
+    Compare the ids of rows with the ids of requests.
 
     Of several rows with one id the first counts, an answer before a failure.
 
     :param answered: The rows' ids.
-    :param failures: A flag for each row, set if it failed.
+    :param failures: One flag for each row: 1 if it failed.
     :param asked: The requests' ids; None if they are not known.
     """
     if asked is None:
         repeated = answered.repeated(failures)
-        return Accounts(len(answered) - repeated.count(1), repeated=_if_any(repeated))
-    strange, absent = answered.unshared(asked)
-    if len(answered) == len(asked) and 1 not in strange and 1 not in absent:
-        return Accounts(len(asked))
-    return Accounts(
+        return Reconciliation(len(answered) - repeated.count(1), repeated=_if_any(repeated))
+    unknown, missing = answered.unshared(asked)
+    if len(answered) == len(asked) and 1 not in unknown and 1 not in missing:
+        return Reconciliation(len(asked))
+    return Reconciliation(
         len(asked),
-        absent=_if_any(absent),
+        missing=_if_any(missing),
         repeated=_if_any(answered.repeated(failures)),
-        strange=_if_any(strange),
+        unknown=_if_any(unknown),
     )
 
 

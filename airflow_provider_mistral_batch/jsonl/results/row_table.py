@@ -1,4 +1,4 @@
-"""Rows whose answers were not acceptable, found by the id of their requests, on disk."""
+"""Result rows on disk, to be found again by their ids."""
 
 from __future__ import annotations
 
@@ -6,14 +6,12 @@ import sqlite3
 import tempfile
 from pathlib import Path
 
-from airflow_provider_mistral_batch.jsonl.results.outcomes import custom_ids
+from airflow_provider_mistral_batch.jsonl.row_ids import row_ids
 
 
-class InvalidRows:
+class RowTable:
     """
-    A table of rows in a temporary file.
-
-    It takes some MB of memory, whatever the number of rows.
+    Rows by ``custom_id``, in a temporary file. Takes some MB of memory, whatever the number of rows.
 
     :param directory: Where the temporary file is made.
     """
@@ -21,14 +19,14 @@ class InvalidRows:
     def __init__(self, directory: Path) -> None:
         self._folder = tempfile.TemporaryDirectory(dir=directory)
         self._rows = sqlite3.connect(Path(self._folder.name) / "rows", isolation_level=None)
-        # Nobody needs the file after a crash.
+        # The file is of no use after a crash.
         self._rows.execute("PRAGMA journal_mode = OFF")
         self._rows.execute("PRAGMA synchronous = OFF")
         self._rows.execute("CREATE TABLE rows (custom_id TEXT, line BLOB)")
         self._count = 0
         self._indexed = False
 
-    def __enter__(self) -> InvalidRows:
+    def __enter__(self) -> RowTable:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -39,14 +37,14 @@ class InvalidRows:
         return self._count
 
     def extend(self, lines: list[bytes]) -> None:
-        """Keep rows; before the first one is looked for."""
+        """Add rows. Add all of them before the first :meth:`get`, which makes the index."""
         self._count += len(lines)
         self._rows.execute("BEGIN")
-        self._rows.executemany("INSERT INTO rows VALUES (?, ?)", zip(custom_ids(lines), lines, strict=True))
+        self._rows.executemany("INSERT INTO rows VALUES (?, ?)", zip(row_ids(lines), lines, strict=True))
         self._rows.execute("COMMIT")
 
     def get(self, custom_id: str) -> bytes | None:
-        """Give the row of a request; None if there is none."""
+        """Find the row of a request; None if there is none."""
         if not self._indexed:
             self._rows.execute("CREATE INDEX ids ON rows (custom_id)")
             self._indexed = True

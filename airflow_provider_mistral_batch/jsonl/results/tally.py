@@ -4,23 +4,17 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from airflow_provider_mistral_batch.jsonl.results.outcomes import (
-    MISSING_ROW,
-    AnswerHead,
-    Failure,
-    GoodResponse,
-    Outcome,
-    Response,
-)
+from airflow_provider_mistral_batch.jsonl.results.api_rows import ApiResponse, ApiRow, Costs
+from airflow_provider_mistral_batch.jsonl.results.outcomes import MISSING_ROW, Failure
 
 _MAX_DISTINCT_ERRORS = 500
 _MAX_ERRORS_SHOWN = 20
 
-# What differs between two occurrences of one error: ids, quoted values and numbers.
+# What differs between two messages of one kind of error: ids, quoted values and numbers.
 _VARIABLE = re.compile(
     r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}|\b[0-9a-fA-F]{16,}\b|'[^']*'|\"[^\"]*\"|\d+(?:\.\d+)?"
 )
@@ -52,7 +46,7 @@ class FailureKind:
 
 
 class Tally:
-    """What result rows amount to."""
+    """Counts result rows, sums what they cost, and groups their failures by kind."""
 
     def __init__(self) -> None:
         self.succeeded = 0
@@ -67,15 +61,20 @@ class Tally:
         self._kinds: dict[tuple[int | None, str | None, str], FailureKind] = {}
         self._other = 0
 
-    def add_succeeded(self, responses: Sequence[Response | GoodResponse]) -> None:
+    def add_succeeded(self, responses: Sequence[ApiResponse[Costs]]) -> None:
         """Count rows that succeeded."""
         self.succeeded += len(responses)
         for status_code, number in Counter([response.status_code for response in responses]).items():
             self.by_status[str(status_code)] += number
         self._add_usage([response.body for response in responses])
 
-    def add_failed(self, outcome: Outcome | None, reason: Failure) -> None:
-        """Count a row that failed, or one that says that there is none."""
+    def add_failed(self, row: ApiRow[Costs] | None, reason: Failure) -> None:
+        """
+        Count a row that failed, or one that we wrote for a request without a row.
+
+        :param row: The row; None if its id and costs do not matter.
+        :param reason: Why it failed.
+        """
         if reason.code == MISSING_ROW:
             self.missing += 1
         else:
@@ -91,17 +90,17 @@ class Tally:
                 reason.code,
                 reason.message,
                 1,
-                None if outcome is None else outcome.custom_id,
+                None if row is None else row.custom_id,
                 reason.may_pass,
             )
         else:
             self._other += 1
-        if outcome is not None and outcome.response is not None:
-            self._add_usage([outcome.response.body])
+        if row is not None and row.response is not None:
+            self._add_usage([row.response.body])
 
     @property
     def digest(self) -> list[dict[str, Any]]:
-        """The most frequent kinds of failure; a last entry counts the rest."""
+        """The most frequent kinds of failure; a last entry counts all others."""
         kinds = sorted(self._kinds.values(), key=lambda kind: -kind.count)
         shown = [kind.as_dict() for kind in kinds[:_MAX_ERRORS_SHOWN]]
         rest = sum(kind.count for kind in kinds[_MAX_ERRORS_SHOWN:]) + self._other
@@ -109,15 +108,15 @@ class Tally:
             shown.append(FailureKind(None, None, "other errors", rest, None, False).as_dict())
         return shown
 
-    def _add_usage(self, bodies: Iterable[AnswerHead | None]) -> None:
-        present = [body for body in bodies if body is not None]
-        usages = [body.usage for body in present if body.usage is not None]
+    def _add_usage(self, bodies: Sequence[Costs | None]) -> None:
+        usages = [usage for body in bodies if body is not None and (usage := body.usage) is not None]
+        pages = [info for body in bodies if body is not None and (info := body.usage_info) is not None]
         amounts: dict[str, int | float] = {
-            "prompt_tokens": sum([usage.prompt_tokens for usage in usages]),
-            "completion_tokens": sum([usage.completion_tokens for usage in usages]),
-            "total_tokens": sum([usage.total_tokens for usage in usages]),
+            "prompt_tokens": sum([usage.prompt_tokens or 0 for usage in usages]),
+            "completion_tokens": sum([usage.completion_tokens or 0 for usage in usages]),
+            "total_tokens": sum([usage.total_tokens or 0 for usage in usages]),
             "prompt_audio_seconds": sum([usage.prompt_audio_seconds or 0 for usage in usages]),
-            "pages_processed": sum([body.usage_info.pages_processed for body in present if body.usage_info]),
+            "pages_processed": sum([info.pages_processed or 0 for info in pages]),
         }
         for name, amount in amounts.items():
             if amount:

@@ -16,7 +16,7 @@ import pytest
 from pydantic import BaseModel
 
 from airflow_provider_mistral_batch.inference.batch import Batch
-from airflow_provider_mistral_batch.jsonl.results.reader import read_results
+from airflow_provider_mistral_batch.results import read_results
 
 
 class Form(BaseModel):

@@ -13,7 +13,7 @@ from pydantic import BaseModel, field_validator
 
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.inference.structured_output import StructuredOutput
-from airflow_provider_mistral_batch.jsonl.results.reader import ResultRow
+from airflow_provider_mistral_batch.jsonl.results.rows import ResultRow
 from airflow_provider_mistral_batch.jsonl.results.split import split_results
 
 CHAT = "/v1/chat/completions"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tracemalloc
 
-from airflow_provider_mistral_batch.jsonl.results.row_table import InvalidRows
+from airflow_provider_mistral_batch.jsonl.results.row_table import RowTable
 
 
 def line(custom_id, text=""):
@@ -13,7 +13,7 @@ def line(custom_id, text=""):
 
 
 def test_rows_are_found_by_their_ids(tmp_path):
-    with InvalidRows(tmp_path) as rows:
+    with RowTable(tmp_path) as rows:
         assert not rows
         rows.extend([line("é"), line("b", "first"), b"\xff", line(7)])
         rows.extend([line("c", "\x00'")])
@@ -29,7 +29,7 @@ def test_rows_are_found_by_their_ids(tmp_path):
 
 
 def test_rows_are_not_in_memory(tmp_path):
-    with InvalidRows(tmp_path) as rows:
+    with RowTable(tmp_path) as rows:
         tracemalloc.start()
         for start in range(0, 50_000, 100):
             rows.extend([line(f"row-{number}") for number in range(start, start + 100)])

@@ -11,8 +11,10 @@ import pytest
 
 from airflow_provider_mistral_batch.jsonl.lines import MissingExtraError, file_chunks
 from airflow_provider_mistral_batch.jsonl.results import parquet
-from airflow_provider_mistral_batch.jsonl.results.reader import read_results, result_batches, result_row
+from airflow_provider_mistral_batch.jsonl.results.reader import read_blocks
+from airflow_provider_mistral_batch.jsonl.results.rows import result_row
 from airflow_provider_mistral_batch.jsonl.results.split import split_results
+from airflow_provider_mistral_batch.results import read_results
 
 CHAT = {
     "model": "m",
@@ -199,7 +201,7 @@ def test_batches_of_long_rows_are_small_whatever_their_groups(tmp_path, monkeypa
         with monkeypatch.context() as patch:
             patch.setattr(parquet, "_BYTES_IN_GROUP", 1 << 40)
             split_results([[row + b"\n"] for row in rows], path, tmp_path / "e", output_format=output_format)
-        batches = list(result_batches(path))
+        batches = list(read_blocks(path))
         assert [row for batch in batches for row in batch] == rows
         assert max(map(len, batches)) < 10
 

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 
 from airflow_provider_mistral_batch.jsonl.lines import MAX_ROW_BYTES
 from airflow_provider_mistral_batch.jsonl.requests.prepare import prepare_requests
+from airflow_provider_mistral_batch.jsonl.results.merge import merge_rounds
 from airflow_provider_mistral_batch.jsonl.results.placeholder_rows import MISSING_MESSAGE
-from airflow_provider_mistral_batch.jsonl.results.reader import read_results
-from airflow_provider_mistral_batch.jsonl.results.resubmission import merge_rounds, write_resubmission
+from airflow_provider_mistral_batch.jsonl.results.resubmission import write_resubmission
 from airflow_provider_mistral_batch.jsonl.results.split import split_results
+from airflow_provider_mistral_batch.results import read_results
 
 CHAT = "/v1/chat/completions"
 USAGE = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}

@@ -11,17 +11,14 @@ from hypothesis import strategies as st
 
 from airflow_provider_mistral_batch.api.errors import InvalidInputError, MistralBatchError
 from airflow_provider_mistral_batch.jsonl.lines import MAX_ROW_BYTES
-from airflow_provider_mistral_batch.jsonl.results import placeholder_rows, reader
+from airflow_provider_mistral_batch.jsonl.results import placeholder_rows, reader, splitter
 from airflow_provider_mistral_batch.jsonl.results import split as split_module
 from airflow_provider_mistral_batch.jsonl.results.manifest import read_manifest, write_manifest
 from airflow_provider_mistral_batch.jsonl.results.outcomes import failure, may_pass
 from airflow_provider_mistral_batch.jsonl.results.placeholder_rows import MISSING_MESSAGE, missing_row
-from airflow_provider_mistral_batch.jsonl.results.reader import read_results
-from airflow_provider_mistral_batch.jsonl.results.split import (
-    TruncatedResultsError,
-    inline_stream,
-    split_results,
-)
+from airflow_provider_mistral_batch.jsonl.results.split import inline_stream, split_results
+from airflow_provider_mistral_batch.jsonl.results.splitter import TruncatedResultsError
+from airflow_provider_mistral_batch.results import read_results
 from airflow_provider_mistral_batch.storage import atomic
 from airflow_provider_mistral_batch.storage.atomic import AtomicFiles, check_writable
 
@@ -456,7 +453,7 @@ def test_an_answer_longer_than_any_request_may_be(split):
 
 @pytest.mark.parametrize("newline", [b"\n", b""])
 def test_an_answer_that_cannot_be_held_is_not_paid_for_again(split, newline, monkeypatch):
-    for module in (placeholder_rows, reader, split_module):
+    for module in (placeholder_rows, reader, split_module, splitter):
         monkeypatch.setattr(module, "MAX_RESULT_ROW_BYTES", 500)
     rows = lines(answer("a"), answer("b", "x" * 1000)).rstrip() + newline
     summary = split((rows[start : start + 100] for start in range(0, len(rows), 100)), asked="ab")

@@ -1,0 +1,132 @@
+"""Result rows as users read them: one flat row with typed fields for each request, whichever endpoint answered."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from airflow_provider_mistral_batch.api.decoding import UNREADABLE, decoded
+from airflow_provider_mistral_batch.jsonl.results.api_rows import (
+    Answer,
+    SucceededRow,
+    odd_body,
+    read_api_row,
+    row_fields,
+)
+from airflow_provider_mistral_batch.jsonl.results.outcomes import failure, succeeded
+
+_decode_succeeded = msgspec.json.Decoder(SucceededRow[Answer]).decode
+
+
+class ResultRow(msgspec.Struct, gc=False, frozen=True):
+    """
+    One result.
+
+    :ivar custom_id: The request's id.
+    :ivar status_code: HTTP status code of the row's own request; None if there was no response.
+    :ivar content: The answer's text: a chat's or FIM's message, an OCR's pages as Markdown, a transcription, a
+        conversation's last message; None for endpoints that answer without text (see ``body``) and for failures.
+    :ivar finish_reason: Why the answer ended, such as ``stop`` or ``length``.
+    :ivar prompt_tokens: Tokens that were read.
+    :ivar completion_tokens: Tokens that were written.
+    :ivar model: The model that answered.
+    :ivar error: Why the row failed; None if it succeeded.
+    :ivar raw: The row as the API gave it.
+    """
+
+    custom_id: str | None
+    status_code: int | None
+    content: str | None
+    finish_reason: str | None
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    model: str | None
+    error: str | None
+    raw: bytes
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether the request succeeded."""
+        return self.error is None
+
+    @property
+    def body(self) -> Any:
+        """The answer's whole body, decoded."""
+        return _body(self.raw)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Give the fields, for a row of a data frame."""
+        return {
+            **{name: getattr(self, name) for name in self.__struct_fields__},
+            "raw": self.raw.decode("utf-8", "replace"),
+        }
+
+
+def result_row(line: bytes) -> ResultRow:
+    """
+    Read one result row.
+
+    :param line: The row as the API gave it.
+    """
+    try:
+        row = decoded(_decode_succeeded, line)
+    except UNREADABLE:
+        return _odd_row(line)
+    response = row.response
+    return _result_row(line, row.custom_id, response.status_code, response.body, None)
+
+
+def _odd_row(line: bytes) -> ResultRow:
+    """Read a row that failed, or whose fields have other types than the API documents."""
+    row = read_api_row(line)
+    reason = failure(line)
+    error = None
+    if row is None or not succeeded(row):
+        error = reason.message or f"no answer (status code {reason.status_code})"
+    answer = odd_body(_body(line), Answer)
+    return _result_row(line, None if row is None else row.custom_id, reason.status_code, answer, error)
+
+
+def _result_row(
+    line: bytes, custom_id: str | None, status_code: int | None, answer: Answer, error: str | None
+) -> ResultRow:
+    usage = answer.usage
+    return ResultRow(
+        custom_id,
+        status_code,
+        _content(answer),
+        answer.choices[0].finish_reason if answer.choices else None,
+        None if usage is None else usage.prompt_tokens,
+        None if usage is None else usage.completion_tokens,
+        answer.model,
+        error,
+        line,
+    )
+
+
+def _body(line: bytes) -> Any:
+    response = (row_fields(line) or {}).get("response")
+    return response.get("body") if isinstance(response, dict) else None
+
+
+def _content(answer: Answer) -> str | None:
+    if answer.choices:
+        message = answer.choices[0].message
+        return None if message is None else _text(message.content)
+    if answer.pages is not None:
+        return "\n\n".join(page.markdown or "" for page in answer.pages)
+    if answer.outputs is not None:
+        messages = [entry for entry in answer.outputs if isinstance(entry, dict) and "content" in entry]
+        return _text(messages[-1]["content"]) if messages else None
+    return answer.text
+
+
+def _text(content: Any) -> str | None:
+    if isinstance(content, list):
+        return "".join(
+            str(part["text"])
+            for part in content
+            if isinstance(part, dict) and isinstance(part.get("text"), str)
+        )
+    return content if isinstance(content, str) else None
