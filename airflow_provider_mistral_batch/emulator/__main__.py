@@ -14,9 +14,9 @@ UPSTREAM_KEY_VARIABLE = "MISTRAL_EMULATOR_UPSTREAM_KEY"
 _EXAMPLES = f"""\
 examples:
   %(prog)s --port 8787
-      listen on http://127.0.0.1:8787, with any bearer token valid
+      listen on http://127.0.0.1:8787 and accept any bearer token
   {KEY_VARIABLE}=secret %(prog)s --port 8787 --state-dir ./emulator
-      with one valid token, and with jobs and files kept between runs
+      accept one token, and keep jobs and files between runs
   %(prog)s --upstream http://127.0.0.1:11434/v1 --upstream-model llama3.2
       let a local model answer the rows
 
@@ -52,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
     upstream = None
     if options.upstream:
         if not options.upstream.startswith(("http://", "https://")):
-            parser.error(f"--upstream {options.upstream!r} is no URL: write it as http://host:port/v1")
+            parser.error(f"--upstream {options.upstream!r} is not a URL: write it as http://host:port/v1")
         key = options.upstream_key or os.environ.get(UPSTREAM_KEY_VARIABLE)
         upstream = UpstreamOptions(
             options.upstream, key, options.upstream_model, options.upstream_concurrency
@@ -88,7 +88,7 @@ def _parser(settings: Any) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m airflow_provider_mistral_batch.emulator",
         description="A real HTTP server with Mistral's Batch and Files API, for demos, tests and CI.\n"
-        "Its answers are deterministic. Only with --upstream, requests leave this machine.",
+        "Its answers are deterministic. Nothing leaves this machine unless --upstream is given.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -106,8 +106,8 @@ def _parser(settings: Any) -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="KEY",
-        help=f"a valid token; all of them have one workspace. Better set {KEY_VARIABLE}, which no process list shows"
-        " (default: any token is valid, and has a workspace of its own)",
+        help="a token to accept; all of them share one workspace (default: accept any token, each with a workspace"
+        f" of its own). Process lists show it: set {KEY_VARIABLE} instead",
     )
     start.add_argument(
         "--parent-pid", type=int, metavar="PID", help="end when this process is no longer the parent"
@@ -123,7 +123,7 @@ def _parser(settings: Any) -> argparse.ArgumentParser:
     upstream.add_argument(
         "--upstream-key",
         metavar="KEY",
-        help=f"its token. Better set {UPSTREAM_KEY_VARIABLE}, which no process list shows",
+        help=f"bearer token for the server. Process lists show it: set {UPSTREAM_KEY_VARIABLE} instead",
     )
     upstream.add_argument(
         "--upstream-model", metavar="NAME", help="model to ask, whatever rows and jobs name"
@@ -133,7 +133,7 @@ def _parser(settings: Any) -> argparse.ArgumentParser:
         type=int,
         default=4,
         metavar="N",
-        help="requests that it is sent at the same time (default: %(default)s)",
+        help="requests that are sent to it at the same time (default: %(default)s)",
     )
     group = parser.add_argument_group(
         "settings", "can be changed while the emulator runs, and are kept in --state-dir"

@@ -19,7 +19,7 @@ from airflow_provider_mistral_batch.emulator.client import Control
 
 _VARIABLES = {"api_key": "MISTRAL_EMULATOR_API_KEY", "upstream_key": "MISTRAL_EMULATOR_UPSTREAM_KEY"}
 
-#: Settings with which jobs take no time.
+#: Default settings: jobs take no time.
 _QUICK = {"validation_seconds": 0.0, "job_seconds": 0.0, "cancel_seconds": 0.0}
 
 
@@ -91,7 +91,7 @@ class Emulator:
         """
         Start the server, and wait until it listens.
 
-        :raises RuntimeError: If it does not come to that; the message has its log.
+        :raises RuntimeError: If it does not start. The message has its log.
         """
         self._launch(self._options)
         return self
@@ -137,7 +137,7 @@ class Emulator:
         command += ["--parent-pid", str(os.getpid())]
         if self._owned_dir:
             command.append("--remove-state-dir")
-        # Everybody on this machine can read a command line, so keys are no part of it.
+        # Everybody on this machine can read a command line, so keys go into the environment.
         secrets = {"api_key": self.api_key if self._requires_key else None, "upstream_key": None}
         environment = dict(os.environ)
         for name, value in {**secrets, **options}.items():

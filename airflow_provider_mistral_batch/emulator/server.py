@@ -28,15 +28,19 @@ from airflow_provider_mistral_batch.emulator.state.keys import Keys
 from airflow_provider_mistral_batch.emulator.state.server_state import ServerState
 from airflow_provider_mistral_batch.emulator.state.store import Store
 
-#: Seconds: an idle connection is kept, open requests may take at the end, and between two looks at the parent process.
+#: Seconds for which an idle connection is kept open.
 _KEEP_ALIVE = 75
+
+#: Seconds that open requests get when the server ends.
 _GRACE = 1
+
+#: Seconds between two looks whether the parent process is still there.
 _PARENT_CHECK = 0.5
 
 #: Open files: enough for thousands of clients that wait.
 _OPEN_FILES = 65_536
 
-#: The workspace of the keys that are given at the start.
+#: The workspace of all keys that are given at the start.
 _MAIN_WORKSPACE = "main"
 
 
@@ -67,7 +71,7 @@ class Start:
 
 def serve(start: Start) -> None:
     """
-    Run the emulator until a signal or the end of its parent stops it.
+    Run the emulator until it gets a signal or its parent ends.
 
     :param start: How to start.
     :raises OSError: If it cannot listen, or use the state directory.
@@ -111,7 +115,7 @@ async def _serve(start: Start, listener: socket.socket, directory: Path) -> None
     def stop(*_: object) -> None:
         server.should_exit = True
 
-    # After a signal, Uvicorn ends in good order and then raises the signal again, which would skip what follows it.
+    # Uvicorn shuts down after a signal and then raises it again, which would skip the clean-up below.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
     helpers = [
@@ -177,6 +181,6 @@ def is_loopback(host: str) -> bool:
 def _allow_many_connections() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _OPEN_FILES)
-    # Some systems name no limit, and refuse all the same.
+    # Some systems report no limit and still refuse.
     with suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))

@@ -1,4 +1,4 @@
-"""``/v1/chat/completions`` and ``/v1/fim/completions``: texts that go on from a prompt."""
+"""``/v1/chat/completions`` and ``/v1/fim/completions``: texts that continue a prompt."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ def _tool_call(body: Any, context: Context) -> dict[str, Any] | None:
 
 
 def _code(prompt: str) -> str:
-    """A statement that goes on from the prompt's code: it returns the first of the last arguments there."""
+    """A statement that continues the prompt's code: it returns the first of the arguments that were named last."""
     found = _ARGUMENTS.search(prompt[-500:])
     names = re.findall(r"[A-Za-z_]\w*", found.group(1)) if found else []
     indent = "\n    " if prompt.rstrip().endswith(":") else ""

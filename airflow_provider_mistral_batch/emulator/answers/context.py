@@ -1,4 +1,4 @@
-"""What an answer depends on beside the request's body."""
+"""What an answer depends on, besides the request's body."""
 
 from __future__ import annotations
 

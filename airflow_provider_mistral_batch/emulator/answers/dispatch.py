@@ -1,4 +1,4 @@
-"""The endpoints that answer requests: a request's body is checked, its model found, and the endpoint asked."""
+"""From a request to its answer: the body is checked, the model is found, and the endpoint's function is called."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from airflow_provider_mistral_batch.emulator.answers.errors import invalid_body
 from airflow_provider_mistral_batch.emulator.answers.ocr import Ocr, answer_ocr
 from airflow_provider_mistral_batch.emulator.answers.transcriptions import Transcription, answer_transcription
 
-#: Answers a request's body, which is JSON, with a status code and the answer's body.
+#: Takes a request's body as JSON, and returns a status code and the answer's body.
 Answer = Callable[[bytes], "tuple[int, Any]"]
 
 _Endpoint = tuple["TypeAdapter[Any]", Callable[[Any, Context], "dict[str, Any]"]]

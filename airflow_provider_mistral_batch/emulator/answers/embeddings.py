@@ -50,7 +50,7 @@ def embedding(text: str, dimension: int, dtype: str = "float") -> list[float] | 
     """
     The vector of a text.
 
-    :param dimension: How many numbers it has; of the binary types it has one for eight.
+    :param dimension: How many numbers it has. With a binary type, it has one number for every eight.
     :param dtype: The numbers' type, as in ``output_dtype``. A vector of type ``float`` has length 1.
     """
     numbers = shake_256(text.encode("utf-8", "surrogatepass")).digest(dimension)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 
-#: Characters of a prompt that are read, and of a gist at most.
+#: Characters that are read of a prompt, and that a gist has at most.
 _READ = 6_000
 _LONGEST_GIST = 400
 
-#: A prompt without instruction is a question up to this many characters; a longer one is a text.
+#: A prompt without an instruction is a question up to this many characters; a longer one is a text.
 _QUESTION = 200
 
 _INSTRUCTION = re.compile(

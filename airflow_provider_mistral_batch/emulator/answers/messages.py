@@ -9,7 +9,7 @@ from typing_extensions import NotRequired, TypedDict
 
 from airflow_provider_mistral_batch.emulator.answers.tokens import count_tokens
 
-#: Tokens that a message counts for beside its text.
+#: Tokens that a message counts for, besides its text.
 _TOKENS_PER_MESSAGE = 2
 
 Chunks = list[dict[str, Any]]
@@ -38,7 +38,7 @@ def content_text(content: str | Chunks | None) -> str:
     """
     The text of a message.
 
-    :param content: Its ``content``: a string, or chunks of which those with text count.
+    :param content: Its ``content``: a string or chunks. Chunks without text are ignored.
     """
     if content is None or isinstance(content, str):
         return content or ""

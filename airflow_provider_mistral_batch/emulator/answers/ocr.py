@@ -1,4 +1,4 @@
-"""``/v1/ocr``: pages that were made without the document, and the annotations that were asked for."""
+"""``/v1/ocr``: made-up pages, with the annotations that were asked for."""
 
 from __future__ import annotations
 

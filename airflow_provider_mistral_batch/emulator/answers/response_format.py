@@ -19,7 +19,7 @@ _Definitions = TypedDict(
 )
 
 
-# The rest of JSON Schema is let through: answers are made without it.
+# Other keywords of JSON Schema are allowed and ignored.
 @with_config(ConfigDict(extra="allow"))
 class Schema(_Definitions, total=False):
     """The part of a JSON schema that answers are made from."""

@@ -33,7 +33,7 @@ def instance(schema: dict[str, Any], text: str) -> Any:
     """
     Make a value that satisfies a JSON schema.
 
-    :param schema: The schema. What counts are types, ``enum``, ``const``, ``$ref``, ``anyOf``, ``oneOf``, ``allOf``,
+    :param schema: The schema. Supported are types, ``enum``, ``const``, ``$ref``, ``anyOf``, ``oneOf``, ``allOf``,
         bounds of numbers, strings and arrays, common formats, and patterns of literals, classes and repetitions.
     :param text: Where the value's strings come from.
     """
@@ -220,7 +220,7 @@ def _merged(one: dict[str, Any], other: dict[str, Any] | bool) -> dict[str, Any]
 
 
 def _matching(pattern: str, word: str) -> str:
-    """A string that a regular expression matches; just the word if the expression is beyond this module."""
+    """A string that a regular expression matches; the word itself if the expression is not supported."""
     try:
         if re.search(pattern, word):
             return word

@@ -1,4 +1,4 @@
-"""``/v1/audio/transcriptions``: a transcription that was made without the recording."""
+"""``/v1/audio/transcriptions``: a made-up transcription of the recording."""
 
 from __future__ import annotations
 

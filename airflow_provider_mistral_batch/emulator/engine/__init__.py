@@ -1,5 +1,5 @@
 """
-What executes the jobs, in a process of its own so that the server answers quickly meanwhile.
+Executes the jobs, in a process of its own so that the server stays responsive.
 
-The two talk through the store alone. Imports ``answers`` and ``state``.
+The engine and the server communicate only through the store. Imports ``answers`` and ``state``.
 """

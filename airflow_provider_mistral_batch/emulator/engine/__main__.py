@@ -1,5 +1,5 @@
 """
-The engine's program: it executes what is due in a state directory until its standard input ends.
+The engine's program: it executes the jobs of a state directory until its standard input ends.
 
 Each byte on standard input says that something in the store changed.
 """
@@ -27,11 +27,11 @@ def main(directory: Path) -> None:
 
     :param directory: The state directory.
     """
-    # Signals to the process group are for the server. The end of standard input tells the engine that it is gone.
+    # Signals to the process group are for the server. When the server ends, so does standard input.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     with (directory / "engine.lock").open("w") as lock:
-        # When a server was killed, its engine may still be in its last step.
+        # The engine of a server that was killed may still be in its last step.
         fcntl.flock(lock, fcntl.LOCK_EX)
         text = os.environ.get(UPSTREAM_VARIABLE)
         upstream = Upstream(msgspec.json.decode(text, type=UpstreamOptions)) if text else None

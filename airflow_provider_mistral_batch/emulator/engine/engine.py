@@ -12,7 +12,7 @@ from airflow_provider_mistral_batch.emulator.state.tables import Job
 
 log = logging.getLogger(__name__)
 
-#: Seconds after which a round ends and what was done is stored, and jobs that it takes at most.
+#: Seconds after which a round ends and stores its work, and the number of jobs that it takes at most.
 _SECONDS_PER_ROUND = 0.2
 _JOBS_PER_ROUND = 500
 
@@ -31,7 +31,7 @@ class Engine:
 
     def round(self) -> float | None:
         """
-        Do what is due, for a moment.
+        Do what is due, for a fraction of a second.
 
         :return: Seconds until there is something to do again; ``None`` if there is nothing until a job is changed.
         """

@@ -11,7 +11,7 @@ from airflow_provider_mistral_batch.emulator.state.tables import Job
 #: The share of a job's running time in which its rows are executed. In the rest it is finalizing.
 _EXECUTING_SHARE = 0.95
 
-#: The share of a job's running time that is at least between two steps, so that progress costs little.
+#: Two steps are at least this share of a job's running time apart, so that progress costs little.
 _STEP_SHARE = 0.01
 
 

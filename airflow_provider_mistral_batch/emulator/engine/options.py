@@ -1,11 +1,11 @@
-"""What the server tells the engine at its start: the upstream server that answers the rows, if there is one."""
+"""What the server tells the engine when it starts it: which upstream server answers the rows, if one does."""
 
 from __future__ import annotations
 
 import msgspec
 
-#: Environment variable that has the options as JSON. Everybody on the machine can read a command line, and a key is
-#: among them.
+#: Environment variable that holds the options as JSON. They may include a key, and everybody on the machine can read
+#: a command line.
 UPSTREAM_VARIABLE = "MISTRAL_EMULATOR_UPSTREAM"
 
 
@@ -16,7 +16,7 @@ class UpstreamOptions(msgspec.Struct, frozen=True):
     :param url: Its base URL, with or without ``/v1``.
     :param key: Bearer token for it.
     :param model: The model to ask, whatever rows and jobs name.
-    :param concurrency: How many requests it is sent at the same time.
+    :param concurrency: How many requests are sent to it at the same time.
     """
 
     url: str

@@ -1,4 +1,4 @@
-"""The engine's process, as the server sees it: started, woken, started again when it dies, and ended."""
+"""The engine's process, as the server sees it: started, woken, restarted when it dies, and stopped."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from airflow_provider_mistral_batch.emulator.engine.options import UPSTREAM_VARI
 
 log = logging.getLogger(__name__)
 
-#: Seconds before an engine that died is started again.
+#: Seconds before an engine that died is restarted.
 _PAUSE = 0.5
 
 
@@ -43,7 +43,7 @@ class EngineProcess:
             stdin.write(b".")
 
     async def supervise(self) -> None:
-        """Start the engine, and start it again whenever it ends, until :meth:`stop`."""
+        """Start the engine, and restart it whenever it ends, until :meth:`stop` is called."""
         while not self._stopping:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
@@ -55,11 +55,11 @@ class EngineProcess:
             )
             status = await self._process.wait()
             if not self._stopping:
-                log.error("The engine ended with status %s; it is started again", status)
+                log.error("The engine ended with status %s. It is restarted.", status)
                 await asyncio.sleep(_PAUSE)
 
     async def stop(self) -> None:
-        """Kill the engine: what it has committed is complete at any moment."""
+        """Kill the engine. The store is consistent at any moment."""
         self._stopping = True
         if self._process is not None and self._process.returncode is None:
             self._process.kill()

@@ -107,7 +107,7 @@ def execute(job_id: str, lines: Iterable[bytes], first: int, answer: Answer, pla
     :param lines: The rows, as they are in the input.
     :param first: Number of the first of them in the job, from 0.
     :param answer: Answers a row's body.
-    :param plan: What is to go wrong with which rows.
+    :param plan: The job's plan, which says what goes wrong with which rows.
     """
     results = ResultLines([], [])
     has_row_faults = plan.has_row_faults
@@ -128,7 +128,7 @@ def _response(job_id: str, number: int, body: bytes, answer: Answer) -> Response
     try:
         return Response(*answer(body))
     except Exception:
-        # A bug that this row reveals must not cost the other rows their answers.
+        # A bug that one row reveals must not cost the other rows their answers.
         log.exception("Row %d of batch job %s cannot be answered", number + 1, job_id)
         return Response(
             500, error_body("The emulator failed at this row: its log says why", "internal_error")

@@ -24,11 +24,11 @@ from airflow_provider_mistral_batch.emulator.state.tables import Job
 #: Endpoints that such servers have.
 UPSTREAM_ENDPOINTS = frozenset({"/v1/chat/completions", "/v1/embeddings", "/v1/moderations"})
 
-#: Status codes after which a request is sent again, and the seconds before each time.
+#: Status codes after which a request is sent again, and the seconds before each new attempt.
 _TRANSIENT = frozenset({429, 500, 502, 503, 504})
 _PAUSES = (0.5, 1.0)
 
-#: Seconds; a local model may take long for an answer.
+#: Seconds. A local model may take long to answer.
 _TIMEOUT = httpx.Timeout(600, connect=10)
 
 
@@ -123,7 +123,7 @@ class Pipeline:
 
     def run(self, count: int) -> Chunk:
         """
-        Send rows, and collect the results that are there. It does not wait for any.
+        Send rows, and collect the results that have arrived, without waiting for more.
 
         :param count: How many results to collect at most.
         """

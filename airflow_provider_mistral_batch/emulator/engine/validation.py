@@ -12,7 +12,7 @@ import msgspec
 
 from airflow_provider_mistral_batch.emulator.engine.inputs import decode_row
 
-#: Lines that are checked in one step.
+#: Lines that are checked before other jobs get their turn.
 _LINES_PER_STEP = 20_000
 
 _BUCKETS = 256
@@ -89,7 +89,7 @@ class Report:
 
 def validate(paths: Sequence[Path], endpoint: str, *, strict: bool) -> Generator[None, None, Report]:
     """
-    Check the whole input, in steps, and return what was found.
+    Check the whole input and return what was found. Between two steps other jobs get their turn.
 
     Custom ids are compared by their 64-bit hashes, in buckets, so memory stays at eight bytes a row.
 

@@ -1,4 +1,4 @@
-"""The work on one job: its steps are carried out, and what becomes of the job is noted for the engine to store."""
+"""The work on one job: it takes the job's steps, and notes for the engine what to store."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _UPSTREAM_POLL = 0.05
 
 class Tools:
     """
-    What the work on all jobs shares, and what goes on from round to round.
+    What the work on all jobs shares, and what lasts from round to round.
 
     :param store: The state directory.
     :param upstream: The upstream server that answers the rows, if one does.
@@ -61,7 +61,7 @@ class Tools:
         return Chunk(results, count, reader.index, reader.offset)
 
     def forget(self, job: Job) -> None:
-        """Drop what goes on for a job: the job is over, or was changed."""
+        """Drop what lasts for a job, because the job is over or was changed meanwhile."""
         self.validations.pop(job.seq, None)
         pipeline = self._pipelines.pop(job.seq, None)
         if pipeline is not None:
@@ -72,7 +72,7 @@ class Work:
     """
     The work on one job in one round.
 
-    ``before`` is the job as it is stored, ``job`` as it is to be, ``files`` are new files of it.
+    ``before`` is the job as it is stored, ``job`` is what to store instead, and ``files`` are new files to store.
 
     :param tools: What the work on all jobs shares.
     :param job: The job as it is stored.
@@ -114,7 +114,7 @@ class Work:
         return True
 
     def fail(self, error: Exception) -> None:
-        """End the job as FAILED, because of an error that nobody planned, such as a blob that is missing."""
+        """End the job as FAILED, because of an error that is in no plan, such as a missing blob."""
         self.job.errors = json_text([{"message": f"The job cannot be executed: {error!r}", "count": 1}])
         self._end(Step("end", status="FAILED"))
 
@@ -183,7 +183,7 @@ class Work:
             return file.tell()
 
     def _end(self, step: Step) -> None:
-        """Publish the results that are there, and set the final status."""
+        """Publish the results so far, and set the final status."""
         job = self.job
         job.status = step.status
         job.ended = self._wall()

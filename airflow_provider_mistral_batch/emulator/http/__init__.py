@@ -1,5 +1,5 @@
 """
-What answers HTTP requests: Mistral's API, the OpenAI-compatible dialect, and the control API for tests.
+Answers HTTP requests: Mistral's API, the OpenAI-compatible dialect, and the control API for tests.
 
-Imports ``answers``, for the bodies of errors alone, and ``state``.
+Imports ``state``, and ``answers`` for the bodies of errors.
 """

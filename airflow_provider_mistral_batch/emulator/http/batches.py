@@ -73,7 +73,7 @@ async def list_batches(
     after: UUID | None = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
 ) -> Response:
-    """List jobs, newest first, from the one after a given one on."""
+    """List jobs, newest first, starting after a given one."""
     cursor = None if after is None else find_job(state, caller, after)
     jobs = state.store.list_jobs(listed_jobs(state, caller), descending=True, limit=limit + 1, after=cursor)
     shown = jobs[:limit]

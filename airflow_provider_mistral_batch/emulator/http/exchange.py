@@ -16,8 +16,8 @@ class Exchange:
     """
     A request and its answer.
 
-    ``status`` is the status code of the answer, once it was sent; ``dropped`` says whether the connection was closed
-    instead, or before all of it was sent.
+    ``status`` is the answer's status code, once its start was sent. ``dropped`` says whether the connection was closed
+    before the whole answer was sent.
 
     :param state: The server's state.
     :param scope: The request's ASGI scope.
@@ -63,7 +63,7 @@ class Exchange:
 
         :param flush: Whether the client receives first what was sent.
         """
-        # ASGI cannot do that. Uvicorn passes its own bound method on to here.
+        # ASGI has no such message. Uvicorn's `send` is a method of an object that has the transport.
         transport = self._send.__self__.transport  # type: ignore[attr-defined]
         self.dropped = True
         if flush:

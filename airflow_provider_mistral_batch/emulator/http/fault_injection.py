@@ -1,4 +1,4 @@
-"""Fault injection: a request that a fault hits is answered as the fault says."""
+"""Fault injection: when a fault hits a request, the fault decides about the answer."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ async def inject(active: ActiveFault, app: ASGIApp, exchange: Exchange) -> None:
     elif fault.when == "before" and fault.kind == "drop":
         await exchange.drop()
     elif fault.when == "before" and fault.kind == "hold":
-        # The client may be gone at the release. What it sent must have been read by then.
+        # The client may be gone when the request is released: what it sent must be read before.
         if is_json(exchange):
             await exchange.read_body()
         await _hold(active)

@@ -30,7 +30,7 @@ from airflow_provider_mistral_batch.emulator.state.tables import File
 router = APIRouter()
 
 _SAMPLE_TYPES = {"batch": "batch_request"}
-#: Parameters of a listing in Mistral's form alone.
+#: Parameters that only a listing in Mistral's form has.
 _PAGE_PARAMETERS = {"page", "page_size", "include_total", "sample_type", "source", "search", "mimetypes"}
 
 SampleType = Literal["pretrain", "instruct", "batch_request", "batch_result", "batch_error"]
@@ -110,7 +110,7 @@ async def retrieve_file(file_id: UUID, state: TheState, caller: TheCaller) -> Re
 
 @router.delete("/v1/files/{file_id}")
 async def delete_file(file_id: UUID, state: TheState, caller: TheCaller) -> Response:
-    """Delete a file. A job that reads it still reads it to its end."""
+    """Delete a file. An active job can read it to its end."""
     file = _find_file(state, caller, file_id)
     state.store.delete_file(file)
     return json_response({"id": file.id, "object": "file", "deleted": True})

@@ -26,7 +26,7 @@ class Front:
         self._state = state
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request. Those to the control API are neither counted nor delayed, and no fault hits them."""
+        """Answer one request. Requests to the control API are not counted or delayed, and no fault hits them."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

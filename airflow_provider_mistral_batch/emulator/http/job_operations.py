@@ -47,11 +47,11 @@ def create_job(
     :param requests: The requests, if they come without a file.
     :param model: The model for requests that name none.
     :param agent_id: The agent for requests that name none.
-    :param metadata: What the caller wants to find with the job.
+    :param metadata: The caller's own notes on the job.
     :param timeout_hours: Hours after which the job times out.
-    :param completion_window: The same as the OpenAI-compatible dialect says it.
+    :param completion_window: The same in the OpenAI-compatible dialect's words, such as ``24h``.
     :raises ApiError: 404 if an input file does not exist, 400 if its purpose is not ``batch`` or the job has more
-        requests than a workspace may have pending, 429 if it has more than the workspace has room for now.
+        requests than a workspace may have pending, 429 if it has more than the workspace has room for at the moment.
     """
     files = [_input_file(state, caller, file_id) for file_id in input_files or []]
     expected = len(requests) if requests is not None else sum(file.num_lines or 0 for file in files)
@@ -108,7 +108,7 @@ def find_job(state: ServerState, caller: Caller, job_id: UUID) -> Job:
 
 
 def listed_jobs(state: ServerState, caller: Caller) -> JobFilter:
-    """The jobs that the caller's listings have."""
+    """The filter for the jobs in the caller's listings."""
     lag = state.settings.listing_lag
     return JobFilter(workspace=caller.workspace, created_until=state.wall() - lag if lag else None)
 
@@ -118,7 +118,7 @@ def cancel_job(state: ServerState, caller: Caller, job_id: UUID) -> Job:
     Request the cancellation of a job, and wake the engine.
 
     :return: The job as it is then.
-    :raises ApiError: 404 if there is none with this id, 400 if it is over and the settings call that an error.
+    :raises ApiError: 404 if there is none with this id, 400 if it is over and ``cancel_finished`` is ``error``.
     """
     job = find_job(state, caller, job_id)
     if job.status in TERMINAL and state.settings.cancel_finished == "error":

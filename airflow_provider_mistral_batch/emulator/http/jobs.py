@@ -52,7 +52,7 @@ _LIST_PARAMETERS = {
 
 
 class BatchRequest(BaseModel):
-    """A request that comes with its job."""
+    """A request that is sent together with its job."""
 
     custom_id: str | None = None
     body: dict[str, Any]
@@ -130,7 +130,7 @@ async def list_batch_jobs(
 async def get_batch_job(
     job_id: UUID, state: TheState, caller: TheCaller, inline: Annotated[bool | None, NoneIfEmpty] = None
 ) -> Response:
-    """Describe a job. ``inline`` adds its results, once it is over, if its requests came with it."""
+    """Describe a job. With ``inline``, results are included if the job's requests were inline and it is over."""
     job = find_job(state, caller, job_id)
     view = job_view(job)
     if inline and job.inline and not job.active:

@@ -42,5 +42,5 @@ def _none_if_empty(value: Any) -> Any:
 
 
 TheState = Annotated[ServerState, Depends(get_state)]
-#: Clients send optional parameters that are not set as empty ones.
+#: For optional parameters: clients send them empty when they are not set.
 NoneIfEmpty = BeforeValidator(_none_if_empty)

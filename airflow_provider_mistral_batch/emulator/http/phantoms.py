@@ -18,7 +18,7 @@ _NEVER = 1e12
 
 
 class JobsIn(BaseModel):
-    """What phantom jobs are made from. They end after so many seconds of job time in turn, or when they are told to."""
+    """Phantom jobs to make. They end after ``ends_after`` seconds of job time, in turn, or when they are told to."""
 
     model_config = ConfigDict(extra="forbid")
 

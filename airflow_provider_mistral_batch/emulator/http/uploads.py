@@ -16,7 +16,7 @@ from airflow_provider_mistral_batch.emulator.http.errors import ApiError
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
 
-#: Bytes of a form field that is not a file; what is longer is cut.
+#: Bytes that are kept of a form field that is not a file.
 _LONGEST_FIELD = 10_000
 
 
@@ -26,7 +26,7 @@ class UploadedFile:
     The file of a form, whose content is on disk.
 
     :param size: Bytes.
-    :param lines: Lines, the last one also if it does not end.
+    :param lines: Lines. The last one counts even if it has no line break.
     :param signature: Digest of the content.
     """
 
@@ -39,7 +39,7 @@ class UploadedFile:
 
 @dataclass
 class Form:
-    """A form: the fields that are no file, and the file if there is one."""
+    """A form: its text fields, and its file if it has one."""
 
     fields: dict[str, str] = field(default_factory=dict)
     file: UploadedFile | None = None
@@ -75,7 +75,7 @@ async def read_form(content_type: str, chunks: AsyncIterator[bytes], path: Path,
 
 
 class _FormReader:
-    """Makes a form of the parser's events."""
+    """Makes a form from the parser's events."""
 
     def __init__(self, file: BinaryIO, limit: int) -> None:
         self.form = Form()
@@ -103,7 +103,7 @@ class _FormReader:
 
     def finished(self) -> Form:
         """
-        The form, once all of it was read.
+        Return the form, once all of it was read.
 
         :raises ApiError: 413 if its file is too large.
         """

@@ -11,11 +11,11 @@ class JobFilter:
     """
     The jobs of a workspace that were not deleted; each further field leaves some out.
 
-    :param created_until: Epoch seconds after which no job was made.
+    :param created_until: Epoch seconds; jobs made later are left out.
     :param statuses: Statuses, one of which a job must have; any if empty.
-    :param created_after: Epoch seconds after which a job was made.
+    :param created_after: Epoch seconds; jobs made then or earlier are left out.
     :param user: Digest of the key that made a job.
-    :param metadata: Metadata that a job must have, at least.
+    :param metadata: Metadata that a job must have; it may have more.
     """
 
     workspace: str
@@ -38,7 +38,7 @@ class FileFilter:
     :param sample_types: Sample types, one of which a file must have; any if empty.
     :param sources: Sources, likewise.
     :param mimetypes: MIME types, likewise.
-    :param search: Text in the file's name, in upper or lower case.
+    :param search: Text that the file's name contains; case does not matter.
     """
 
     workspace: str

@@ -25,7 +25,7 @@ class Keys:
     The keys that are valid, and those that were revoked.
 
     :param store: Where digests of the keys are kept; the keys themselves are not.
-    :param required: Whether a key that was not added is invalid. If not, it is valid, and has a workspace of its own.
+    :param required: Whether only keys that were added are valid. If not, any key is, and has a workspace of its own.
     """
 
     def __init__(self, store: Store, required: bool) -> None:

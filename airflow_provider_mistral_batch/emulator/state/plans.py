@@ -1,4 +1,4 @@
-"""Plans: what a test wants to become of a job, and the rules that give plans to new jobs."""
+"""Plans: how a test wants a job to differ from a normal one, and rules that give plans to new jobs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the server knows while it runs: the store, and beside it what a restart forgets."""
+"""What the server knows while it runs: the store, and what a restart forgets."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ class Settings(BaseModel):
     speed: float = Field(
         default=1.0,
         gt=0,
-        description="seconds of job time that pass in one second; every job's time-out is job time, too",
+        description="seconds of job time that pass in one second; jobs run and time out in job time",
     )
     latency: float = Field(default=0.0, ge=0, description="seconds added to each answer of the API")
     clock_skew: float = Field(

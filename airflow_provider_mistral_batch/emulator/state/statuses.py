@@ -30,6 +30,6 @@ def openai_status(status: str, *, finalizing: bool) -> str:
     Translate a status into the OpenAI-compatible dialect.
 
     :param status: The API's word.
-    :param finalizing: Whether all rows are done; only the dialect has a word for a job that runs on then.
+    :param finalizing: Whether all rows of the job are done: only the dialect has a word for that.
     """
     return "finalizing" if status == "RUNNING" and finalizing else _OPENAI_STATUSES[status]

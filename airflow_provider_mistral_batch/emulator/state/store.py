@@ -24,7 +24,7 @@ from airflow_provider_mistral_batch.emulator.state.settings import Settings
 from airflow_provider_mistral_batch.emulator.state.statuses import ACTIVE
 from airflow_provider_mistral_batch.emulator.state.tables import File, Job, Key
 
-# The index of pending jobs serves a query only if both have the same text.
+# SQLite uses the index of pending jobs only for queries with the same condition.
 _ACTIVE_SQL = f"status IN ({', '.join(repr(status) for status in ACTIVE)})"
 
 _NOT_EXPIRED_SQL = "(expires IS NULL OR expires > ?)"
@@ -160,7 +160,7 @@ class Store:
         self, wanted: FileFilter, *, descending: bool, limit: int, offset: int = 0, after: File | None = None
     ) -> list[File]:
         """
-        List files by the time when they were made.
+        List files in the order in which they were made.
 
         :param wanted: Which files.
         :param descending: Whether the newest come first.
@@ -218,7 +218,7 @@ class Store:
         self, wanted: JobFilter, *, descending: bool, limit: int, offset: int = 0, after: Job | None = None
     ) -> list[Job]:
         """
-        List jobs by the time when they were made.
+        List jobs in the order in which they were made.
 
         :param wanted: Which jobs.
         :param descending: Whether the newest come first.
@@ -251,7 +251,7 @@ class Store:
 
     def request_cancellation(self, job: Job, wall: float, cancel_due: float) -> Job:
         """
-        Note that a job is to be cancelled, unless it ended or this was noted meanwhile.
+        Store that a job is to be cancelled, unless it ended or this was stored meanwhile.
 
         :param job: The job.
         :param wall: Epoch seconds of now.
@@ -287,7 +287,7 @@ class Store:
 
     def end_jobs(self, seqs: Iterable[int], status: str) -> None:
         """
-        Ask the engine to end jobs now, those that are over excepted.
+        Ask the engine to end jobs now. Jobs that are over stay as they are.
 
         :param seqs: The numbers of the jobs' rows.
         :param status: The status in which they end.

@@ -24,11 +24,11 @@ class Job(msgspec.Struct, kw_only=True):
     :param plan: What a test planned for the job, as JSON.
     :param created: Epoch seconds; so are ``started``, ``finalizing``, ``cancelling`` and ``ended``.
     :param finalizing: When all rows were done.
-    :param due: Job time at which the engine looks at the job next; ``None`` if nothing is to be done. All that
-        follow up to ``deadline`` are job time, too.
+    :param due: Job time in seconds at which the engine looks at the job next; ``None`` if it need not. So are
+        ``validation_due``, ``begin``, ``cancel_due`` and ``deadline``.
     :param validation_due: When the input is checked.
     :param begin: When the job started to run.
-    :param job_seconds: How long it runs.
+    :param job_seconds: Seconds of job time that it runs.
     :param cancel_due: When a cancellation that was requested is done.
     :param deadline: When the job times out.
     :param end_as: The status in which the control API wants the job to end now.
