@@ -200,15 +200,15 @@ def check_inline_count(count: int) -> None:
     """
     Check the number of a job's inline requests.
 
-    :param count: Requests; it may be less than all of them if it is too many already.
+    :param count: The number.
     :raises InvalidInputError: When there are none, or more than 10,000.
     """
     if count == 0:
         raise InvalidInputError("requests is empty: a batch job needs at least one request")
     if count > limits.MAX_INLINE_REQUESTS:
         raise InvalidInputError(
-            f"requests has more than {limits.MAX_INLINE_REQUESTS:,} rows, the most that a job takes inline: upload "
-            "them as a file and pass input_files"
+            f"requests has {count:,} rows, and a job takes at most {limits.MAX_INLINE_REQUESTS:,} inline: upload them "
+            "as a file and pass input_files"
         )
 
 

@@ -60,17 +60,18 @@ class MistralBatchClient:
 
     One instance belongs to one thread at a time. Close it, or use it as a context manager.
 
-    :param api_key: API key; sent to the server and shown nowhere.
+    :param api_key: API key; sent to the server, never shown.
     :param base_url: Scheme and host, with a path prefix where a gateway has one. A trailing ``/v1`` is understood.
     :param dialect: ``mistral``, or ``openai`` for OpenAI-compatible gateways.
-    :param timeout: Seconds to connect and to wait between two bytes of an answer; one number is for the latter.
-    :param retries: How stubbornly calls are made.
+    :param timeout: Seconds to connect, and seconds to wait for the next bytes of an answer; a single number is the
+        second of these.
+    :param retries: How often and for how long a call is attempted.
     :param proxies: Proxy URL by scheme, as ``requests`` takes them.
     :param verify: Whether TLS certificates are checked, or the path of a CA bundle.
-    :param key_source: Where the key came from, for the message of a 401.
-    :param renew_key: Asked for the key anew when it is refused. If it gives another one, the call is made once more,
-        and so a wait of days survives a rotated key.
-    :raises InvalidInputError: When one of these cannot work.
+    :param key_source: Where the key comes from, for the message of a 401.
+    :param renew_key: Returns the current key; called when the key is refused. If the key has changed, the call is
+        made once more, so that a wait of days survives a rotated key.
+    :raises InvalidInputError: When one of these is invalid.
     """
 
     def __init__(
@@ -109,7 +110,7 @@ class MistralBatchClient:
 
     @property
     def base_url(self) -> str:
-        """Where the API is, without the ``/v1``."""
+        """The API's URL, without ``/v1``."""
         return self._transport.base_url
 
     @property
@@ -130,15 +131,15 @@ class MistralBatchClient:
 
     def create(self, job: BatchJobIn) -> BatchJobOut:
         """
-        Create a batch job. Tried again only while the server certainly did not act.
+        Create a batch job. The call is retried only while it is certain that the server did not act.
 
-        :param job: What is to be created.
-        :raises MistralCallError: Its ``may_have_acted`` tells whether the job may exist all the same.
+        :param job: The job.
+        :raises MistralCallError: When there is no usable answer; ``may_have_acted`` says whether the job may exist.
         """
         created = self._transport.call(
             self.dialect.create_job(job), self.dialect.decode_job, repeatable=False
         )
-        # Known here though the API does not repeat it.
+        # The API does not repeat what it was asked for.
         created_at = created.created_at or int(time.time() + self.clock_offset)
         return msgspec.structs.replace(
             created,
@@ -152,14 +153,14 @@ class MistralBatchClient:
         Read a batch job.
 
         :param batch_id: The job's id.
-        :param inline: Ask for the result rows in ``outputs``; inline jobs have them.
+        :param inline: Whether to ask for the result rows of an inline job, in ``outputs``.
         :raises MistralCallError: When there is no usable answer; :class:`NotFoundError` when there is no such job.
         """
         return self._transport.call(self.dialect.get_job(batch_id, inline=inline), self.dialect.decode_job)
 
     def cancel(self, batch_id: str) -> BatchJobOut:
         """
-        Ask for a job's cancellation. It is over only when its status is ``cancelled``, some time later.
+        Ask for a job's cancellation. The job ends some time later, with the status ``cancelled``.
 
         :param batch_id: The job's id.
         """
@@ -167,7 +168,7 @@ class MistralBatchClient:
 
     def delete(self, batch_id: str) -> DeletedOut:
         """
-        Delete a job from the record.
+        Delete a job.
 
         :param batch_id: The job's id.
         """
@@ -177,13 +178,14 @@ class MistralBatchClient:
         """
         List jobs, newest first.
 
-        :param limit: Jobs at most; 100 when ``None``.
+        :param limit: Most jobs to return; ``None`` means 100.
         :param after: Start after the job with this id.
         :param filters: See :class:`~airflow_provider_mistral_batch.api.dialects.base.JobFilter`.
         """
         limit = _checked_limit(limit)
         _job_filter(filters)
-        # One more than asked for tells whether there are more. Where jobs must be picked out, small pages do not pay.
+        # One job more than asked for shows whether there are more. A filter or `after` may skip many jobs, so that full
+        # pages save calls.
         page_size = limits.PAGE_SIZE if after or filters else min(limit + 1, limits.PAGE_SIZE)
         data = list(itertools.islice(self.iter_jobs(after=after, page_size=page_size, **filters), limit + 1))
         data, has_more = data[:limit], len(data) > limit
@@ -198,26 +200,26 @@ class MistralBatchClient:
         self, *, after: str | None = None, page_size: int = limits.PAGE_SIZE, **filters: Any
     ) -> Iterator[BatchJobOut]:
         """
-        Go through jobs page by page, each job once, however the pages shift meanwhile.
+        Go through jobs page by page, each job once, even if new jobs shift the pages meanwhile.
 
         :param after: Start after the job with this id.
         :param page_size: Jobs per call, 100 at most.
         :param filters: See :class:`~airflow_provider_mistral_batch.api.dialects.base.JobFilter`.
-        :raises InvalidInputError: When there is no such filter, or no job ``after`` in the listing.
+        :raises InvalidInputError: When a filter does not exist, or the job ``after`` is not in the listing.
         """
         wanted = _job_filter(filters)
 
         def read_page(cursor: str | None) -> Page[BatchJobOut]:
             page = self.jobs_page(wanted, cursor, page_size)
             if wanted.order_by == "-created" and page.items and wanted.is_before(page.items[-1]):
-                # What follows is older still.
+                # All following jobs are older.
                 return msgspec.structs.replace(page, next=None)
             return page
 
         return (job for job in self._walk(read_page, after) if wanted.matches(job))
 
     def _walk(self, read_page: Callable[[str | None], Page[_Listed]], after: str | None) -> Iterator[_Listed]:
-        """Items of all pages, each once, beginning after the one with the id ``after``."""
+        """Items of all pages, each once, starting after the item with the id ``after``."""
         cursor = self.dialect.cursor_after(after) if after else None
         reading_to_after = after is not None and cursor is None
         seen: set[str] = set()
@@ -236,14 +238,14 @@ class MistralBatchClient:
             cursor = page.next
         if reading_to_after:
             raise InvalidInputError(
-                f"after={after!r:.80} is not in this listing (any more): start without it, or walk through all at once"
+                f"after={after!r:.80} is not in this listing, or no longer: leave it out to start from the beginning"
             )
 
     def jobs_page(
         self, wanted: JobFilter, cursor: str | None = None, page_size: int = limits.PAGE_SIZE
     ) -> Page[BatchJobOut]:
         """
-        Read one page of jobs as the server filters them, for callers that keep their own time between pages.
+        Read one page of jobs as the server filters them, for callers that pace their calls themselves.
 
         :param wanted: Which jobs.
         :param cursor: ``next`` of the page before; ``None`` for the first.
@@ -271,12 +273,12 @@ class MistralBatchClient:
 
         :param file: Path of a local file, or an open, seekable binary file.
         :param purpose: ``batch`` for request files.
-        :param filename: Name under which the API shows it; by default the file's own.
+        :param filename: Name that the API gives to the file; by default the name on disk.
         :param expiry: Hours after which the API deletes it.
         :param visibility: ``workspace`` or ``user``.
         :param on_progress: Called with the bytes sent so far and in all.
         :raises InvalidInputError: When the file is empty or larger than the API takes; nothing was sent.
-        :raises MistralCallError: Its ``may_have_acted`` tells whether the file may be there all the same.
+        :raises MistralCallError: When there is no usable answer; ``may_have_acted`` says whether the file may exist.
         """
         with contextlib.ExitStack() as stack:
             if isinstance(file, (str, os.PathLike)):
@@ -303,7 +305,7 @@ class MistralBatchClient:
 
     def get_file(self, file_id: str) -> FileOut:
         """
-        Read what the API knows of a file.
+        Read what the API knows about a file.
 
         :param file_id: The file's id.
         """
@@ -313,7 +315,7 @@ class MistralBatchClient:
         """
         List files, newest first.
 
-        :param limit: Files at most; 100 when ``None``.
+        :param limit: Most files to return; ``None`` means 100.
         :param after: Start after the file with this id.
         :param filters: See :meth:`iter_files`.
         """
@@ -336,7 +338,7 @@ class MistralBatchClient:
 
         :param after: Start after the file with this id.
         :param purpose: Files of this purpose.
-        :param search: Files whose name has this in it.
+        :param search: Files whose name contains this.
         :param sample_type: Files of one of these types, such as ``batch_result``.
         :param source: ``upload``, ``repository``, ``mistral``.
         :param mimetypes: Files of one of these types.
@@ -367,10 +369,10 @@ class MistralBatchClient:
 
     def get_signed_url(self, file_id: str, expiry: int = 24) -> str:
         """
-        Get a URL from which anyone can download a file. It is a secret: whoever has it needs no key.
+        Get a URL from which a file can be downloaded without a key. Keep it secret.
 
         :param file_id: The file's id.
-        :param expiry: Hours that it is good for, 1 to 168.
+        :param expiry: Hours for which it is valid, 1 to 168.
         """
         return self._transport.call(self.dialect.file_url(file_id, expiry=expiry), decode_signed_url)
 
@@ -386,18 +388,18 @@ class MistralBatchClient:
         """
         Download a file in chunks, in constant memory.
 
-        A download that breaks goes on where it broke: by ``Range``, or, where the server does not know it, by reading
-        from the start and skipping what was already given. The caller sees one whole stream, or an error.
+        A broken download resumes where it broke: by ``Range``, or, if the server does not support ranges, by reading
+        from the start and skipping the bytes that the caller has. The caller gets the whole file, or an error.
 
         :param file_id: The file's id.
         :return: Chunks of at most 1 MiB.
-        :raises MistralCallError: When the download cannot be finished.
+        :raises MistralCallError: When the download cannot be completed.
         """
         call = Call("GET", f"{file_path(file_id)}/content")
         download = Download(call.operation)
         ended_at: int | None = None
         while True:
-            # Up to the first new bytes, a break is a failed attempt like any other; after them, progress was made.
+            # A break before the first new bytes counts as a failed attempt; a break after them is progress.
             chunks = self._transport.repeat(lambda: self._begin_download(call, download), repeatable=True)
             try:
                 with contextlib.closing(chunks):
@@ -410,28 +412,28 @@ class MistralBatchClient:
                     return
                 ended_at = download.given
             except MistralConnectionError as error:
-                log.warning("%s The download goes on at byte %d.", error, download.given)
+                log.warning("%s The download resumes at byte %d.", error, download.given)
 
     def _is_whole(self, download: Download, file_id: str) -> bool:
         """
-        Ask whether a file ends where its download did, which nothing marked.
+        Ask the API whether a download is complete, where nothing in the answer marked its end.
 
-        :return: ``False`` when that could not be asked: reading once more tells whether there is more.
-        :raises MistralConnectionError: When there must be more.
+        :return: ``False`` if the API does not say: then a second read shows whether more bytes follow.
+        :raises MistralConnectionError: When bytes are missing.
         """
         try:
             size = self.get_file(file_id).bytes
         except MistralCallError as error:
-            log.info("%s So the size of the file is not known; %d bytes came.", error, download.given)
-            # A server that answers, but not this, never will. One in trouble may have broken off the download, too.
+            log.info("The size of the file is not known; %d bytes came. %s", download.given, error)
+            # A server that refuses this call will refuse it again. One in trouble may also have cut the download short.
             return not error.transient
-        # A server that knows no size says 0.
+        # A server that does not know the size says 0.
         download.length = max(size, download.given)
         download.end(0)
         return True
 
     def _begin_download(self, call: Call, download: Download) -> Generator[bytes, None, None]:
-        """Make an attempt to get new bytes; return them and all that follow."""
+        """Make one attempt to get new bytes; return them and all that follow."""
         chunks = self._new_chunks(call, download)
         first = next(chunks, b"")
 
@@ -444,13 +446,13 @@ class MistralBatchClient:
         return all_chunks()
 
     def _new_chunks(self, call: Call, download: Download) -> Generator[bytes, None, None]:
-        """Get what is missing, as far as the connection lasts."""
+        """Read the missing bytes until the connection ends."""
         try:
             response = self._transport.send(call, headers=download.request_headers())
         except BadRequestError as error:
             if error.status_code != 416:
                 raise
-            # There is no more, or the server is peculiar about ranges: reading it all tells which.
+            # Either the file ends here, or the server mishandles ranges: a read from the start shows which.
             download.by_range = False
             response = self._transport.send(call, headers=download.request_headers())
         with response:
@@ -466,9 +468,9 @@ class MistralBatchClient:
 
 class _SizedFile:
     """
-    A file as the multipart encoder wants it: with the number of bytes left.
+    A file with the number of its remaining bytes, as the multipart encoder needs it.
 
-    The encoder's own wrapper asks the file descriptor, which knows nothing of compressed or remote files.
+    The encoder's own wrapper asks the file descriptor, which is wrong for compressed and remote files.
     """
 
     def __init__(self, file: IO[bytes], size: int) -> None:
@@ -500,7 +502,7 @@ def _check_upload(file: IO[bytes], filename: str) -> int:
         raise InvalidInputError(f"file {filename!r} is empty: a request file needs at least one row")
     if size > limits.MAX_FILE_BYTES:
         raise InvalidInputError(
-            f"file {filename!r} has {size:,} bytes; the API takes at most {limits.MAX_FILE_BYTES:,}: split it"
+            f"file {filename!r} has {size:,} bytes, and the API takes at most {limits.MAX_FILE_BYTES:,}: split it"
         )
     return size
 
@@ -509,12 +511,11 @@ def _job_filter(filters: Mapping[str, Any]) -> JobFilter:
     unknown = set(filters) - set(JobFilter.__struct_fields__)
     if unknown:
         raise InvalidInputError(
-            f"{', '.join(sorted(unknown))}: no such filter; "
-            f"jobs are filtered by {', '.join(JobFilter.__struct_fields__)}"
+            f"{', '.join(sorted(unknown))} is not a filter of jobs: use {', '.join(JobFilter.__struct_fields__)}"
         )
     return JobFilter(**filters)
 
 
 def _decode_deletion_of(resource_id: str) -> Callable[[bytes], DeletedOut]:
-    # Some gateways say it with an empty body.
+    # Some gateways confirm a deletion with an empty body.
     return lambda content: decode_deleted(content) if content.strip() else DeletedOut(id=resource_id)

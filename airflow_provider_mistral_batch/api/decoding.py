@@ -1,4 +1,4 @@
-"""Where msgspec and JSON's grammar differ: it lets bytes pass that are not UTF-8, and refuses lone surrogates."""
+"""Where msgspec departs from JSON: it skips over bytes that are not UTF-8, and refuses lone surrogates."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import msgspec
 #: What msgspec raises on bytes that are not JSON of the expected shape.
 UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
-# Every escape of a string, so that the second backslash of "\\ud83d" begins none.
+# Matches every escape, so that the second backslash of "\\ud83d" does not count as the start of one.
 _ESCAPES = re.compile(
     rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)",
     re.DOTALL,
@@ -22,7 +22,7 @@ _Decoded = TypeVar("_Decoded")
 
 
 def is_utf8(data: bytes) -> bool:
-    """Tell whether bytes are UTF-8. msgspec does not look at what it skips."""
+    """Tell whether bytes are UTF-8. msgspec does not check the parts that it skips."""
     if data.isascii():
         return True
     try:
@@ -36,9 +36,9 @@ def lone_surrogate(text: bytes) -> int | None:
     r"""
     Find the escape of half a character, such as ``\ud83d``, in JSON.
 
-    The grammar allows it and Python's own json writes it, for an emoji that was cut in two; UTF-8 has no bytes for it.
+    JSON allows it, and Python's json writes it for an emoji that was cut in two, but UTF-8 cannot encode it.
 
-    :return: Where it begins, from 0; None if there is none.
+    :return: Index of its first byte; None if there is none.
     """
     if _SURROGATE.search(text) is None:
         return None
@@ -47,7 +47,7 @@ def lone_surrogate(text: bytes) -> int | None:
 
 def decoded(decode: Callable[[bytes], _Decoded], text: bytes) -> _Decoded:
     """
-    Decode JSON, with a replacement character (U+FFFD) for each lone surrogate.
+    Decode JSON; a lone surrogate becomes a replacement character (U+FFFD).
 
     :param decode: ``decode`` of a msgspec decoder.
     :param text: The JSON.

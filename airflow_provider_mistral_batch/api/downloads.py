@@ -1,4 +1,4 @@
-"""A download that may break and go on: which bytes to ask for next, and whether an answer fits what was given."""
+"""A download that can resume: which bytes to ask for next, and whether an answer continues the same file."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ _CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-\d+/(\d{1,19}|\*)")
 
 class Download:
     """
-    What is known of a file on its way to us, so that bytes of two versions of it are never mixed.
+    What is known of a file while it is downloaded, so that bytes of two versions of it never mix.
 
     :param operation: Method and path of the call, for messages.
     """
 
     def __init__(self, operation: str) -> None:
         self.operation = operation
-        #: Bytes that were given to the caller.
+        #: Bytes that the caller has received.
         self.given = 0
-        #: Whether the server may be asked to go on in the middle.
+        #: Whether to ask the server for the missing bytes only.
         self.by_range = True
-        #: Bytes in all, once the server has said so.
+        #: Size of the file in bytes, once the server has said it.
         self.length: int | None = None
-        #: Whether nothing in the answer tells its end from a break of the connection.
+        #: Whether the answer's end cannot be told from a broken connection.
         self.ends_unmarked = False
         self._etag: str | None = None
 
     def request_headers(self) -> dict[str, str]:
-        """Headers that ask for what is missing."""
-        # `identity`: a length can only be checked, and a range resumed, for the bytes as they are.
+        """Headers that ask for the missing bytes."""
+        # Lengths and ranges count the bytes of the file only where they travel unencoded.
         headers = {"Accept-Encoding": "identity"}
         if self.given and self.by_range:
             headers["Range"] = f"bytes={self.given}-"
-            # The standard has no If-Range for weak tags.
+            # The standard allows no weak tag in If-Range.
             if self._etag is not None and not self._etag.startswith("W/"):
                 headers["If-Range"] = self._etag
         return headers
@@ -47,8 +47,8 @@ class Download:
 
         :param status_code: Its status, 2xx.
         :param headers: Its headers.
-        :return: Bytes of its body that were given already, to be skipped.
-        :raises MistralResponseError: When it is no answer to what was asked, or the file is another one by now.
+        :return: Bytes at the start of its body to skip, since the caller has them.
+        :raises MistralResponseError: When it does not answer the request, or the file has changed.
         """
         encoded = is_encoded(headers)
         whole = None if encoded else announced_length(headers)
@@ -58,15 +58,16 @@ class Download:
                 # The next attempt reads from the start.
                 self.by_range = False
                 raise MistralResponseError(
-                    f"{self.operation} was asked for bytes from {self.given} and answered with "
+                    f"{self.operation} asked for the bytes from {self.given} on and was answered with the range "
                     f"{headers.get('Content-Range')!r:.100}.",
                     operation=self.operation,
                 )
             whole = int(content_range[2]) if content_range[2] != "*" else None
         elif status_code != 200 or headers.get("Content-Type", "").startswith("text/html"):
             raise MistralResponseError(
-                f"{self.operation} was answered with {status_code} and {headers.get('Content-Type')!r:.100}, not with "
-                "a file. Is there a proxy that wants something?",
+                f"{self.operation} was answered with {status_code} and the content type "
+                f"{headers.get('Content-Type')!r:.100} instead of a file: check whether a proxy answers in place of "
+                "the API",
                 operation=self.operation,
             )
         etag = headers.get("ETag")
@@ -83,11 +84,11 @@ class Download:
 
     def end(self, to_skip: int) -> None:
         """
-        Check, where a body ended, that the file ends there.
+        Check that the file ends where the body ended.
 
-        :param to_skip: Bytes that were given before and did not come again.
-        :raises MistralConnectionError: When there must be more.
-        :raises MistralResponseError: When the file is another one by now.
+        :param to_skip: Bytes that were to be skipped but did not come again.
+        :raises MistralConnectionError: When bytes are missing.
+        :raises MistralResponseError: When the file has changed.
         """
         if to_skip or (self.length is not None and self.given > self.length):
             raise self._changed()
@@ -98,7 +99,7 @@ class Download:
 
     def _changed(self) -> MistralResponseError:
         error = MistralResponseError(
-            f"{self.operation}: the file changed while it was downloaded, after {self.given} bytes: download it anew",
+            f"{self.operation}: the file changed while it was downloaded, after {self.given} bytes: download it again",
             operation=self.operation,
         )
         error.transient = False

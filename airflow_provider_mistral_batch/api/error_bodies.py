@@ -62,32 +62,41 @@ def read_error(value: Any) -> ErrorBody:
     if not isinstance(value, dict):
         return ErrorBody(_text(value))
     layers = _layers(value)
-    code, type_, param = (
-        next((_text(layer[name]) for layer in layers if layer.get(name) not in (None, "")), None)
-        for name in ("code", "type", "param")
-    )
-    message = next((text for layer in layers if (text := _message(layer))), "")
+    code = _field(layers, "code")
+    message = ""
+    for layer in layers:
+        if message := _message(layer):
+            break
     if not message and code is None and layers[0]:
         message = _as_json(layers[0])
-    return ErrorBody(message, code, type_, param)
+    return ErrorBody(message, code, _field(layers, "type"), _field(layers, "param"))
 
 
 def _layers(value: dict[str, Any]) -> list[dict[str, Any]]:
     """An error and what it wraps, the innermost first: that is the API's own word."""
     layers = [value]
     while len(layers) < _MAX_LAYERS:
-        inner = next(
-            (within for name in _MESSAGE_FIELDS if isinstance(within := layers[0].get(name), dict)), None
-        )
-        if inner is None:
+        for name in _MESSAGE_FIELDS:
+            if isinstance(inner := layers[0].get(name), dict):
+                layers.insert(0, inner)
+                break
+        else:
             break
-        layers.insert(0, inner)
     return layers
 
 
+def _field(layers: list[dict[str, Any]], name: str) -> str | None:
+    for layer in layers:
+        if (value := layer.get(name)) not in (None, ""):
+            return _text(value)
+    return None
+
+
 def _message(layer: dict[str, Any]) -> str:
-    found = (layer.get(name) for name in _MESSAGE_FIELDS)
-    return next((_text(value) for value in found if value and not isinstance(value, dict)), "")
+    for name in _MESSAGE_FIELDS:
+        if (value := layer.get(name)) and not isinstance(value, dict):
+            return _text(value)
+    return ""
 
 
 def _text(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""One exception tree for everything that can go wrong between us and the API."""
+"""The exceptions of calls to the API, in one tree."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ class MistralBatchError(Exception):
 
 
 class InvalidInputError(MistralBatchError, ValueError):
-    """What the caller passed cannot work; nothing was sent. Sending it again cannot help."""
+    """A value that the caller passed is invalid; nothing was sent. A retry cannot help."""
 
 
 class MistralCallError(MistralBatchError):
     """
-    A call to the API did not give a usable answer.
+    A call to the API had no usable answer.
 
-    :param message: What happened, in one sentence. Never holds a secret.
+    :param message: What happened, in one sentence, without secrets.
     :param operation: Method and path of the call, for example ``GET /v1/batch/jobs/…``.
-    :param may_have_acted: Whether the server may have carried the call out all the same. After such an error a
-        ``POST`` that creates something must not be repeated before looking whether it exists.
-    :param retry_after: Seconds that the server asked us to wait before the next call, if it did.
+    :param may_have_acted: Whether the server may have carried out the call all the same. If so, check whether the
+        resource exists before you repeat a ``POST`` that creates it.
+    :param retry_after: Seconds to wait before the next call, if the server asked for a wait.
     """
 
     def __init__(
@@ -40,18 +40,18 @@ class MistralCallError(MistralBatchError):
         self.may_have_acted = may_have_acted
         self.retry_after = retry_after
 
-    #: Whether the same call can succeed later without anybody changing anything.
+    #: Whether the same call can succeed later, with nothing changed.
     transient = False
 
 
 class MistralConnectionError(MistralCallError):
-    """No (complete) answer came: connection refused, broken or timed out."""
+    """No answer came, or only a part of it: the connection was refused, broken or timed out."""
 
     transient = True
 
 
 class MistralResponseError(MistralCallError):
-    """An answer came that is not the API's, such as a proxy's HTML page with status 200."""
+    """The answer is not the API's: for example a proxy's HTML page with status 200."""
 
     transient = True
 
@@ -64,14 +64,14 @@ class MistralAPIError(MistralCallError):
     ``param``, ``request_id``.
     """
 
-    #: What the user can do about it; ends the message.
+    #: What the user can do about it; the end of the message.
     remedy = ""
 
     def __init__(
         self,
         message: str,
         *,
-        # The default is for pickle, which calls with the message alone and then restores the rest.
+        # Needs a default, since pickle passes the message only and restores the attributes afterwards.
         status_code: int = 0,
         code: str | None = None,
         type: str | None = None,  # noqa: A002 - the API's own field name
@@ -108,7 +108,7 @@ class MistralAPIError(MistralCallError):
 
 
 class BadRequestError(MistralAPIError):
-    """400, 422 and any other 4xx without a class of its own: the API refused what was asked."""
+    """400, 422 and any other 4xx that has no class of its own: the API refused the call."""
 
 
 class AuthenticationError(MistralAPIError):
@@ -118,7 +118,7 @@ class AuthenticationError(MistralAPIError):
 
 
 class PaymentRequiredError(MistralAPIError):
-    """402: the account's billing does not allow batches."""
+    """402: the account's plan does not allow batches."""
 
     remedy = "Batches need a paid plan: set up billing for this workspace in Mistral's console, then run the task again"
 
@@ -132,13 +132,15 @@ class PermissionDeniedError(MistralAPIError):
 class NotFoundError(MistralAPIError):
     """404: no such job or file in this workspace."""
 
-    remedy = "It was deleted, or it belongs to another workspace than the connection's API key"
+    remedy = "It was deleted, or it belongs to another workspace: check the id and the API key"
 
 
 class RequestTooLargeError(MistralAPIError):
     """413: the upload is larger than the server accepts."""
 
-    remedy = "Split the request file into smaller ones: 512 MB at most, and a gateway before the API may allow less"
+    remedy = (
+        "Split the request file: the API takes 512 MB at most, and a gateway in front of it may take less"
+    )
 
 
 class RateLimitError(MistralAPIError):
@@ -148,7 +150,7 @@ class RateLimitError(MistralAPIError):
 
 
 class ServerError(MistralAPIError):
-    """5xx, also those of a CDN in front such as 520 to 529, and 408: the server's own trouble."""
+    """5xx, including 520 to 529 of a CDN, and 408: the server has trouble."""
 
     transient = True
 
@@ -175,18 +177,18 @@ def error_from_answer(
     without_secrets: Callable[[str], str] = str,
 ) -> MistralAPIError:
     """
-    Build the error that an answer outside 2xx stands for.
+    Build the error for an answer with a 4xx or 5xx status.
 
     :param status_code: HTTP status code of the answer.
     :param content: The answer's body.
     :param operation: Method and path of the call.
-    :param request_id: The server's id of the call, for its support.
+    :param request_id: The server's id of the call, which its support asks for.
     :param retry_after: Seconds from the ``Retry-After`` header.
     :param remedies: What the user can do, by status code, where the call tells more than the status.
-    :param without_secrets: Takes secrets out of a text; applied to each text before it is cut short.
+    :param without_secrets: Removes secrets from a text; applied before the text is cut.
     """
     body = decode_error(content)
-    # A body without words says more than "no message".
+    # The body itself says more than "no message".
     message = body.message or content.decode("utf-8", "replace")
     fields = {"code": body.code, "type": body.type, "param": body.param, "request_id": request_id}
     error = _ERROR_CLASSES.get(status_code, BadRequestError if status_code < 500 else ServerError)(
@@ -194,8 +196,8 @@ def error_from_answer(
         status_code=status_code,
         operation=operation,
         retry_after=retry_after,
-        # A refusal is certain; a 5xx says nothing about what happened behind it, unless it asks to come again. And some
-        # proxies say 408 when it is the server behind them that is slow.
+        # A 4xx means that nothing was done, except for a 408: some proxies send it when the server behind them is slow.
+        # A 5xx leaves it open, except for a 503 that asks to come back later.
         may_have_acted=status_code == 408
         or (status_code >= 500 and not (status_code == 503 and retry_after is not None)),
         **{name: excerpt(without_secrets(text)) if text else None for name, text in fields.items()},
@@ -206,10 +208,10 @@ def error_from_answer(
 
 def excerpt(text: str, limit: int = 500) -> str:
     """
-    Make one line of a text from outside, with nothing in it that a terminal or a log would obey.
+    Make one line of a text from outside, without control characters.
 
     :param text: Any text.
-    :param limit: Characters that are kept.
+    :param limit: Most characters to keep.
     """
     text = " ".join("".join(char if char.isprintable() else " " for char in text).split())
     return text if len(text) <= limit else f"{text[:limit]}…"

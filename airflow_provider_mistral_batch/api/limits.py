@@ -1,4 +1,4 @@
-"""The API's published limits and enumerations, each said once.
+"""The API's published limits and enumerations.
 
 Sources: the OpenAPI description of Mistral's API (``CreateBatchJobRequest``, ``ApiEndpoint``,
 ``files_api_routes_upload_file``) and the batch guide of its documentation.
@@ -22,14 +22,13 @@ ENDPOINTS: tuple[str, ...] = (
 
 DEFAULT_ENDPOINT = "/v1/chat/completions"
 
-#: Largest file that can be uploaded. "512 MB" is not said to be decimal or binary: the smaller reading is always
-#: accepted.
+#: Largest file that can be uploaded. The documentation says "512 MB", decimal or binary: the smaller is safe.
 MAX_FILE_BYTES = 512 * 1000 * 1000
 
-#: Requests that may be pending in a workspace, so at most that many in one job.
+#: Requests that may be pending in a workspace, and so the most in one job.
 MAX_REQUESTS_PER_JOB = 1_000_000
 
-#: Requests that a job may carry in its own body instead of in a file (``requests``, ``maxItems``).
+#: Requests that a job may carry inline instead of in a file (``requests``, ``maxItems``).
 MAX_INLINE_REQUESTS = 10_000
 
 MAX_METADATA_KEY_LENGTH = 32

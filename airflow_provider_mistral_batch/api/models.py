@@ -1,4 +1,4 @@
-"""What travels between us and the API, in the published vocabulary of the Batch API's documentation."""
+"""Jobs and files as the Batch API's documentation names them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class BatchStatus:
     """
     The published values of a job's ``status``.
 
-    Plain strings, since a status that this version does not know travels on as it came.
+    Plain strings, since a status that this version does not know is passed on as it came.
     """
 
     VALIDATING = "validating"
@@ -46,9 +46,9 @@ class BatchError(msgspec.Struct, frozen=True, kw_only=True):
 
     :param code: The API's code of the error.
     :param message: What is wrong.
-    :param param: The field it is about.
-    :param line: The line of the input file it is about, from 1.
-    :param count: How many times it occurred.
+    :param param: The field that the error is about.
+    :param line: The line of the input file that the error is about, from 1.
+    :param count: How often it occurred.
     """
 
     code: str | None = None
@@ -68,7 +68,7 @@ class BatchError(msgspec.Struct, frozen=True, kw_only=True):
 
 class BatchJobRequestCounts(msgspec.Struct, frozen=True, kw_only=True):
     """
-    How many requests of a job are where. Hints: the rows of the result files are the truth.
+    How many requests of a job have which outcome. Only a hint: the rows of the result files decide.
 
     :param total: Requests in the job; 0 until validation ends.
     :param completed: Requests that succeeded.
@@ -80,23 +80,23 @@ class BatchJobRequestCounts(msgspec.Struct, frozen=True, kw_only=True):
     failed: int = 0
 
 
-# Thousands of these are held for hours, and none can be part of a cycle: the garbage collector may pass them by.
+# Thousands of these live for hours and are never part of a cycle, so the garbage collector need not visit them.
 class BatchJobOut(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """
     A batch job as the API reports it. Times are epoch seconds of the server's clock.
 
     :param id: The job's id, elsewhere called ``batch_id``.
     :param endpoint: The API endpoint that each request goes to.
-    :param status: One of :class:`BatchStatus`, or a status nobody knows, as it came.
+    :param status: One of :class:`BatchStatus`, or an unknown status as it came.
     :param raw_status: The status as it was on the wire.
     :param input_file_id: The first of ``input_files``.
     :param input_files: All input files.
-    :param completion_window: Time the job may take, such as ``"24h"``; ``None`` where the API does not say.
-    :param output_file_id: JSONL file with the rows that succeeded, once there is one.
-    :param error_file_id: JSONL file with the rows that failed, once there is one.
-    :param expires_at: When the job expires; ``None`` where the API does not say.
+    :param completion_window: Time the job may take, such as ``"24h"``; ``None`` if the API does not say.
+    :param output_file_id: JSONL file with the rows that succeeded; ``None`` until it exists.
+    :param error_file_id: JSONL file with the rows that failed; ``None`` until it exists.
+    :param expires_at: When the job expires; ``None`` if the API does not say.
     :param errors: Errors of the job as a whole.
-    :param outputs: Result rows of an inline job, when they were asked for.
+    :param outputs: Result rows of an inline job, if they were asked for.
     """
 
     id: str
@@ -127,12 +127,12 @@ class BatchJobOut(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     @property
     def is_terminal(self) -> bool:
-        """Whether the job is over. A status that nobody knows is not an end."""
+        """Whether the job is over. An unknown status does not count as over."""
         return self.status in BatchStatus.TERMINAL
 
     @property
     def ended_at(self) -> int | None:
-        """When the job ended, whichever way (epoch seconds)."""
+        """When the job ended, in whichever way (epoch seconds)."""
         return self.completed_at or self.failed_at or self.expired_at or self.cancelled_at
 
 
@@ -155,7 +155,7 @@ class BatchJobsOut(msgspec.Struct, frozen=True, kw_only=True):
 
 class BatchJobIn(msgspec.Struct, frozen=True, kw_only=True):
     """
-    A batch job to be created; checked as it is made, so that nothing invalid is ever sent.
+    A batch job to create. Making one checks it, so that nothing invalid is sent.
 
     :param input_files: Ids of uploaded request files. Either these or ``requests``.
     :param requests: Up to 10,000 requests, each ``{"custom_id", "body"}``.
@@ -201,9 +201,9 @@ class FileOut(msgspec.Struct, frozen=True, kw_only=True):
 
     :param bytes: Size in bytes.
     :param created_at: Epoch seconds.
-    :param purpose: What it was uploaded for: ``batch`` for request and result files.
+    :param purpose: Why it was uploaded: ``batch`` for request and result files.
     :param sample_type: ``batch_request``, ``batch_result`` or ``batch_error``, among others.
-    :param num_lines: Rows in it.
+    :param num_lines: Rows in the file.
     :param expires_at: When the API deletes it (epoch seconds).
     """
 
@@ -237,7 +237,7 @@ class FilesOut(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DeletedOut(msgspec.Struct, frozen=True, kw_only=True):
-    """The API's word that a job or a file is deleted."""
+    """The API's confirmation that a job or a file is deleted."""
 
     id: str
     object: str = ""

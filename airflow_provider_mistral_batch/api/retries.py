@@ -1,4 +1,4 @@
-"""What is tried again, how long and how often: tenacity policies for calls to the API."""
+"""Which calls to the API are retried, how often and for how long, as tenacity policies."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ log = logging.getLogger(__name__)
 
 class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
     """
-    How stubbornly a call is made.
+    How often and for how long a call is attempted.
 
-    :param attempts: Attempts in all, the first included; 1 never tries again.
-    :param total_seconds: No new attempt begins later than this after the first.
-    :param first_wait: Seconds to wait, at most, before the second attempt; doubles with each further one, with jitter.
-    :param longest_wait: Seconds to wait at most, unless the server's ``Retry-After`` says more.
+    :param attempts: Attempts in all, including the first; 1 means no retry.
+    :param total_seconds: Seconds after the first attempt in which a new one may begin.
+    :param first_wait: Most seconds before the second attempt; doubles before each further one. The wait is random.
+    :param longest_wait: Most seconds between two attempts; the server's ``Retry-After`` is added to it.
     """
 
     attempts: int = 5
@@ -41,11 +41,11 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
         """
         Build the tenacity loop of one call.
 
-        :param repeatable: Whether carrying the call out twice is the same as once. If not, it is tried again only
-            after an error that shows that the server certainly did not act.
+        :param repeatable: Whether making the call twice has the same effect as making it once. If not, it is retried
+            only after an error that proves that the server did not act.
         """
 
-        def worth_another_try(error: BaseException) -> bool:
+        def may_retry(error: BaseException) -> bool:
             return (
                 isinstance(error, MistralCallError)
                 and error.transient
@@ -53,7 +53,7 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
             )
 
         return tenacity.Retrying(
-            retry=tenacity.retry_if_exception(worth_another_try),
+            retry=tenacity.retry_if_exception(may_retry),
             wait=_wait_as_asked(
                 tenacity.wait_random_exponential(multiplier=self.first_wait, max=self.longest_wait)
             ),
@@ -64,7 +64,7 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _wait_as_asked(tenacity.wait.wait_base):
-    """Wait as long as the server's ``Retry-After`` asks, else as another policy says."""
+    """Wait as long as the server's ``Retry-After`` asks, plus the wait of another policy."""
 
     def __init__(self, otherwise: tenacity.wait.wait_base) -> None:
         self.otherwise = otherwise
@@ -73,14 +73,14 @@ class _wait_as_asked(tenacity.wait.wait_base):
         error = retry_state.outcome.exception() if retry_state.outcome else None
         asked = error.retry_after if isinstance(error, MistralCallError) else None
         wait = self.otherwise(retry_state)
-        # The jitter comes on top, so that those who were sent away together do not come back together.
+        # The random wait is added, so that clients that were refused together do not return together.
         return wait if asked is None else asked + wait
 
 
 def _log_retry(retry_state: tenacity.RetryCallState) -> None:
     error = retry_state.outcome.exception() if retry_state.outcome else None
     wait = retry_state.next_action.sleep if retry_state.next_action else 0.0
-    log.warning("%s Attempt %d follows in %.1f s.", error, retry_state.attempt_number + 1, wait)
+    log.warning("Attempt %d follows in %.1f s: %s", retry_state.attempt_number + 1, wait, error)
 
 
 def parse_retry_after(value: str | None, *, date: str | None = None) -> float | None:
@@ -88,8 +88,8 @@ def parse_retry_after(value: str | None, *, date: str | None = None) -> float | 
     Read a ``Retry-After`` header.
 
     :param value: Seconds, or an HTTP date.
-    :param date: The answer's ``Date`` header: an HTTP date is a time of the server's clock, which may not be ours.
-    :return: Seconds from now, never negative; ``None`` when there is none or it makes no sense.
+    :param date: The answer's ``Date`` header: an HTTP date is in the server's time, and its clock may differ from ours.
+    :return: Seconds from now, never negative; ``None`` if the header is missing or cannot be read.
     """
     if not value:
         return None
@@ -107,13 +107,13 @@ def http_timestamp(http_date: str | None) -> float | None:
     """
     Read an HTTP date.
 
-    :return: Epoch seconds; ``None`` when there is none or it makes no sense.
+    :return: Epoch seconds; ``None`` if the date is missing or cannot be read.
     """
     if not http_date:
         return None
     try:
         moment = parsedate_to_datetime(http_date)
-        # HTTP's times are GMT, also where they do not say so.
+        # Times in HTTP are GMT even if they do not say so.
         return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
     except (TypeError, ValueError, OverflowError, IndexError):
         return None

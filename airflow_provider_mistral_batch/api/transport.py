@@ -1,4 +1,4 @@
-"""The way of every call: one ``requests`` session, attempts and retries, and every failure as one of our errors."""
+"""Sends every call: one ``requests`` session, retries, and every failure as one of our errors."""
 
 from __future__ import annotations
 
@@ -38,19 +38,19 @@ T = TypeVar("T")
 #: Seconds to wait for a connection, and between two bytes of an answer.
 DEFAULT_TIMEOUT = (10.0, 120.0)
 
-#: Bytes that are read at a time. What was read of an unfinished chunk is lost when the connection breaks.
+#: Bytes to read at a time. An unfinished chunk is lost when the connection breaks.
 _CHUNK_BYTES = 1 << 18
 
-#: Bytes of an error's body that are read; more is no message.
+#: Bytes to read of an error's body; a message is shorter.
 _ERROR_BYTES = 1 << 16
 
-#: Redirects that a GET follows.
+#: Most redirects that a GET follows.
 _MAX_REDIRECTS = 5
 
 #: Headers in which servers name a call, for their support.
 _REQUEST_ID_HEADERS = ("mistral-correlation-id", "x-request-id", "x-kong-request-id", "cf-ray")
 
-#: What OpenSSL says when the other side is not who it should be, or speaks no TLS: no second try changes that.
+#: OpenSSL's reasons when the server has the wrong certificate or does not speak TLS: a retry cannot help.
 _TLS_REFUSALS = frozenset({"CERTIFICATE_VERIFY_FAILED", "WRONG_VERSION_NUMBER"})
 
 
@@ -58,7 +58,7 @@ class Transport:
     """
     Carries calls to one server with one key. Its parameters are those of the client.
 
-    :raises InvalidInputError: When one of them cannot work.
+    :raises InvalidInputError: When one of them is invalid.
     """
 
     def __init__(
@@ -79,8 +79,7 @@ class Transport:
         self.clock_offset = 0.0
         self._key_source = key_source
         self._renew_key = renew_key
-        # Given with each call rather than set on the session, where the environment's REQUESTS_CA_BUNDLE and
-        # *_PROXY variables would override them.
+        # Passed with each call: on the session, REQUESTS_CA_BUNDLE and *_PROXY of the environment would override them.
         self._options: dict[str, Any] = {
             "timeout": _checked_timeout(timeout),
             "verify": _checked_verify(verify),
@@ -88,7 +87,7 @@ class Transport:
         }
         self._session = _Session()
         self._session.max_redirects = _MAX_REDIRECTS
-        #: Keys that were used: an old one may still be in what a server says.
+        #: Every key that was used: a server's message may still hold an old one.
         self._secrets: list[str] = []
         self._use_key(api_key)
         self._session.headers["User-Agent"] = (
@@ -106,11 +105,11 @@ class Transport:
 
     def call(self, call: Call, decode: Callable[[bytes], T], *, repeatable: bool = True) -> T:
         """
-        Make a call whose answer is read as a whole.
+        Make a call and read its answer as a whole.
 
         :param call: The call.
-        :param decode: Reads the answer's body; what it raises on a body that is not the API's becomes our error.
-        :param repeatable: Whether making it twice is the same as making it once.
+        :param decode: Reads the answer's body; what it raises becomes our error.
+        :param repeatable: Whether making the call twice has the same effect as making it once.
         :raises MistralCallError: When there is no usable answer.
         """
         data, headers = None, {}
@@ -126,10 +125,10 @@ class Transport:
 
     def repeat(self, attempt: Callable[[], T], *, repeatable: bool) -> T:
         """
-        Make attempts until one succeeds or none is worth making; after a 401 also once with a renewed key.
+        Make attempts until one succeeds or a retry cannot help; after a 401, start again once if the key was rotated.
 
-        :param attempt: Makes one.
-        :param repeatable: Whether making two is the same as making one.
+        :param attempt: Makes one attempt.
+        :param repeatable: Whether two attempts have the same effect as one.
         """
         retrying = self.retries.retrying(repeatable=repeatable)
         try:
@@ -144,14 +143,14 @@ class Transport:
         if not key or key.strip() == self._auth.api_key:
             return False
         log.info(
-            "The API key was refused, and %s has another one by now: going on with that.", self._key_source
+            "The API key was refused, and %s has changed: trying again with the new key.", self._key_source
         )
         self._use_key(key)
         return True
 
     def _use_key(self, key: str) -> None:
         self._auth = self._session.auth = _BearerAuth(key)
-        # As it is, and as it is in a URL.
+        # As it is, and as URLs contain it.
         self._secrets += [self._auth.api_key, quote(self._auth.api_key), quote(self._auth.api_key, safe="")]
 
     def send(self, call: Call, **kwargs: Any) -> requests.Response:
@@ -160,13 +159,13 @@ class Transport:
 
         :param call: The call.
         :param kwargs: Headers and data, as ``requests`` takes them.
-        :return: A 2xx answer, its body unread; to be closed.
+        :return: A 2xx answer, its body unread. The caller closes it.
         :raises MistralCallError: When there is no such answer.
         """
         response = self._answer(call, **kwargs)
         if isinstance(response, MistralConnectionError):
-            # Raised outside of `except`, here as everywhere in this module: the cause, which would become the context,
-            # holds the request, and the request the key.
+            # Raised outside of `except`, here as everywhere in this module: the context of an exception raised inside
+            # would hold the request, and the request holds the key.
             raise response
         self._note_clock(response.headers.get("Date"))
         if 200 <= response.status_code < 300:
@@ -196,14 +195,14 @@ class Transport:
                 call.method,
                 self.base_url + call.path,
                 params=list(call.params),
-                # A redirected POST would become a GET, and a redirected DELETE could hit anything.
+                # A redirect turns a POST into a GET, and could point a DELETE at anything.
                 allow_redirects=call.method == "GET",
-                # A body is read where it is wanted, and no further.
+                # Each reader decides how much of the body it reads.
                 stream=True,
                 **self._options,
                 **kwargs,
             )
-        # All of requests' own errors are OSErrors; what it lets through of urllib3's and the URL parser's is not.
+        # The errors of requests are OSErrors, but those of urllib3 and of the URL parser that it lets through are not.
         except (OSError, ValueError, HTTPError) as cause:
             failed = MistralConnectionError(
                 self.without_secrets(
@@ -219,9 +218,9 @@ class Transport:
         where = excerpt(self.without_secrets(response.headers.get("Location", "nowhere")), 200)
         error = MistralResponseError(
             f"{call.operation} was redirected to {where} ({response.status_code}): "
-            "set the connection's host to the API's own address",
+            "set the host to the API's own address",
             operation=call.operation,
-            # Some servers redirect after they acted; 307 and 308 promise that they did not.
+            # Some servers act and then redirect; with 307 and 308 they have not acted.
             may_have_acted=response.status_code not in (307, 308),
         )
         error.transient = False
@@ -230,15 +229,15 @@ class Transport:
     def _note_clock(self, date: str | None) -> None:
         server_now = http_timestamp(date)
         if server_now is not None:
-            # The header has whole seconds: on average it is half a second behind.
+            # The header has whole seconds, so on average it is half a second behind.
             self.clock_offset = server_now + 0.5 - time.time()
 
     def chunks(self, call: Call, response: requests.Response) -> Iterator[bytes]:
         """
-        Read an answer's body; a cut is an error even where urllib3 would take it for the end.
+        Read an answer's body; an early end is an error even where urllib3 accepts it.
 
-        :param call: The call that was answered.
-        :param response: Its answer.
+        :param call: The call.
+        :param response: The answer to it.
         :raises MistralConnectionError: When the body is not complete.
         """
         announced = announced_length(response.headers)
@@ -250,7 +249,7 @@ class Transport:
                 yield chunk
         except (OSError, HTTPError) as error:
             problem = _reason(error)
-        # Bytes as they came, before they were unpacked.
+        # `tell` counts the bytes as they came, before decompression.
         if problem is None and announced is not None and response.raw.tell() != announced:
             problem = f"{announced} were announced"
         if problem is not None:
@@ -264,10 +263,10 @@ class Transport:
         """
         Read an answer's body as a whole.
 
-        :param call: The call that was answered.
-        :param response: Its answer.
+        :param call: The call.
+        :param response: The answer to it.
         :param decode: Reads the body.
-        :raises MistralResponseError: When it is not the API's.
+        :raises MistralResponseError: When the body is not the API's.
         """
         content = b"".join(self.chunks(call, response))
         try:
@@ -286,9 +285,9 @@ class Transport:
 
     def without_secrets(self, text: str) -> str:
         """
-        Hide secrets: servers have been known to repeat the key in what they say, and libraries a proxy's password.
+        Hide secrets: some servers repeat the key in their messages, and some libraries the password of a proxy.
 
-        :param text: What may have them.
+        :param text: A text that may hold secrets.
         """
         for secret in self._secrets:
             text = text.replace(secret, "***")
@@ -299,7 +298,7 @@ class _BearerAuth(AuthBase):
     """
     Bearer token of a request.
 
-    An ``auth`` rather than a header of the session, so that no .netrc entry replaces it and no repr shows it.
+    Not a header of the session: a .netrc entry would replace it, and a repr would show it.
     """
 
     def __init__(self, api_key: str) -> None:
@@ -308,7 +307,7 @@ class _BearerAuth(AuthBase):
         self.api_key = api_key.strip()
         if not self.api_key.isascii() or not self.api_key.isprintable() or " " in self.api_key:
             raise InvalidInputError(
-                "api_key has characters that no API key has (blanks, line ends or non-ASCII): copy it again"
+                "api_key has spaces, line ends or non-ASCII characters, which no API key has: copy it again"
             )
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
@@ -317,7 +316,7 @@ class _BearerAuth(AuthBase):
 
 
 class _Session(requests.Session):
-    """A session whose redirects drop the key on the way to another host, and put nothing from a .netrc in its place."""
+    """A session that drops the key when it is redirected to another host, and takes none from a .netrc instead."""
 
     def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:
         old_url, new_url = response.request.url, prepared_request.url
@@ -327,7 +326,7 @@ class _Session(requests.Session):
 
 def is_encoded(headers: Mapping[str, str]) -> bool:
     """
-    Whether a body travels compressed, so that its length is not the content's.
+    Whether a body is compressed, so that its length differs from the content's.
 
     :param headers: The answer's headers.
     """
@@ -336,10 +335,10 @@ def is_encoded(headers: Mapping[str, str]) -> bool:
 
 def announced_length(headers: Mapping[str, str]) -> int | None:
     """
-    Read how many bytes a body has on its way.
+    Read how many bytes a body has, as sent.
 
     :param headers: The answer's headers.
-    :return: Bytes; ``None`` when they do not say, or with more digits than any length has.
+    :return: Bytes; ``None`` if the headers do not say, or name an impossible length.
     """
     length = headers.get("Content-Length", "")
     return int(length) if length.isdecimal() and len(length) < 20 else None
@@ -350,7 +349,7 @@ def _encoded(call: Call) -> bytes:
         return msgspec.json.encode(call.json)
     except (msgspec.MsgspecError, TypeError, ValueError, RecursionError) as error:
         raise InvalidInputError(
-            f"{call.operation}: what is to be sent is not JSON: {excerpt(str(error))}"
+            f"{call.operation}: the body cannot be written as JSON ({excerpt(str(error))}): pass JSON values only"
         ) from None
 
 
@@ -368,9 +367,9 @@ def _checked_base_url(base_url: str) -> str:
     except (TypeError, ValueError, AttributeError):
         valid = False
     if not valid:
-        # Not shown: a URL may carry credentials.
+        # The value is not shown, since a URL may hold credentials.
         raise InvalidInputError(
-            "base_url is not of the form https://host[:port][/prefix], without user, query or fragment"
+            "base_url is not a valid URL: write https://host[:port][/prefix], without user, query or fragment"
         )
     return re.sub(r"(/v1)?/*$", "", base_url)
 
@@ -396,7 +395,8 @@ def _checked_verify(verify: bool | str) -> bool | str:
             ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(verify)
     except (TypeError, ValueError, OSError) as error:
         raise InvalidInputError(
-            f"verify={verify!r} is neither true nor false nor the path of a CA bundle that can be read ({error})"
+            f"verify={verify!r} is not a boolean or a readable CA bundle ({error}): pass true, false or the path of a "
+            "PEM file"
         ) from None
     return verify
 
@@ -405,11 +405,11 @@ def _checked_proxies(proxies: Mapping[str, str] | None) -> dict[str, str | None]
     if proxies is None:
         return None
     if not isinstance(proxies, Mapping) or not all(_is_proxy(scheme, url) for scheme, url in proxies.items()):
-        # Not shown: a proxy's URL may carry credentials.
+        # The value is not shown, since a proxy's URL may hold credentials.
         raise InvalidInputError(
             'proxies is not a mapping of scheme to URL: write {"https": "http://proxy:3128"}'
         )
-    # None keeps requests from filling in the environment's: who names a proxy means that one.
+    # None for a scheme keeps requests from using a proxy of the environment beside those that were passed.
     return {"http": None, "https": None, "all": None, **proxies} if proxies else None
 
 
@@ -426,7 +426,7 @@ def _is_proxy(scheme: object, url: object) -> bool:
 
 
 def _beginning(response: requests.Response) -> bytes:
-    """As much of an error's body as makes a message; its status counts, also when the rest does not come."""
+    """The beginning of an error's body. The status is known, so a body that breaks off is no problem."""
     content = b""
     with contextlib.suppress(OSError, HTTPError):
         for chunk in response.raw.stream(_ERROR_BYTES, decode_content=True):
@@ -441,9 +441,9 @@ def _request_id(headers: Mapping[str, str]) -> str | None:
 
 
 def _never_sent(error: Exception) -> bool:
-    """Whether the connection failed before anything of the request could leave."""
+    """Whether the connection failed before any part of the request was sent."""
     if not isinstance(error, requests.RequestException):
-        # A plain OSError comes from reading certificates; all else may as well come from reading an answer.
+        # A plain OSError comes from reading certificates; any other error may come from reading an answer.
         return isinstance(error, OSError)
     return isinstance(error, ValueError) or any(
         isinstance(cause, ConnectTimeoutError)
@@ -454,7 +454,7 @@ def _never_sent(error: Exception) -> bool:
 
 
 def _is_hopeless(error: Exception) -> bool:
-    """Whether another attempt can only fail in the same way, since what we ask or are set up with is wrong."""
+    """Whether a retry must fail in the same way, since the request or the configuration is wrong."""
     return (
         isinstance(error, (ValueError, requests.TooManyRedirects))
         or not isinstance(error, (requests.RequestException, HTTPError))
@@ -463,7 +463,7 @@ def _is_hopeless(error: Exception) -> bool:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """An error and those within: requests wraps urllib3's, and they the system's, as ``reason`` or as an argument."""
+    """An error and its causes. requests wraps urllib3's errors and they the system's, in ``reason`` or ``args``."""
     cause: BaseException | None = error
     while cause is not None:
         yield cause
@@ -473,12 +473,12 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 def _remedy(error: BaseException) -> str:
     if any(getattr(cause, "reason", None) == "WRONG_VERSION_NUMBER" for cause in _causes(error)):
-        return " The server speaks no TLS: if it is meant to, check the port; else write http:// before the host."
+        return " The server does not speak TLS: check the port, or write http:// before the host."
     return ""
 
 
 def _reason(error: BaseException) -> str:
-    """The innermost reason, without the addresses of objects that urllib3 puts in."""
+    """The innermost cause, without the memory addresses that urllib3 writes into messages."""
     *_, cause = _causes(error)
     text = re.sub(r"<[^>]* object at 0x[0-9a-f]+>:? ?", "", str(cause))
     return excerpt(f"{type(cause).__name__}: {text}")

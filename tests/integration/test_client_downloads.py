@@ -99,7 +99,7 @@ def test_cut_three_times_and_resumed_by_range(etag, length, caplog):
         assert client.download_file("f") == CONTENT
         ranges = _ranges(server)
     assert ranges == [None, "bytes=1000000-", "bytes=1500000-", "bytes=2200000-"]
-    assert caplog.text.count("The download goes on at byte ") == 3
+    assert caplog.text.count("The download resumes at byte ") == 3
     conditions = {request.headers.get("if-range") for request in server.requests[1:]}
     assert conditions == {etag if etag == '"v1"' else None}
 

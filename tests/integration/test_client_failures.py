@@ -333,7 +333,9 @@ def test_connections_are_reused_also_after_errors():
 
 def test_what_is_no_json_is_not_sent():
     with ScriptedServer(as_json(JOB)) as server, _client(server) as client:
-        with pytest.raises(InvalidInputError, match="POST /v1/batch/jobs: what is to be sent is not JSON"):
+        with pytest.raises(
+            InvalidInputError, match="POST /v1/batch/jobs: the body cannot be written as JSON"
+        ):
             client.create(BatchJobIn(requests=[{"custom_id": "a", "body": {"x": object()}}]))
         assert server.requests == []
 

@@ -177,7 +177,7 @@ def test_too_large_is_found_before_anything_is_sent(tmp_path):
         file.truncate(limits.MAX_FILE_BYTES + 1)
     with ScriptedServer(as_json({"id": "f"})) as server, _client(server) as client:
         with pytest.raises(
-            InvalidInputError, match=r"'sparse.jsonl' has 512,000,001 bytes; .* 512,000,000: split it"
+            InvalidInputError, match=r"'sparse.jsonl' has 512,000,001 bytes, .* 512,000,000: split it"
         ):
             client.upload_file(path)
         assert server.requests == []

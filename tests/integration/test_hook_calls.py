@@ -161,7 +161,7 @@ def test_what_create_sends(monkeypatch, given, sent):
     ("given", "words"),
     [
         ({}, "input_files and requests are both missing"),
-        ({"input_files": ["f"], "timeout_hours": 0}, "timeout_hours=0 is outside what the API takes"),
+        ({"input_files": ["f"], "timeout_hours": 0}, "timeout_hours=0 is not between 1 and 168"),
         ({"input_files": ["f"], "completion_window": "1w"}, "completion_window='1w'"),
         (
             {"input_files": ["f"], "completion_window": "12h", "timeout_hours": 48},

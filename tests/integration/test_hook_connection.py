@@ -139,10 +139,10 @@ def test_a_ca_bundle(connection):
         ({"password": None}, "password is empty: put the API key of your Mistral workspace there"),
         ({"password": ""}, "password is empty"),
         ({"password": " \n"}, "password is empty"),
-        ({"password": "two words"}, "password has characters that no API key has"),
-        ({"host": "ftp://host"}, "host is not of the form https://host"),
-        ({"host": "https://me:hunter2@host"}, "host is not of the form https://host"),
-        ({"host": "bad host"}, "host is not of the form https://host"),
+        ({"password": "two words"}, "password has spaces, line ends or non-ASCII characters"),
+        ({"host": "ftp://host"}, "host is not a valid URL: write https://host"),
+        ({"host": "https://me:hunter2@host"}, "host is not a valid URL: write https://host"),
+        ({"host": "bad host"}, "host is not a valid URL: write https://host"),
         (
             {"extra": {"timeout": "soon"}},
             "extra.timeout='soon' is not an int or a float: pass a number of seconds",
@@ -180,10 +180,10 @@ def test_a_ca_bundle(connection):
         ({"extra": {"proxies": {"https": "http://me:hunter2@"}}}, "extra.proxies is not a mapping"),
         (
             {"extra": {"verify": "/no/such/bundle"}},
-            "extra.verify='/no/such/bundle' is neither true nor false nor the path",
+            "extra.verify='/no/such/bundle' is not a boolean or a readable CA bundle",
         ),
-        ({"extra": {"verify": 0}}, "extra.verify=0 is neither"),
-        ({"extra": {"verify": "no"}}, "extra.verify='no' is neither"),
+        ({"extra": {"verify": 0}}, "extra.verify=0 is not a boolean or"),
+        ({"extra": {"verify": "no"}}, "extra.verify='no' is not a boolean or"),
         (
             {"extra": {"dialect": "anthropic"}},
             "extra.dialect='anthropic' is not known: use one of mistral, openai",

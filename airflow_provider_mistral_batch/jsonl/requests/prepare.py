@@ -6,7 +6,7 @@ import logging
 import os
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from operator import and_, gt
 from pathlib import Path
@@ -111,7 +111,7 @@ def prepare_requests(
     template = template or RowTemplate()
     target = Path(directory)
     max_row_bytes = min(max_row_bytes, max_shard_bytes - 1)
-    reading = _Reading(endpoint, with_url, template, max_row_bytes)
+    reading = _Reading(endpoint, with_url=with_url, template=template, max_row_bytes=max_row_bytes)
     writer = ShardWriter(target, max_shard_bytes=max_shard_bytes, max_job_requests=max_job_requests)
     try:
         with CustomIds(target) as ids:
@@ -145,11 +145,7 @@ class InlineRequests(NamedTuple):
 
 
 def validate_inline(
-    requests: Iterable[Any],
-    *,
-    endpoint: str,
-    template: RowTemplate | None = None,
-    with_url: bool = False,
+    requests: Sequence[Any], *, endpoint: str, template: RowTemplate | None = None
 ) -> InlineRequests:
     """
     Validate and number the requests of a job that carries them in its own body.
@@ -157,17 +153,18 @@ def validate_inline(
     :param requests: Rows or prompts, as for :func:`prepare_requests`.
     :param endpoint: The endpoint that the job targets.
     :param template: What prompts and bodies have in common.
-    :param with_url: As for :func:`prepare_requests`.
     :raises InvalidRequestsError: If any row cannot be sent.
-    :raises InvalidInputError: If there are more than 10,000 (the API's ``requests``, ``maxItems``).
+    :raises InvalidInputError: If there are none, or more than 10,000 (the API's ``requests``, ``maxItems``).
     """
-    reading = _Reading(endpoint, with_url, template or RowTemplate(), MAX_ROW_BYTES)
+    check_inline_count(len(requests))
+    reading = _Reading(
+        endpoint, with_url=False, template=template or RowTemplate(), max_row_bytes=MAX_ROW_BYTES
+    )
     lines: list[bytes] = []
     ids: list[str] = []
     for batch in reading.batches(requests):
         ids += batch.ids
         lines += batch.data.split(b"\n")
-        check_inline_count(len(lines))
     rows: list[dict[str, Any]] = []
     for index, line in enumerate(lines):
         row = _read_back(line)
@@ -208,7 +205,7 @@ class _Batch(NamedTuple):
 class _Reading:
     """One pass over a source: gives accepted rows, and remembers what must be known about them at its end."""
 
-    def __init__(self, endpoint: str, with_url: bool, template: RowTemplate, max_row_bytes: int) -> None:
+    def __init__(self, endpoint: str, *, with_url: bool, template: RowTemplate, max_row_bytes: int) -> None:
         check_choice("endpoint", endpoint, ENDPOINTS)
         template = template.fitted(endpoint)
         self.models: dict[str, str] = {}

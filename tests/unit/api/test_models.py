@@ -31,7 +31,7 @@ ROW = {"custom_id": "a", "body": {"messages": []}}
         ({"input_files": ["../batch/jobs/x"]}, ["input_files='../batch/jobs/x'", "as the API returned it"]),
         ({"input_files": [7]}, ["input_files=7", "as the API returned it"]),
         ({"requests": []}, ["requests is empty", "at least one request"]),
-        ({"requests": [ROW] * 10_001}, ["requests has more than 10,000 rows", "pass input_files"]),
+        ({"requests": [ROW] * 10_001}, ["requests has 10,001 rows", "10,000", "input_files"]),
         ({"requests": "rows"}, ["requests='rows'", "a list of rows"]),
         ({"requests": iter([ROW])}, ["requests=", "a list of rows"]),
         ({"requests": [ROW, {"custom_id": "b"}]}, ["requests[1]={'custom_id': 'b'}", '"body"']),

@@ -157,7 +157,7 @@ def test_each_retry_is_logged(clock, caplog):
     with caplog.at_level(logging.WARNING):
         _attempts(RetryPolicy(attempts=3, first_wait=0), Call(_answered(429, 7.0), clock), repeatable=True)
     assert [record.getMessage() for record in caplog.records] == [
-        f"POST / was answered with 429: no message Attempt {n} follows in 7.0 s." for n in (2, 3)
+        f"Attempt {n} follows in 7.0 s: POST / was answered with 429: no message" for n in (2, 3)
     ]
 
 

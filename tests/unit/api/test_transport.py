@@ -64,7 +64,9 @@ def test_base_url(given, used):
     ],
 )
 def test_bad_base_url(base_url):
-    with pytest.raises(InvalidInputError, match=r"^base_url is not of the form https://host") as caught:
+    with pytest.raises(
+        InvalidInputError, match=r"^base_url is not a valid URL: write https://host"
+    ) as caught:
         MistralBatchClient(KEY, base_url)
     assert "hunter2" not in str(caught.value)
 
@@ -98,10 +100,10 @@ def test_blanks_around_a_key_are_dropped():
             {"timeout": (1, 2, 3)},
             "timeout=(1, 2, 3) is not a pair: pass (seconds to connect, seconds to read)",
         ),
-        ({"verify": 0}, "verify=0 is neither true nor false nor the path of a CA bundle"),
-        ({"verify": "/no/such/file"}, "verify='/no/such/file' is neither"),
+        ({"verify": 0}, "verify=0 is not a boolean or a readable CA bundle"),
+        ({"verify": "/no/such/file"}, "verify='/no/such/file' is not a boolean or"),
         ({"verify": __file__}, "verify="),
-        ({"verify": None}, "verify=None is neither"),
+        ({"verify": None}, "verify=None is not a boolean or"),
         ({"proxies": "http://u:hunter2@proxy"}, 'proxies is not a mapping of scheme to URL: write {"https"'),
         ({"proxies": {"https": 5}}, "proxies is not a mapping"),
         ({"proxies": {"https": "http://u:hunter2@"}}, "proxies is not a mapping"),

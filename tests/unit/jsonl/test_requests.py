@@ -883,5 +883,5 @@ def test_inline_limit():
 
 
 def test_inline_nothing():
-    with pytest.raises(InvalidInputError, match="no requests"):
+    with pytest.raises(InvalidInputError, match="requests is empty"):
         validate_inline([], endpoint=CHAT)
