@@ -74,7 +74,7 @@ class RequestReader:
         Read everything, in blocks; what is not acceptable becomes a problem.
 
         :param source: See :func:`~airflow_provider_mistral_batch.jsonl.requests.prepare.prepare_requests`.
-        :raises InvalidInputError: If there are no requests, or the source is none.
+        :raises InvalidInputError: If there are no requests, or the source is neither a path nor rows.
         """
 
         def refuse(line: int, problem: Problem) -> None:
@@ -108,9 +108,9 @@ class RequestReader:
         if not self._rows and not self.problems.total:
             names = self._places.names
             raise InvalidInputError(
-                f"path: no requests in {', '.join(names)}: a batch needs at least one"
+                f"path: there are no requests in {', '.join(names)}; a batch needs at least one"
                 if names
-                else "requests is empty, there are no requests in it: a batch needs at least one"
+                else "requests is empty: there are no requests to send; a batch needs at least one"
             )
 
     def log_numbered(self) -> None:

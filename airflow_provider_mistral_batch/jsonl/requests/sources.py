@@ -69,7 +69,8 @@ def open_sources(
         for number, path in enumerate(chain([first], rest), 1):
             if not is_path(path):
                 raise InvalidInputError(
-                    f"requests: item {number}, {shortened(path)}, is no path object as the first one is; make it one"
+                    f"requests: the first item is a path object, but item {number} is {shortened(path)}: make all of "
+                    "them path objects"
                 )
             for file in matching_files(path):
                 yield Source(str(file), line_blocks(file_chunks(file), max_line_bytes=max_row_bytes))

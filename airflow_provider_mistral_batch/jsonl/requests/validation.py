@@ -249,7 +249,7 @@ def _body_problems(raw: msgspec.Raw) -> list[Problem]:
 
 def _malformed(line: bytes, error: Exception) -> Problem:
     if isinstance(error, RecursionError):
-        return Problem("not JSON that can be read: it is nested too deeply", value=shortened(line))
+        return Problem("nested too deeply to be read", value=shortened(line))
     if (half := lone_surrogate(line)) is not None:
         return Problem(
             f"the escape {line[half : half + 6].decode()} is half a character (a lone surrogate), and UTF-8 has none",

@@ -97,7 +97,7 @@ def test_a_bad_first_item_is_named(prepare):
 
 @pytest.mark.parametrize("item", ["more-*.jsonl", None, {"custom_id": "a", "body": {}}])
 def test_what_is_no_path_among_paths(prepare, tmp_path, item):
-    with pytest.raises(InvalidInputError, match=r"requests: item 2, .*, is no path object"):
+    with pytest.raises(InvalidInputError, match=r"but item 2 is .*: make all of them path objects"):
         prepare([write(tmp_path / "in.jsonl", [row("a")]), item])
 
 
