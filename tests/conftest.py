@@ -1,11 +1,13 @@
-"""What all tests share: markers by folder, and an Airflow home that is nobody's."""
+"""What all tests share: markers by folder, an Airflow home that is nobody's, and an object store in memory."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,6 +21,22 @@ for name in [name for name in os.environ if name.startswith("AIRFLOW")]:
     del os.environ[name]
 os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="airflow-home-")
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
+
+
+@pytest.fixture
+def bucket() -> Iterator[Any]:
+    """A folder in an object store in memory, as Airflow shows it to tasks; empty at the beginning."""
+    # Imported late: Airflow reads its settings when it is imported.
+    from airflow.sdk import ObjectStoragePath
+    from airflow.sdk.io.store import attach
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    store = MemoryFileSystem()
+    store.store.clear()
+    store.pseudo_dirs[:] = [""]
+    attach("memory", fs=store)
+    yield ObjectStoragePath("memory://bucket/folder")
+    store.store.clear()
 
 
 def pytest_unconfigure() -> None:

@@ -222,7 +222,7 @@ class MistralBatchHook(BaseHook):
         named = None
         if job.requests is not None:
             # Imported late: parsing a Dag needs none of it.
-            from airflow_provider_mistral_batch.jsonl.requests.prepare import validate_inline
+            from airflow_provider_mistral_batch.jsonl.requests.inline import validate_inline
 
             inline = validate_inline(job.requests, endpoint=endpoint)
             named = inline.model

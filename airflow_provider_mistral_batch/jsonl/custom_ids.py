@@ -1,4 +1,4 @@
-"""Questions about millions of custom ids (repeated? asked for? answered?) in constant memory."""
+"""Compares millions of custom ids in nearly constant memory: which ones repeat, and which are in another set, too?"""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ class CustomIds:
     """
     Keys of custom ids (63 bits of their hashes), in the order of their rows, in a temporary file.
 
-    A Python set of a million strings takes 130 MB. This takes 16 bytes of disk an id and, while a question is
-    answered, one byte of memory an id and some MB whatever their number. Every step over all ids is a loop in C.
+    A Python set of a million strings takes 130 MB. This takes 16 bytes of disk for each id and, while it compares,
+    one byte of memory for each id and some MB whatever their number. Every step over all ids is a loop in C.
 
-    Keys are sorted in runs as they come; a question takes one range of keys at a time out of all runs, and compares.
+    Keys are sorted in runs as they come. A comparison takes one range of keys at a time out of all runs.
 
-    Two different ids share a key once in 2^63 pairs, so "not there before" is certain and "there before" is a
-    suspicion: whoever would act on it against the user must look at the ids themselves.
+    Two different ids share a key once in 2^63 pairs. So different keys are certain to mean different ids, but equal
+    keys are a suspicion: before the user is told that an id repeats, the ids themselves must be compared.
 
-    :param directory: Where the temporary files are made; the system's default if None. They have no names, so they
-        are gone when this object or its process is.
-    :param digest: The hash. Python's own is keyed by process, so hostile ids cannot be made to collide.
-    :param window: Keys that are held in memory at once.
+    :param directory: Where the temporary files are made; the system's default if None. They have no names, so the
+        system removes them when they are closed or the process ends.
+    :param digest: The hash. Python's own differs from process to process, so nobody can prepare ids that collide.
+    :param window: How many keys are held in memory at once.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class CustomIds:
         return self._written + len(self._tail) // _KEY_BYTES
 
     def close(self) -> None:
-        """Give back the disk space."""
+        """Free the disk space."""
         self._in_order.close()
         self._in_runs.close()
 
@@ -88,9 +88,10 @@ class CustomIds:
 
     def repeated(self, later: bytes | bytearray = b"") -> bytearray:
         """
-        Tell for each id whether a row that goes before it had it, too: 1 or 0.
+        Find ids that repeat.
 
-        :param later: Flags of rows that go after all others; none if empty.
+        :param later: One flag for each row: 1 if it counts as coming after all rows without one. None if empty.
+        :return: One flag for each row: 1 if a row before it has the same id.
         """
         flags = bytearray(len(self))
         later = later or bytes(len(self))
@@ -108,7 +109,12 @@ class CustomIds:
         return flags
 
     def shared(self, others: CustomIds) -> bytearray:
-        """Tell for each id here whether it is there, too: 1 or 0."""
+        """
+        Find ids that another set has, too.
+
+        :param others: The other set.
+        :return: One flag for each id of this set: 1 if the other one has it.
+        """
         flags = bytearray(len(self))
         for keys in _gathered(
             (set(some).intersection(more) for some, more in self._pairs(others)), self._window
@@ -117,7 +123,12 @@ class CustomIds:
         return flags
 
     def unshared(self, others: CustomIds) -> tuple[bytearray, bytearray]:
-        """Tell for each id here whether it is not there, and for each id there whether it is not here: 1 or 0."""
+        """
+        Find ids that only one of two sets has.
+
+        :param others: The other set.
+        :return: One flag for each id of this set, and one for each of the other: 1 if only that set has it.
+        """
         flags, other_flags = bytearray(len(self)), bytearray(len(others))
         for keys in _gathered((_unshared(*pair) for pair in self._pairs(others)), self._window):
             self._mark(flags, keys)
@@ -150,14 +161,14 @@ class CustomIds:
         self._runs.append((start, self._written))
 
     def _windows(self) -> Iterator[array[int]]:
-        """Give all keys in the order of their rows, some at a time."""
+        """Give all keys in the order of their rows, one window at a time."""
         self._flush()
         for start in range(0, self._written, self._window):
             self._in_order.seek(start * _KEY_BYTES)
             yield array("q", self._in_order.read(self._window * _KEY_BYTES))
 
     def _keys_by_range(self, parts: int) -> Iterator[list[float]]:
-        """Give all keys, sorted, one part of their range at a time."""
+        """Give all keys sorted, one part of their range at a time."""
         runs = _Doubles(self._in_runs)
         for low, high in _ranges(parts):
             found = array("d")
@@ -169,7 +180,7 @@ class CustomIds:
             yield sorted(found)
 
     def _pairs(self, others: CustomIds) -> Iterator[tuple[list[float], list[float]]]:
-        """Give all keys, sorted, here and there, one part of their range at a time."""
+        """Give all keys of both sets sorted, one part of their range at a time."""
         parts = max(self._parts(), others._parts())
         return zip(self._keys_by_range(parts), others._keys_by_range(parts), strict=True)
 
@@ -182,7 +193,7 @@ class CustomIds:
             start = end
 
     def _mark(self, flags: bytearray, keys: set[int]) -> None:
-        """Set the flags of all rows with one of some keys."""
+        """Set the flags of all rows that have one of the keys."""
         start = 0
         for window in self._windows():
             end = start + len(window)
@@ -206,7 +217,7 @@ def _unshared(some: list[float], others: list[float]) -> set[float]:
 
 
 def _gathered(key_sets: Iterable[set[float]], least: int) -> Iterator[set[int]]:
-    """Join small sets of keys, as integers, so that few passes over all rows are needed."""
+    """Join small sets of keys to larger ones, as integers: each set costs one pass over all rows."""
     keys: set[int] = set()
     for more in key_sets:
         keys.update(array("q", array("d", more).tobytes()))
@@ -227,7 +238,7 @@ class _RawFile(Protocol):
 
 
 class _Doubles:
-    """Doubles in a file as a sequence, to search in it without reading it."""
+    """The doubles of a file as a sequence, so that bisect finds one without reading all of them."""
 
     def __init__(self, file: _RawFile) -> None:
         self._descriptor = file.fileno()

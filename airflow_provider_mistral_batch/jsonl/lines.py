@@ -7,30 +7,30 @@ import sys
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import closing
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.storage.paths import StoragePath, as_path
 
-# Small enough for a block and what is made of it to stay in the processor's cache.
+# So small that a block and what is decoded from it stay in the processor's cache.
 CHUNK_BYTES = 1 << 16
 
-#: Our own bound on one row, so that one line cannot fill the memory. The API publishes no limit of its own but the
-#: file's; documents of 50 MB (the OCR endpoint's limit) fit in Base64.
+#: Most bytes in a request row: our own limit, so that one line cannot fill the memory. The API only limits whole
+#: files. A document of 50 MB, the limit of the OCR endpoint, fits in as Base64.
 MAX_ROW_BYTES = 100 * 1000 * 1000
 
-#: The same for a result row, which is paid for: more than any answer has. A document's images come back with its text.
+#: Most bytes in a result row. It is paid for, so the limit is beyond any answer, even one with a document's images.
 MAX_RESULT_ROW_BYTES = 1000 * 1000 * 1000
 
-#: For request files that we wrote: each of their rows was held before, and what was sent must be read back.
+#: No limit, for request files that we wrote ourselves: their rows fitted into memory before.
 ANY_LENGTH = sys.maxsize
 
 _GZIP_MAGIC = b"\x1f\x8b"
-# Of a frame of data, and of those to skip, with which pzstd begins its files.
+# How a frame of data begins, and how the skippable frames do that pzstd writes first.
 _ZSTANDARD_MAGICS = (b"\x28\xb5\x2f\xfd", *(bytes([kind]) + b"\x2a\x4d\x18" for kind in range(0x50, 0x60)))
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
-# A frame may expand 30,000 times: small pieces keep what one step can give small.
+# Data may expand 30,000 times: reading it in small pieces bounds the chunks that come out.
 _ZSTANDARD_PIECE_BYTES = 1 << 11
 
 
@@ -66,7 +66,7 @@ def line_blocks(chunks: Iterable[bytes], *, max_line_bytes: int = MAX_ROW_BYTES)
 
     :param chunks: The stream, cut anywhere.
     :param max_line_bytes: Of a longer line only the first ``max_line_bytes + 1`` bytes are kept, so that the
-        reader can see that it is too long without holding it.
+        reader sees that it is too long without holding all of it.
     """
     line_number = 1
     for data, ends_cut in whole_lines(chunks, max_line_bytes=max_line_bytes):
@@ -86,7 +86,7 @@ def whole_lines(
 
     :param chunks: The stream, cut anywhere.
     :param max_line_bytes: Of a longer line only the first ``max_line_bytes + 1`` bytes are kept.
-    :return: Some lines without the last newline; and whether they are the stream's last and came without one.
+    :return: Whole lines, without the last newline; and whether the stream ends after them without a newline.
     """
     pending: list[bytes] = []
     size = 0
@@ -124,9 +124,9 @@ def file_chunks(path: StoragePath | str) -> Iterator[bytes]:
     """
     Read a file in chunks, decompressed if it is compressed.
 
-    What the file is, its first bytes say; a name that ends in ``.gz`` or ``.zst`` must keep its promise.
+    Its first bytes tell how it is compressed. A file named ``.gz`` or ``.zst`` must be compressed so.
 
-    :param path: Local path (str or Path) or anything with ``open("rb")``, such as an ``ObjectStoragePath``.
+    :param path: The file.
     :raises DamagedFileError: If a compressed file is cut or damaged, or takes too much memory.
     :raises MissingExtraError: If the file is compressed by Zstandard and the extra ``zstd`` is not installed.
     """
@@ -140,7 +140,7 @@ def file_chunks(path: StoragePath | str) -> Iterator[bytes]:
         elif name.endswith((".gz", ".zst")):
             kind = "gzip" if name.endswith(".gz") else "Zstandard"
             what = "is empty" if not first else f"does not start like a {kind} file"
-            raise DamagedFileError(f"{name} {what}: it may be cut or not compressed at all")
+            raise DamagedFileError(f"{name} {what}: it may be cut, or not compressed at all")
         else:
             while first:
                 yield first
@@ -148,9 +148,9 @@ def file_chunks(path: StoragePath | str) -> Iterator[bytes]:
 
 
 class _Replayed:
-    """A file whose first bytes were read already and are given once more: object stores seek at the price of a call."""
+    """A file that gives the bytes once more that were read first: in an object store, a seek costs a call."""
 
-    def __init__(self, first: bytes, file: Any) -> None:
+    def __init__(self, first: bytes, file: IO[Any]) -> None:
         self._first = first
         self._file = file
 
@@ -167,7 +167,7 @@ def _gunzipped(file: _Replayed, name: str) -> Iterator[bytes]:
             try:
                 chunk = unzipped.read(CHUNK_BYTES)
             except EOFError:
-                raise DamagedFileError(f"{name} is cut: its gzip stream ends before its end mark") from None
+                raise DamagedFileError(f"{name} is cut: its gzip stream is incomplete") from None
             except (OSError, zlib.error) as error:
                 if isinstance(error, OSError) and not isinstance(error, gzip.BadGzipFile):
                     raise
@@ -204,4 +204,4 @@ def _unzstandarded(file: _Replayed, name: str) -> Iterator[bytes]:
             ) from None
         raise DamagedFileError(f"{name} is damaged: {error}") from None
     if not fresh and not frame.eof:
-        raise DamagedFileError(f"{name} is cut: its Zstandard frame ends before its end")
+        raise DamagedFileError(f"{name} is cut: its Zstandard frame is incomplete")

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_mistral_batch.api.models import BatchJobOut
-    from airflow_provider_mistral_batch.jsonl.requests.prepare import InlineRequests
+    from airflow_provider_mistral_batch.jsonl.requests.inline import InlineRequests
 
 
 class MistralCreateBatchJobOperator(MistralSubmittingOperator):
@@ -208,7 +208,7 @@ class MistralCreateBatchJobOperator(MistralSubmittingOperator):
         if self.requests is None:
             return None
         # Imported late: parsing a Dag needs none of it.
-        from airflow_provider_mistral_batch.jsonl.requests.prepare import validate_inline
+        from airflow_provider_mistral_batch.jsonl.requests.inline import validate_inline
 
         check_requests(self.requests)
         rows = list(self.requests)

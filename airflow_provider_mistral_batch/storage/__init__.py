@@ -1,1 +1,1 @@
-"""Where files are: local paths and object storage, behind one interface. Imports nothing from Airflow until it must."""
+"""Files on the local disk and in object stores, behind one interface. Imports Airflow only for object stores."""

@@ -22,12 +22,12 @@ _COMMITTING_PROTOCOLS = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "a
 
 class AtomicFiles:
     """
-    Some files that are published together.
+    Files that are published together.
 
-    Each is written to a local file first: beside its final name if that is local, else in the system's temporary
+    Each is written to a local file first: beside its final path if that is local, else in the system's temporary
     directory. :meth:`publish` then renames or uploads them. Leaving the ``with`` block without publishing removes
-    everything. fsspec's own writers are not used to write in place: they commit what they have when they are closed,
-    also after an error.
+    everything. fsspec's own writers do not serve here: when they are closed they commit what they have, even after an
+    error.
     """
 
     def __init__(self) -> None:
@@ -45,9 +45,10 @@ class AtomicFiles:
 
     def spool(self, path: StoragePath | str) -> Path:
         """
-        Give the local file to write what will become ``path``.
+        Make the local file that :meth:`publish` will turn into ``path``.
 
-        :param path: Final path: str, Path or ObjectStoragePath.
+        :param path: The final path.
+        :return: The local file, to be written.
         """
         target = as_path(path)
         spool = self._new_file(target)
@@ -55,13 +56,17 @@ class AtomicFiles:
         return spool
 
     def scratch(self, path: StoragePath | str) -> Path:
-        """Give a local file, on the disk that ``path``'s spool is on, that will not be published."""
+        """
+        Make a local file that is not published but removed at the end.
+
+        :param path: A final path: the file is on the same disk as its spool, so that it can be renamed to that.
+        """
         scratch = self._new_file(as_path(path))
         self._scratch.append(scratch)
         return scratch
 
     def publish(self) -> None:
-        """Make all files appear under their final names; none of them if one cannot."""
+        """Make all files appear at their final paths. If one cannot, none does."""
         done: list[StoragePath] = []
         try:
             for spool, target in self._files:
@@ -87,10 +92,10 @@ class AtomicFiles:
 
 def write_whole(path: StoragePath | str, content: bytes) -> None:
     """
-    Write a small file, which appears whole or not at all.
+    Write a small file that appears whole or not at all.
 
     :param path: Its path.
-    :param content: What is to be in it.
+    :param content: Its content.
     """
     if getattr(path, "protocol", None) in _COMMITTING_PROTOCOLS:
         stored = cast("ObjectPath", path)
@@ -103,18 +108,19 @@ def write_whole(path: StoragePath | str, content: bytes) -> None:
 
 def check_writable(path: StoragePath | str, *, field: str) -> None:
     """
-    Find out before the work whether a file can be written at a path, by writing and removing an empty one beside it.
+    Check before the work that a file can be written at a path, by writing and removing an empty one beside it.
 
-    :param path: The path: str, Path or ObjectStoragePath.
-    :param field: How the error names the folder that it is in.
-    :raises InvalidInputError: If it cannot.
+    :param path: The path.
+    :param field: How the error names its folder.
+    :raises InvalidInputError: If it cannot be written, and no retry would help.
     """
     target = as_path(path)
     if target.is_dir():
         raise InvalidInputError(
-            f"{field}={str(target.parent)!r} has a directory {target.name}, where a file is to be: choose another one"
+            f"{field}={str(target.parent)!r} has a directory {target.name}, and the file needs that name: choose "
+            "another one"
         )
-    # One name for all: what a killed worker leaves is taken away by the next.
+    # Always the same name, so that the next check removes what a killed worker left.
     probe = target.parent / f".{target.name}.probe"
     try:
         local = local_path(target)
@@ -126,22 +132,22 @@ def check_writable(path: StoragePath | str, *, field: str) -> None:
         if not _is_permanent(error):
             raise
         raise InvalidInputError(
-            f"{field}={str(target.parent)!r} cannot be written ({error}): choose another one, or mend its permissions"
+            f"{field}={str(target.parent)!r} cannot be written ({error}): choose another one, or fix its permissions"
         ) from error
-    # Who may write may not be allowed to delete; an empty object left behind does less harm than a refusal.
+    # Some accounts may write but not delete: an empty object left behind does less harm than refusing them.
     with suppress(Exception):
         probe.unlink()
 
 
 def _is_permanent(error: Exception) -> bool:
-    """Whether a path cannot be written before somebody changes something; stores have moods that pass."""
+    """Tell whether writing will fail until somebody changes something. Other errors of object stores may pass."""
     return isinstance(
         error, (FileExistsError, FileNotFoundError, NotADirectoryError, PermissionError, ValueError)
     ) or (isinstance(error, OSError) and error.errno in (errno.EROFS, errno.ENAMETOOLONG))
 
 
 def _publish(spool: Path, target: StoragePath) -> None:
-    # mkstemp's files are for their owner only; published files get what the user's umask gives any other.
+    # Only their owner may read the files that mkstemp makes. Published files get the same permissions as any new file.
     spool.chmod(0o666 & ~_umask())
     local = local_path(target)
     if local is not None:

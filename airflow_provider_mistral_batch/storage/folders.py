@@ -1,4 +1,4 @@
-"""What is in a folder, and taking it away: listing, globs, moving, removing, also where folders do not really exist."""
+"""Listing, matching, moving and removing files and folders, also in object stores, which have no real folders."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _GLOB_CHARACTERS = "*?["
 
 def matching_files(path: StoragePath) -> Sequence[StoragePath]:
     """
-    Give the files that a path or glob stands for, sorted.
+    List the files that a path or glob stands for, sorted.
 
-    :param path: A path object; a name with ``*``, ``?`` or ``[`` is a glob unless there is a file of that very name.
+    :param path: A path object; a name with ``*``, ``?`` or ``[`` is a glob unless a file has exactly that name.
     :raises InvalidInputError: When nothing matches.
     """
     text = str(path)
@@ -35,19 +35,19 @@ def matching_files(path: StoragePath) -> Sequence[StoragePath]:
         found = list(base.glob(pattern))
     files = sorted((file for file in found if file.is_file()), key=str)
     if not files:
-        raise InvalidInputError(f"{text}: no file matches")
+        raise InvalidInputError(f"{text}: no file matches; check the path")
     return files
 
 
 def entries(folder: StoragePath) -> list[StoragePath]:
     """
-    List what is in a folder now; nothing if there is no such folder.
+    List what is in a folder at this moment; nothing if there is no such folder.
 
     :param folder: The folder.
     """
     filesystem = getattr(folder, "fs", None)
     if filesystem is not None:
-        # Listings of object stores are cached by the process that made them.
+        # Each process caches listings of object stores, and another one may have written since.
         filesystem.invalidate_cache()
     try:
         return list(folder.iterdir())
@@ -57,7 +57,7 @@ def entries(folder: StoragePath) -> list[StoragePath]:
 
 def move(path: StoragePath, target: StoragePath) -> None:
     """
-    Give a file another name in the same store; what had that name is replaced.
+    Move a file within its store. A file that is at the new path is replaced.
 
     :param path: The file.
     :param target: Its new path.
@@ -72,7 +72,7 @@ def move(path: StoragePath, target: StoragePath) -> None:
 
 def remove(path: StoragePath) -> None:
     """
-    Remove a file; that there is none is no error.
+    Remove a file, if it exists.
 
     :param path: The file.
     """
@@ -82,7 +82,7 @@ def remove(path: StoragePath) -> None:
 
 def remove_folder(folder: StoragePath) -> None:
     """
-    Remove a folder with all that is in it; that there is none is no error.
+    Remove a folder with everything in it, if it exists.
 
     :param folder: The folder.
     """
@@ -95,9 +95,9 @@ def remove_folder(folder: StoragePath) -> None:
 
 def remove_folder_if_empty(folder: StoragePath) -> None:
     """
-    Remove a folder that nobody has anything in.
+    Remove a folder if nothing is in it.
 
-    In object stores there is nothing to remove, and universal_pathlib's ``rmdir`` would take all that is below it.
+    In object stores an empty folder does not exist, and universal_pathlib's ``rmdir`` would remove everything below it.
 
     :param folder: The folder.
     """

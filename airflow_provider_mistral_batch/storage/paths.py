@@ -1,4 +1,4 @@
-"""Paths as users write them, and what our code needs of one: local paths and object storage as one interface."""
+"""Paths as users write them, and one interface for paths on the local disk and in object stores."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class StoragePath(Protocol):
-    """What our code does with a path: ``pathlib.Path`` and Airflow's ``ObjectStoragePath`` both do it."""
+    """What our code needs of a path; ``pathlib.Path`` and Airflow's ``ObjectStoragePath`` both have it."""
 
     @property
     def name(self) -> str: ...
@@ -71,10 +71,10 @@ def storage_path(value: Any, *, field: str) -> StoragePath:
 
 def as_path(path: StoragePath | str) -> StoragePath:
     """
-    Give the path object of a local path that is written as text; a path object stays what it is.
+    Make a path object of a local path that is given as text. A path object is returned as it is.
 
     :param path: A local path or a path object.
-    :raises InvalidInputError: When a string is a URL: only its owner knows the credentials for it.
+    :raises InvalidInputError: When a string is a URL: only an ``ObjectStoragePath`` knows its connection.
     """
     if not isinstance(path, str):
         return path
@@ -84,7 +84,7 @@ def as_path(path: StoragePath | str) -> StoragePath:
 
 
 def is_path(value: object) -> bool:
-    """Tell whether a value is a path object (pathlib's, an ``ObjectStoragePath`` or alike)."""
+    """Tell whether a value is a path object: pathlib's, an ``ObjectStoragePath`` or another one of that kind."""
     return isinstance(value, (os.PathLike, StoragePath))
 
 
@@ -94,7 +94,7 @@ def local_path(path: StoragePath) -> Path | None:
 
     :param path: The path object.
     """
-    # Before Airflow 3.2, an ObjectStoragePath is a Path, too; what it says of itself comes first.
+    # Before Airflow 3.2, an ObjectStoragePath is a Path, too: its protocol decides.
     protocol = getattr(path, "protocol", None)
     if protocol is None:
         return path if isinstance(path, Path) else None
@@ -106,7 +106,7 @@ def _object_storage_path(url: str, field: str) -> StoragePath:
 
     try:
         path = ObjectStoragePath(url)
-        # Made with the first use; a missing one is better told here.
+        # The file system is made on first use. If its package is missing, fail here, where the field is known.
         path.fs  # noqa: B018
     except (ImportError, ValueError) as error:
         raise InvalidInputError(

@@ -10,8 +10,6 @@ from typing import Any, NoReturn
 
 import pytest
 from airflow.sdk import ObjectStoragePath
-from airflow.sdk.io import attach
-from fsspec.implementations.memory import MemoryFileSystem
 
 from airflow_provider_mistral_batch.emulator.client import Control
 from airflow_provider_mistral_batch.operators.mistral_batch import (
@@ -153,14 +151,15 @@ def test_an_unknown_job(download: Any) -> None:
 
 
 @pytest.mark.parametrize("where", ["text", "a path", "a file URL", "an object store", "an ObjectStoragePath"])
-def test_destinations(where: str, download: Any, ended: Any, tmp_path: Path) -> None:
-    attach("memory", fs=MemoryFileSystem())
+def test_destinations(
+    where: str, download: Any, ended: Any, tmp_path: Path, bucket: ObjectStoragePath
+) -> None:
     destination = {
         "text": str(tmp_path / "new" / "folder"),
         "a path": tmp_path / "new" / "folder",
         "a file URL": f"file://{tmp_path}/new/folder",
-        "an object store": f"memory://download/{tmp_path.name}",
-        "an ObjectStoragePath": ObjectStoragePath(f"memory://download/{tmp_path.name}/again"),
+        "an object store": str(bucket),
+        "an ObjectStoragePath": bucket / "again",
     }[where]
     outcome = download(ended(), destination)
     assert outcome.state == "success", outcome.message

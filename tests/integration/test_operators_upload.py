@@ -12,8 +12,6 @@ from typing import Any
 
 import pytest
 from airflow.sdk import ObjectStoragePath
-from airflow.sdk.io import attach
-from fsspec.implementations.memory import MemoryFileSystem
 
 from airflow_provider_mistral_batch.api import limits
 from airflow_provider_mistral_batch.emulator.client import Control
@@ -43,10 +41,9 @@ def upload(airflow: Any) -> Callable[..., Any]:
 
 
 @pytest.fixture
-def memory() -> str:
+def memory(bucket: ObjectStoragePath) -> str:
     """A folder in an object store."""
-    attach("memory", fs=MemoryFileSystem())
-    return "memory://upload"
+    return str(bucket)
 
 
 def content(hook: MistralBatchHook, file_ids: list[str]) -> list[dict[str, Any]]:

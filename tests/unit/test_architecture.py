@@ -140,6 +140,19 @@ def test_modules_import_each_other_in_no_circle() -> None:
     graphlib.TopologicalSorter(graph).prepare()
 
 
+@pytest.mark.parametrize(
+    ("floor", "above"), [("requests", {"results"}), ("lines|custom_ids|row_ids", {"results", "requests"})]
+)
+def test_the_floors_of_the_data_path(floor: str, above: set[str]) -> None:
+    upward = [
+        one
+        for one in imports()
+        if re.match(rf"{PACKAGE}\.jsonl\.({floor})\b", one.by)
+        and one.module.startswith(tuple(f"{PACKAGE}.jsonl.{wing}" for wing in above))
+    ]
+    assert upward == []
+
+
 @pytest.mark.parametrize("room", WITHOUT_AIRFLOW)
 def test_rooms_without_airflow_do_not_name_it(room: str) -> None:
     # Object storage is Airflow's: it is imported where a path turns out to be in one.

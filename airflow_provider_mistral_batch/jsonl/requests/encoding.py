@@ -1,4 +1,4 @@
-"""Python values as JSON, or what speaks against it."""
+"""Python values as JSON, or the reason why they cannot be written."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ def encoded(value: Any) -> bytes | Problem:
     """
     Write a value as JSON.
 
-    :param value: The value; dataclasses, sets, dates and the like are taken, too.
-    :return: The JSON, or why there is none.
+    :param value: The value: plain JSON types, and also dataclasses, sets, dates and the like.
+    :return: The JSON, or the problem that prevents it.
     """
     try:
         text = _encode(value)
-        # msgspec writes NaN as null, which would change the request without a word.
+        # msgspec writes NaN as null, which would silently change the request.
         field = _not_a_number(_plain(value)) if b"null" in text else None
     except (TypeError, ValueError, RecursionError, msgspec.MsgspecError) as error:
         return Problem(f"cannot be written as JSON: {error}", "Use plain JSON types", value=shortened(value))
@@ -31,14 +31,14 @@ def encoded(value: Any) -> bytes | Problem:
 
 
 def _plain(value: Any) -> Any:
-    """Give the dicts, lists and numbers that a value is made of; it was written as JSON before."""
-    # Of all that msgspec writes, only JSON that is written already (Raw) comes to the hook.
+    """Turn a value, which is known to be writable, into dicts, lists and numbers."""
+    # Of everything that msgspec can write, only JSON that is written already (Raw) reaches the hook.
     return msgspec.to_builtins(value, str_keys=True, enc_hook=lambda _: None)
 
 
 def _not_a_number(value: Any) -> str | None:
-    """Name the field of a float that JSON has no number for; None if there is none."""
-    # A list instead of recursion: values may be nested as deeply as msgspec writes them.
+    """Name the field of a float that JSON cannot express; None if there is none."""
+    # A list instead of recursion: msgspec writes values that are nested more deeply than Python recurses.
     fields: list[tuple[str, Any]] = [("", value)]
     while fields:
         field, value = fields.pop()

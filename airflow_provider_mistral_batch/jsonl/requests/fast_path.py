@@ -1,4 +1,4 @@
-"""Rows that the API takes nearly as they stand: checked and changed without taking them apart, block by block."""
+"""The fast path for blocks of rows that are all written alike: one typed decoder checks them, and edits are splices."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ import msgspec
 
 from airflow_provider_mistral_batch.api.decoding import UNREADABLE
 
-# No value is both: a row whose body has a field of this type does not decode.
+# No value fits this type: a row with such a field does not decode.
 _Never = Annotated[int, msgspec.Meta(ge=1, le=0)] | msgspec.UnsetType
 
 _NonEmpty = Annotated[str, msgspec.Meta(min_length=1)]
 
-# Where rows that a program wrote differ first is the custom_id. Up to the body's first field all else is the same.
+# How programs write rows: the custom_id first, and from its closing quote to the body's first field always the same.
 _FORM = re.compile(
     rb'(\{\s*"custom_id"\s*:\s*")[^"\\]*("\s*,\s*)'
     rb'("method"\s*:\s*"POST"\s*,\s*"url"\s*:\s*"[^"\\]*"\s*,\s*)?("body"\s*:\s*\{\s*)"'
 )
 
-# Names that msgspec takes for fields. Others, which no endpoint has, are left to whoever takes rows apart.
+# Names that msgspec takes for fields. No endpoint has others; a template with one leaves all rows to the slow path.
 _PLAIN_NAME = re.compile(r'[^"\\\x00-\x1f]+')
 
 
-class ReadyRows(NamedTuple):
+class AcceptedRows(NamedTuple):
     """
     Rows as the API takes them.
 
     :param ids: Their ids.
-    :param models: The models that their bodies name.
+    :param models: The model of each: the one that its body names, or else the template's.
     :param data: Their bytes, joined by newlines.
     """
 
@@ -42,11 +42,11 @@ class ReadyRows(NamedTuple):
 
 class _Shape(NamedTuple):
     """
-    What rows have.
+    The fields that all rows of a block have.
 
-    :param decode: Decodes rows that have it, and refuses all others.
+    :param decode: Decodes rows of this shape, and refuses all others.
     :param has_url: Whether they have ``method`` and ``url``.
-    :param has_fields: Whether their bodies have all fields that the template has a value for, or none.
+    :param has_fields: Whether their bodies have all fields that the template has a value for; otherwise they have none.
     """
 
     decode: Callable[[bytes], Any]
@@ -54,15 +54,15 @@ class _Shape(NamedTuple):
     has_fields: bool
 
 
-class ReadyRowReader:
+class FastPath:
     """
-    Reads blocks of rows that all have the same, and lack the same.
+    Accepts blocks of rows that all have the same fields, and all lack the same.
 
-    Most files are so, and taking rows apart and putting them together takes twice as long.
+    Most files consist of such blocks. Taking their rows apart and putting them together would take twice as long.
 
     :param endpoint: The job's endpoint.
-    :param with_url: Whether rows are to have ``method`` and ``url``.
-    :param defaults: Fields for each body, as JSON.
+    :param with_url: Whether accepted rows are to have ``method`` and ``url``.
+    :param defaults: Fields for bodies that lack them, as JSON.
     :param default_model: The model among them.
     """
 
@@ -74,7 +74,7 @@ class ReadyRowReader:
         self._extras = b'"method":"POST","url":"' + self._url + b'",' if with_url else b""
         self._fields = b"".join([field + b"," for field in defaults.values()])
         self._default_model = default_model
-        # Most blocks are like the one before: the shape that it had is tried first.
+        # Most blocks are like the one before: the shape that fitted last is tried first.
         self._shapes = [
             _Shape(
                 msgspec.json.Decoder(_row_type(endpoint if has_url else None, defaults, has_fields)).decode,
@@ -86,13 +86,13 @@ class ReadyRowReader:
             if all(map(_PLAIN_NAME.fullmatch, defaults))
         ]
 
-    def read(self, data: bytes, lines: list[bytes]) -> ReadyRows | None:
+    def accept(self, data: bytes, lines: list[bytes]) -> AcceptedRows | None:
         """
-        Check rows, and give them what they lack.
+        Check rows, and add what they lack.
 
         :param data: The rows, joined by newlines.
-        :param lines: The rows.
-        :return: None if any row is not acceptable, or is written otherwise.
+        :param lines: The same rows, one by one.
+        :return: None if the rows are not all of one shape: some may still be acceptable.
         """
         for shape in self._shapes:
             try:
@@ -107,15 +107,15 @@ class ReadyRowReader:
                     return None
                 data = b"\n".join(changed)
             models = [row.body.model or self._default_model for row in rows]
-            return ReadyRows([row.custom_id for row in rows], models, data)
+            return AcceptedRows([row.custom_id for row in rows], models, data)
         return None
 
     def _changed(self, lines: list[bytes], shape: _Shape) -> list[bytes] | None:
         """
         Change what is between ``custom_id`` and the body's first field, in rows that are all written alike.
 
-        Before that place, each row must have the name ``custom_id`` and the quote that begins its value, and no other
-        quote: so the place is the row's own, and no part of its body.
+        Up to the seam, each row must have the name ``custom_id`` and the quote that opens its value, and no other
+        quote: then the seam is the row's own, and not a part of its body that looks the same.
         """
         form = _FORM.match(lines[0])
         if form is None or (form[3] is not None) != shape.has_url:
@@ -123,17 +123,17 @@ class ReadyRowReader:
         begin, comma, extras, body = form.groups(b"")
         seam = comma + extras + body + b'"'
         fields = b"" if shape.has_fields else self._fields
-        new = comma + self._extras + body + fields + b'"'
+        new_seam = comma + self._extras + body + fields + b'"'
         heads, seams, tails = zip(*[line.partition(seam) for line in lines], strict=True)
         alike = all(seams) and all(map(bytes.startswith, heads, repeat(begin)))
         if not alike or b"".join(heads).count(b'"') != len(heads) * begin.count(b'"'):
             return None
-        return [head + new + tail for head, tail in zip(heads, tails, strict=True)]
+        return [head + new_seam + tail for head, tail in zip(heads, tails, strict=True)]
 
 
 def _row_type(url: str | None, defaults: Collection[str], has_fields: bool) -> type[msgspec.Struct]:
     """
-    Give the type of rows of one shape.
+    Make the type of rows of one shape.
 
     :param url: The rows' ``url``; None if they have neither it nor ``method``.
     :param defaults: Fields of the body that the template has a value for.

@@ -1,4 +1,4 @@
-"""Names of rows without ``custom_id``: their numbers, in a form that no other row was given as its id."""
+"""Ids for rows without ``custom_id``: made of the row's number, in a form that no other row has as its id."""
 
 from __future__ import annotations
 
@@ -13,97 +13,98 @@ from airflow_provider_mistral_batch.jsonl.custom_ids import CustomIds
 from airflow_provider_mistral_batch.jsonl.lines import ANY_LENGTH, file_chunks, whole_lines
 from airflow_provider_mistral_batch.jsonl.requests.shards import Shard
 
-#: What comes before a row's number in the input, from 1. The first is the rule; names with the others are as long, so
-#: that they can be written over it.
+#: What stands before a row's number (counted from 1) in its id. The first is the rule, the others are used where
+#: another row has that id. All are of one length, so that one can be written over another.
 PREFIXES = ("row-", "row_", "row.", "row:", "row~", "row#", "row+", "row=", "row@", "row/", "ROW-")
 
-# We write a row that we number ourselves, and its id first.
-_NAME_BEGINS_AT = len('{"custom_id":"')
+# We write the rows that we number, and their ids first.
+_ID_BEGINS_AT = len('{"custom_id":"')
 
-_NAMES_AT_ONCE = 10_000
+_IDS_AT_ONCE = 10_000
 
 
-def row_name(number: int, prefix: str = PREFIXES[0]) -> str:
-    """Name a row after its number."""
+def numbered_id(number: int, prefix: str = PREFIXES[0]) -> str:
+    """Make the id of a row from its number."""
     return f"{prefix}{number}"
 
 
-def free_name(number: int, taken: Callable[[str], bool]) -> str:
+def unused_id(number: int, is_used: Callable[[str], bool]) -> str:
     """
-    Name a row whose name is another row's id.
+    Make the id of a row from its number, such that no other row has it.
 
     :param number: The row's number.
-    :param taken: Tells whether a name is another row's id.
-    :raises InvalidInputError: If all names are.
+    :param is_used: Tells whether another row has an id.
+    :raises InvalidInputError: If every possible id is used.
     """
-    names = (row_name(number, prefix) for prefix in PREFIXES)
-    name = next((name for name in names if not taken(name)), None)
-    if name is None:
-        raise _no_name(number)
-    return name
+    ids = (numbered_id(number, prefix) for prefix in PREFIXES)
+    id_ = next((id_ for id_ in ids if not is_used(id_)), None)
+    if id_ is None:
+        raise _no_unused_id(number)
+    return id_
 
 
-def free_prefixes(clashing: bytes, ids: CustomIds, directory: Path) -> bytearray:
+def unused_prefixes(clashing: bytes, ids: CustomIds, directory: Path) -> bytearray:
     """
-    Choose a prefix for each row whose name is another row's id.
+    Choose another prefix for each row whose id from its number is another row's id, too.
 
-    All of them try a prefix at once: the ids are looked through once for each prefix, however many rows there are.
+    One prefix is tried for all such rows at once: the ids are looked through once for each prefix, not for each row.
 
-    :param clashing: A flag for each row.
+    :param clashing: One flag for each row: 1 if it needs another prefix.
     :param ids: The ids of all rows.
     :param directory: Where the temporary files are made.
-    :return: For each row the place of its prefix in :data:`PREFIXES`.
-    :raises InvalidInputError: If all names of a row are other rows' ids.
+    :return: For each row the index of its prefix in :data:`PREFIXES`.
+    :raises InvalidInputError: If every possible id of a row is used.
     """
     chosen = bytearray(len(clashing))
     waiting: bytes | bytearray = clashing
-    for place, prefix in enumerate(PREFIXES[1:], 1):
-        with CustomIds(directory) as names:
+    for index, prefix in enumerate(PREFIXES[1:], 1):
+        with CustomIds(directory) as candidates:
             numbers = compress(count(1), waiting)
-            while some := list(islice(numbers, _NAMES_AT_ONCE)):
-                names.extend([row_name(number, prefix) for number in some])
-            taken = names.shared(ids)
+            while some := list(islice(numbers, _IDS_AT_ONCE)):
+                candidates.extend([numbered_id(number, prefix) for number in some])
+            used = candidates.shared(ids)
         still_waiting = bytearray(len(clashing))
-        for row, is_taken in zip(compress(count(), waiting), taken, strict=False):
-            if is_taken:
+        for row, is_used in zip(compress(count(), waiting), used, strict=False):
+            if is_used:
                 still_waiting[row] = 1
             else:
-                chosen[row] = place
+                chosen[row] = index
         waiting = still_waiting
         if 1 not in waiting:
             return chosen
-    raise _no_name(waiting.find(1) + 1)
+    raise _no_unused_id(waiting.find(1) + 1)
 
 
-def renamed(shards: Sequence[Shard], chosen: bytearray) -> tuple[Shard, ...]:
+def with_prefixes(shards: Sequence[Shard], chosen: bytearray) -> tuple[Shard, ...]:
     """
-    Write the names of rows with another prefix into their files.
+    Write the chosen prefixes over the first one, in the files.
 
     :param shards: The files of all rows.
-    :param chosen: What :func:`free_prefixes` gave.
+    :param chosen: What :func:`unused_prefixes` returned.
+    :return: The files, with their new hashes.
     """
     done = []
     start = 0
     for shard in shards:
         end = start + shard.request_count
-        places = chosen[start:end]
-        if any(places):
-            _rename(shard.path, places)
+        indexes = chosen[start:end]
+        if any(indexes):
+            _write_prefixes(shard.path, indexes)
             shard = replace(shard, sha256=_sha256(shard.path))
         done.append(shard)
         start = end
     return tuple(done)
 
 
-def _rename(path: Path, places: bytearray) -> None:
+def _write_prefixes(path: Path, indexes: bytearray) -> None:
     row = offset = 0
     with path.open("r+b") as file:
         for data, _ in whole_lines(file_chunks(path), max_line_bytes=ANY_LENGTH):
             lines = data.split(b"\n")
-            for line, place in zip(lines, places[row : row + len(lines)], strict=True):
-                if place:
-                    file.seek(offset + _NAME_BEGINS_AT)
-                    file.write(PREFIXES[place].encode())
+            for line, index in zip(lines, indexes[row : row + len(lines)], strict=True):
+                if index:
+                    file.seek(offset + _ID_BEGINS_AT)
+                    file.write(PREFIXES[index].encode())
                 offset += len(line) + 1
             row += len(lines)
 
@@ -115,7 +116,7 @@ def _sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _no_name(number: int) -> InvalidInputError:
+def _no_unused_id(number: int) -> InvalidInputError:
     return InvalidInputError(
-        f"custom_id: row {number} has none, and all names that it could get are other rows' ids; give it one"
+        f"custom_id: row {number} has none, and other rows have every id that it could get; give it one"
     )

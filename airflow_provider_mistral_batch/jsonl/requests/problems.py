@@ -1,4 +1,4 @@
-"""What is wrong with an input: each problem with its place and its remedy, all of them in one error."""
+"""What is wrong with the requests: each problem with its place and its remedy, and one error for all of them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
 
-#: Problems that an error lists one by one; the rest are counted.
+#: How many problems an error lists one by one. All are counted.
 MAX_PROBLEMS_SHOWN = 20
 
 _MAX_VALUE_LENGTH = 80
@@ -17,7 +17,7 @@ _MAX_VALUE_LENGTH = 80
 @dataclass(frozen=True)
 class Problem:
     """
-    One thing that is wrong at one place of the input.
+    One thing that is wrong in one place.
 
     :param reason: What is wrong, as a sentence without a full stop.
     :param remedy: What the user can do about it.
@@ -73,7 +73,7 @@ class InvalidRequestsError(InvalidInputError):
 
 
 class Problems:
-    """Collects the problems of one pass in bounded memory: the first of them, and the number of all."""
+    """Collects the problems of one pass in bounded memory: keeps the first ones, and counts all."""
 
     def __init__(self) -> None:
         self.total = 0
@@ -84,7 +84,7 @@ class Problems:
         Note a problem.
 
         :param problem: The problem.
-        :param position: Number of the file and number of the line, to list the problems in the input's order.
+        :param position: Number of the file and number of the line: problems are listed in this order.
         """
         self.total += 1
         self._first.append((position, problem))
@@ -105,7 +105,7 @@ class Problems:
 
 
 def shortened(value: Any) -> str:
-    """Render a value for a message: one line, quoted like JSON, cut after 80 characters."""
+    """Write a value for a message: in one line, quoted as in JSON, cut after 80 characters."""
     if isinstance(value, bytes):
         text = value[: 4 * _MAX_VALUE_LENGTH].decode("utf-8", "replace")
     else:

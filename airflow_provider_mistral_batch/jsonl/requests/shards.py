@@ -30,7 +30,7 @@ class Shard:
 
 class ShardWriter:
     """
-    Writes rows to one file after another, as the limits ask.
+    Writes rows to files, and begins the next one where a limit is reached.
 
     :param directory: Where the files go; made if it is not there.
     :param max_shard_bytes: Most bytes in a file.
@@ -55,9 +55,9 @@ class ShardWriter:
         """
         Add rows.
 
-        :param data: The rows, joined by newlines. One that has more than ``max_shard_bytes`` with its newline gets a
+        :param data: The rows, joined by newlines. A row that has more than ``max_shard_bytes`` with its newline gets a
             file of its own.
-        :param rows: How many they are.
+        :param rows: The number of rows.
         """
         if self._fits(data, rows):
             self._append(data, rows)
@@ -72,7 +72,7 @@ class ShardWriter:
             self._append(line, 1)
 
     def finish(self) -> tuple[Shard, ...]:
-        """End the last file and give all of them."""
+        """Close the last file, and give all of them."""
         self._end_shard()
         return tuple(self._shards)
 
@@ -92,7 +92,7 @@ class ShardWriter:
     def _append(self, data: bytes, rows: int) -> None:
         if self._file is None:
             self._paths.append(self._directory / f"requests-{len(self._paths):05d}.jsonl")
-            # Not truncated but made anew: ext4 writes truncated files through to the disk when they are closed.
+            # A new file instead of a truncated one: ext4 flushes truncated files to the disk when they are closed.
             self._paths[-1].unlink(missing_ok=True)
             self._file = self._paths[-1].open("xb")
         data += b"\n"

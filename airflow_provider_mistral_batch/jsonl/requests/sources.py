@@ -1,4 +1,4 @@
-"""Where requests come from: files, several files, globs, or rows and prompts from Python."""
+"""Where requests come from: one or several files, a glob, or rows and prompts from Python."""
 
 from __future__ import annotations
 
@@ -19,10 +19,9 @@ from airflow_provider_mistral_batch.jsonl.requests.template import RowTemplate
 from airflow_provider_mistral_batch.storage.folders import matching_files
 from airflow_provider_mistral_batch.storage.paths import as_path, is_path
 
-_GLOB_CHARACTERS = "*?["
 _REQUEST_FILE_SUFFIXES = (".jsonl", ".json", ".jsonl.gz", ".jsonl.zst", ".json.gz", ".json.zst")
 
-# None is an item, though a bad one.
+# Not None, which a source may hold, though wrongly.
 _NOTHING = object()
 
 
@@ -47,13 +46,13 @@ def open_sources(
     refuse: Callable[[int, Problem], None],
 ) -> Iterator[Source]:
     """
-    Tell files from rows and give the lines of each.
+    Open what the source stands for: one sequence of lines for each file, or one for all rows from Python.
 
     :param source: See :func:`~airflow_provider_mistral_batch.jsonl.requests.prepare.prepare_requests`.
     :param template: Makes bodies of plain prompts.
     :param endpoint: The job's endpoint.
-    :param max_row_bytes: Bytes of a row beyond which it need not be held.
-    :param refuse: Takes the number of a row that cannot become a line, and the problem.
+    :param max_row_bytes: Longer rows are cut after this many bytes and one.
+    :param refuse: Takes the number of a row from Python that cannot become a line, and the problem.
     """
     items: Iterable[Any]
     if isinstance(source, str) or is_path(source):
@@ -70,7 +69,8 @@ def open_sources(
         for number, path in enumerate(chain([first], rest), 1):
             if not is_path(path):
                 raise InvalidInputError(
-                    f"requests: item {number}, {shortened(path)}, is no path object as the first one is; make it one"
+                    f"requests: the first item is a path object, but item {number} is {shortened(path)}: make all of "
+                    "them path objects"
                 )
             for file in matching_files(path):
                 yield Source(str(file), line_blocks(file_chunks(file), max_line_bytes=max_row_bytes))

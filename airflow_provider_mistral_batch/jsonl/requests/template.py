@@ -8,7 +8,7 @@ from typing import Any
 
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
 
-# Endpoints that have a place for each parameter (Mistral's OpenAPI description of their bodies).
+# The endpoints that take each parameter (Mistral's OpenAPI description of their bodies).
 _PLACES: Mapping[str, tuple[str, ...]] = {
     "system": ("/v1/chat/completions", "/v1/conversations"),
     "max_tokens": ("/v1/chat/completions", "/v1/fim/completions", "/v1/conversations"),
@@ -21,7 +21,7 @@ _PLACES: Mapping[str, tuple[str, ...]] = {
     "response_format": ("/v1/chat/completions", "/v1/conversations"),
 }
 
-# Parameters that a conversation has in "completion_args".
+# Parameters that a conversation takes in "completion_args".
 _COMPLETION_ARGS = ("max_tokens", "temperature", "response_format")
 
 # The field of the body that a plain text goes to (Mistral's OpenAPI description of each endpoint).
@@ -40,8 +40,8 @@ class RowTemplate:
     """
     What all requests of a batch have in common.
 
-    A plain prompt becomes a body with all of it. A row that brings its own body gets the parameters that the body
-    does not have; what the row says itself wins, and its messages stay as they are.
+    A plain prompt becomes a body with all of it. A row with a body of its own gets the parameters that its body lacks;
+    those that the body has stay, and so do its messages.
 
     :param system: System message before each prompt (chat completions) or ``instructions`` (conversations).
     :param model: Model for each body. Leave it out when the job names the model.
@@ -59,7 +59,7 @@ class RowTemplate:
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
     def defaults(self) -> dict[str, Any]:
-        """Give the fields that every body gets unless it has them."""
+        """Give the fields that a body gets if it lacks them."""
         named = {
             "model": self.model,
             "max_tokens": self.max_tokens,
@@ -82,7 +82,7 @@ class RowTemplate:
         Put each parameter where the endpoint reads it.
 
         :param endpoint: The job's endpoint.
-        :raises InvalidInputError: If it has no place for one of them, or if what must be a dict is none.
+        :raises InvalidInputError: If the endpoint does not take one of them, or one that must be a dict is not.
         """
         _check_mapping("parameters", self.parameters)
         if self.response_format is not None:
@@ -95,9 +95,9 @@ class RowTemplate:
         given = {name: getattr(self, name) for name in _COMPLETION_ARGS if getattr(self, name) is not None}
         if endpoint != "/v1/conversations" or not given:
             return self
-        own = self.parameters.get("completion_args", {})
-        _check_mapping("completion_args", own)
-        arguments = {**own, **given}
+        others = self.parameters.get("completion_args", {})
+        _check_mapping("completion_args", others)
+        arguments = {**others, **given}
         return replace(
             self,
             **dict.fromkeys(_COMPLETION_ARGS),

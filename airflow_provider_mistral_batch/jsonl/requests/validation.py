@@ -1,4 +1,4 @@
-"""What makes a request row acceptable, and what its bytes are once it is."""
+"""Which request rows are acceptable, and how an accepted row is written."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import msgspec
 from airflow_provider_mistral_batch.api.decoding import UNREADABLE, lone_surrogate
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.jsonl.requests.encoding import encoded
-from airflow_provider_mistral_batch.jsonl.requests.fast_path import ReadyRowReader
+from airflow_provider_mistral_batch.jsonl.requests.fast_path import FastPath
 from airflow_provider_mistral_batch.jsonl.requests.problems import Problem, shortened
 from airflow_provider_mistral_batch.jsonl.requests.template import RowTemplate
 
 _FIELDS = ("custom_id", "method", "url", "body")
-_SHAPE = 'A row is {"custom_id": …, "body": {…}}; what the endpoint is asked belongs into body'
+_SHAPE = 'A row is {"custom_id": …, "body": {…}}; the request itself belongs in body'
 
 _BYTE = re.compile(r" \(byte (\d+)\)$")
 
@@ -25,7 +25,7 @@ _NonEmpty = Annotated[str, msgspec.Meta(min_length=1)]
 
 
 class BodyHead(msgspec.Struct, gc=False):
-    """The one field of a body that concerns the batch as a whole; the rest is only checked to be JSON."""
+    """The only field of a body that matters for the whole batch. The others are only checked to be JSON."""
 
     model: str | None = None
 
@@ -60,7 +60,7 @@ _encoder = msgspec.json.Encoder()
 
 class RowRules:
     """
-    The rules that every row of one batch must meet.
+    The rules that every row of a batch must meet.
 
     :param endpoint: The job's endpoint.
     :param with_url: Whether the API wants ``method`` and ``url`` in each row.
@@ -77,16 +77,21 @@ class RowRules:
         self._defaults = {
             name: self._encoded_default(name, value) for name, value in template.defaults().items()
         }
-        #: Rows that need little or no change, by the block. ``None`` for a block says nothing against it.
-        self.ready = ReadyRowReader(
+        #: To be tried first: a block that it does not accept may be acceptable all the same.
+        self.fast_path = FastPath(
             endpoint=endpoint,
             with_url=with_url,
             defaults=self._defaults,
             default_model=self._default_model,
-        ).read
+        )
 
     def acceptable(self, lines: list[bytes]) -> tuple[list[Row], list[str | None]] | None:
-        """Decode rows and the models that they name; None if any of them is not acceptable."""
+        """
+        Decode rows, and find the model of each.
+
+        :param lines: The rows.
+        :return: None if any of them is not acceptable.
+        """
         try:
             rows = list(map(_decode_row, lines))
             # No line holds a newline, so no body does.
@@ -100,7 +105,11 @@ class RowRules:
         ]
 
     def diagnose(self, line: bytes) -> tuple[Row, str | None] | list[Problem]:
-        """Decode one row, or say everything that is wrong with it."""
+        """
+        Decode one row and find its model, or find everything that is wrong with it.
+
+        :param line: The row.
+        """
         if len(line) > self._max_row_bytes:
             return [self.too_long()]
         try:
@@ -130,25 +139,35 @@ class RowRules:
             return [Problem(f"the row is not acceptable: {error}", _SHAPE, value=shortened(line))]
 
     def too_long(self, added: str = "") -> Problem:
-        """Say that a row is too long."""
+        """
+        Make the problem of a row that is too long.
+
+        :param added: Why it became so, if it was not before.
+        """
         return Problem(
             f"the row has more than {self._max_row_bytes:,} bytes{added}",
             "Shorten it, or refer to documents by URL instead of embedding them",
         )
 
     def encode(self, rows: list[Row], ids: list[str]) -> bytes:
-        """Give the rows' bytes as the API takes them, joined by newlines."""
+        """
+        Write rows as the API takes them.
+
+        :param rows: The rows.
+        :param ids: The id of each.
+        :return: Their bytes, joined by newlines.
+        """
         bodies = [self._completed(row.body) for row in rows] if self._defaults else [row.body for row in rows]
         encoded: list[Any]
         if self._with_url:
             encoded = list(map(_RowWithUrl, ids, repeat("POST"), repeat(self._endpoint), bodies))
         else:
             encoded = list(map(_PlainRow, ids, bodies))
-        # A list, for msgspec 0.22 leaks the items of any other iterable.
+        # It must be a list: msgspec 0.22 leaks the items of any other iterable.
         return _encoder.encode_lines(encoded)[:-1]
 
     def _encoded_default(self, name: str, value: Any) -> bytes:
-        """Give a parameter as it stands in bodies: it must be what a row could bring itself."""
+        """Write a parameter as a field of a body. Its value must be one that a row's own body could have."""
         row = encoded({"body": {name: value}})
         if isinstance(row, Problem):
             problem = row
@@ -160,12 +179,12 @@ class RowRules:
         raise InvalidInputError(str(replace(problem, byte=None, field=field, value=shortened(value))))
 
     def _completed(self, body: msgspec.Raw) -> msgspec.Raw:
-        own = _decode_fields(body)
-        missing = b",".join(encoded for name, encoded in self._defaults.items() if name not in own)
+        present = _decode_fields(body)
+        missing = b",".join(encoded for name, encoded in self._defaults.items() if name not in present)
         if not missing:
             return body
         rest = bytes(body).lstrip()[1:]
-        return msgspec.Raw(b"{" + missing + (b"," if own else b"") + rest)
+        return msgspec.Raw(b"{" + missing + (b"," if present else b"") + rest)
 
     def _field_problems(self, fields: dict[str, msgspec.Raw]) -> list[Problem]:
         problems = [
@@ -226,7 +245,7 @@ def _body_problems(raw: msgspec.Raw) -> list[Problem]:
 
 def _malformed(line: bytes, error: Exception) -> Problem:
     if isinstance(error, RecursionError):
-        return Problem("not JSON that can be read: it is nested too deeply", value=shortened(line))
+        return Problem("nested too deeply to be read", value=shortened(line))
     if (half := lone_surrogate(line)) is not None:
         return Problem(
             f"the escape {line[half : half + 6].decode()} is half a character (a lone surrogate), and UTF-8 has none",

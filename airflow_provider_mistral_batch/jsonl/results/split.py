@@ -158,7 +158,8 @@ def split_downloads(
         return split_results(streams(), results_path, errors_path, **options)
     except TruncatedResultsError as error:
         log.warning(
-            "%s. The files are downloaded again; if this one is cut on the server, that row's request has no result.",
+            "A result file seems to be cut, and is downloaded again (%s). If the server's own file is cut, that row's "
+            "request has no result.",
             error,
         )
     return split_results(streams(), results_path, errors_path, **options, keep_cut_rows=True)

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 from airflow.sdk import ObjectStoragePath
-from airflow.sdk.io import attach
-from fsspec.implementations.memory import MemoryFileSystem
 
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.policies.ownership import TaskIdentity
@@ -173,13 +170,7 @@ def test_a_task_of_the_same_name_in_another_deployment_is_another_task(tmp_path:
     staging.claim("fail")
 
 
-@pytest.fixture
-def bucket() -> Iterator[ObjectStoragePath]:
-    """An object store, whose `rmdir` removes all that is below, other than that of a file system."""
-    attach("memory", fs=MemoryFileSystem())
-    path = ObjectStoragePath("memory://bucket")
-    yield path
-    path.fs.rm(path.path, recursive=True)
+# In an object store, `rmdir` removes all that is below, other than in a file system.
 
 
 def test_who_leaves_an_object_store_takes_nothing_of_others_along(bucket: ObjectStoragePath) -> None:

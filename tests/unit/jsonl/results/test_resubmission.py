@@ -1,4 +1,4 @@
-"""Rounds: what can pass is asked again, and in the end each request has exactly one outcome."""
+"""What can pass is asked again, as it was sent or with another body."""
 
 from __future__ import annotations
 
@@ -6,93 +6,15 @@ import json
 import tracemalloc
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from airflow_provider_mistral_batch.jsonl.lines import MAX_ROW_BYTES
 from airflow_provider_mistral_batch.jsonl.requests.prepare import prepare_requests
 from airflow_provider_mistral_batch.jsonl.results.merge import merge_rounds
-from airflow_provider_mistral_batch.jsonl.results.placeholder_rows import MISSING_MESSAGE
 from airflow_provider_mistral_batch.jsonl.results.resubmission import write_resubmission
 from airflow_provider_mistral_batch.jsonl.results.split import split_results
 from airflow_provider_mistral_batch.results import read_results
 
-CHAT = "/v1/chat/completions"
-USAGE = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
-
-
-def row_line(custom_id, outcome, text="ok"):
-    """A result row; outcome: a status code, or "invalid"."""
-    good = outcome in (200, "invalid")
-    body = (
-        {"usage": USAGE, "choices": [{"message": {"content": text}}]}
-        if good
-        else {"message": f"failed {outcome}"}
-    )
-    response = {"status_code": 200 if good else outcome, "body": body}
-    return json.dumps({"custom_id": custom_id, "response": response, "error": None}).encode() + b"\n"
-
-
-def check(row):
-    return "not acceptable" if row.content == "bad" else None
-
-
-class Rounds:
-    """Runs rounds as an operator does, with a script instead of the API."""
-
-    def __init__(self, folder, ids, with_url=False, output_format="jsonl"):
-        self.folder = folder
-        self.output_format = output_format
-        rows = [{"custom_id": id_, "body": {"messages": [{"role": "user", "content": id_}]}} for id_ in ids]
-        prepared = prepare_requests(rows, endpoint=CHAT, directory=folder / "q0", with_url=with_url)
-        self.first = self.files = prepared.paths
-        self.landed = []
-
-    def run(self, outcomes, reask=None):
-        """Land one round's outcomes, by id; ids without one stay missing. Returns the lines of the next round."""
-        number = len(self.landed)
-        asked = [
-            # Some tests have numbers that Python cannot hold.
-            json.loads(line, parse_int=str)["custom_id"]
-            for path in self.files
-            for line in path.read_bytes().splitlines()
-        ]
-        stream = [
-            row_line(id_, outcomes[id_], "bad" if outcomes[id_] == "invalid" else f"{id_} in {number}")
-            for id_ in reversed(asked)
-            if id_ in outcomes
-        ]
-        self.landed.append(
-            split_results(
-                [stream],
-                self.folder / f"r{number}",
-                self.folder / f"e{number}",
-                requests=self.files,
-                check=check,
-                output_format=self.output_format,
-            ).as_dict()
-        )
-        shards = write_resubmission(
-            self.files,
-            self.folder / f"r{number}",
-            self.folder / f"e{number}",
-            directory=self.folder / f"q{number + 1}",
-            reask=reask,
-        )
-        self.files = [shard.path for shard in shards]
-        lines = [line for path in self.files for line in path.read_bytes().splitlines()]
-        assert sum(shard.request_count for shard in shards) == len(lines)
-        return lines
-
-    def merge(self):
-        summary = merge_rounds(
-            self.landed,
-            self.folder / "results",
-            self.folder / "errors",
-            requests=self.first,
-            output_format=self.output_format,
-        )
-        return summary, {row.custom_id: row for row in read_results(summary.as_dict(), failed=True)}
+from .rounds import CHAT, Rounds, outcome_line
 
 
 @pytest.mark.parametrize("with_url", [False, True])
@@ -114,49 +36,6 @@ def test_nothing_to_ask_again(tmp_path):
     assert list((tmp_path / "q1").iterdir()) == []
 
 
-@pytest.mark.parametrize("output_format", ["jsonl", "parquet"])
-def test_merging_keeps_the_last_word_on_each_request(tmp_path, output_format):
-    rounds = Rounds(tmp_path, "abcdefg", output_format=output_format)
-    rounds.run({"a": 200, "b": 429, "c": 422, "d": 500, "e": 500})
-    rounds.run({"b": 200, "d": 503, "f": 200})
-    rounds.run({"d": 400})
-    summary, rows = rounds.merge()
-    outcome = {id_: (row.status_code, row.content or row.error) for id_, row in rows.items()}
-    assert outcome == {
-        "a": (200, "a in 0"),
-        "b": (200, "b in 1"),
-        "c": (422, "failed 422"),
-        "d": (400, "failed 400"),
-        "e": (500, "failed 500"),
-        "f": (200, "f in 1"),
-        "g": (None, MISSING_MESSAGE),
-    }
-    assert summary.counts == {
-        "total": 7,
-        "succeeded": 3,
-        "failed": 3,
-        "missing": 1,
-        "unknown": 0,
-        "duplicates": 0,
-        "by_status": {"200": 3, "400": 1, "422": 1, "500": 1},
-    }
-    assert summary.usage["total_tokens"] == 6
-    kinds = {(kind["status_code"] or kind["code"], kind["count"]) for kind in summary.errors}
-    assert kinds == {(400, 1), (422, 1), (500, 1), ("missing_row", 1)}
-    assert summary.may_pass == 2
-
-
-def test_missing_rows_are_merged_though_the_request_files_are_gone(tmp_path):
-    rounds = Rounds(tmp_path, "abcd")
-    rounds.run({"a": 200, "b": 500})
-    rounds.run({"c": 200})
-    summary = merge_rounds(rounds.landed, tmp_path / "r", tmp_path / "e", requests=None)
-    outcome = {row.custom_id: row.status_code for row in read_results(summary.as_dict(), failed=True)}
-    assert outcome == {"a": 200, "b": 500, "c": 200, "d": None}
-    counts = summary.counts
-    assert (counts["total"], counts["succeeded"], counts["failed"], counts["missing"]) == (4, 2, 1, 1)
-
-
 ODD_ROWS = {
     "an id that is a number": b'{"custom_id":1,"response":{"status_code":200,"body":{}},"error":null}',
     "half an emoji": b'{"custom_id":"a","response":{"status_code":200,"body":{"x":"\\ud83d"}},"error":null}',
@@ -171,7 +50,7 @@ ODD_ROWS = {
 @pytest.mark.parametrize("asked", [False, True])
 def test_an_odd_row_stops_no_round(tmp_path, kind, asked):
     rounds = Rounds(tmp_path, "abc")
-    stream = [ODD_ROWS[kind] + b"\n", row_line("b", 200), row_line("c", 500)]
+    stream = [ODD_ROWS[kind] + b"\n", outcome_line("b", 200), outcome_line("c", 500)]
     landed = split_results(
         [stream], tmp_path / "r0", tmp_path / "e0", requests=rounds.files if asked else None
     ).as_dict()
@@ -187,7 +66,7 @@ def test_long_rows_are_not_gathered_in_memory(tmp_path, output_format):
     rounds = Rounds(tmp_path, map(str, range(300)), output_format=output_format)
     rounds.landed = [
         split_results(
-            [[row_line(str(id_), 200 if id_ % 2 else 400, "x" * 100_000)] for id_ in range(300)],
+            [[outcome_line(str(id_), 200 if id_ % 2 else 400, "x" * 100_000)] for id_ in range(300)],
             tmp_path / "r0",
             tmp_path / "e0",
             requests=rounds.files,
@@ -248,7 +127,7 @@ def test_a_body_that_python_cannot_hold_is_not_asked_anew(tmp_path, number):
 def test_a_conversation_that_has_grown_too_long_is_not_asked_again(tmp_path):
     rounds = Rounds(tmp_path, "ab")
     files = tmp_path / "r0", tmp_path / "e0"
-    split_results([[row_line("a", 200), row_line("b", 200)]], *files, check=lambda row: "no")
+    split_results([[outcome_line("a", 200), outcome_line("b", 200)]], *files, check=lambda row: "no")
     (shard,) = write_resubmission(
         rounds.files,
         *files,
@@ -268,7 +147,7 @@ def test_request_rows_of_any_length_are_read_back(tmp_path):
         max_row_bytes=2 * MAX_ROW_BYTES,
     )
     files = tmp_path / "r0", tmp_path / "e0"
-    summary = split_results([[row_line("row-1", 200)]], *files, requests=prepared.paths)
+    summary = split_results([[outcome_line("row-1", 200)]], *files, requests=prepared.paths)
     assert (summary.counts["succeeded"], summary.counts["missing"]) == (1, 1)
     assert [row.custom_id for row in read_results(files[1])] == ["row_1"]
     (shard,) = write_resubmission(prepared.paths, *files, directory=tmp_path / "q1")
@@ -288,33 +167,10 @@ def test_an_error_in_reask_leaves_no_files(tmp_path):
 def test_rounds_may_land_in_an_object_store(tmp_path, bucket):
     rounds = Rounds(tmp_path, "abc")
     split_results(
-        [[row_line("a", 200), row_line("b", 500)]], bucket / "r0", bucket / "e0", requests=rounds.files
+        [[outcome_line("a", 200), outcome_line("b", 500)]],
+        bucket / "r0",
+        bucket / "e0",
+        requests=rounds.files,
     )
     shards = write_resubmission(rounds.files, bucket / "r0", bucket / "e0", directory=tmp_path / "next")
     assert [shard.request_count for shard in shards] == [2]
-
-
-@settings(deadline=None, max_examples=30)
-@given(
-    script=st.lists(
-        st.dictionaries(st.sampled_from("abcdefghij"), st.sampled_from([200, 422, 429, 500, 0])),
-        min_size=1,
-        max_size=4,
-    )
-)
-def test_each_request_has_exactly_one_final_outcome(tmp_path_factory, script):
-    rounds = Rounds(tmp_path_factory.mktemp("rounds"), "abcdefghij")
-    expected: dict[str, int] = {}
-    for outcomes in script:
-        expected.update(
-            {id_: code for id_, code in outcomes.items() if expected.get(id_, 500) not in (200, 422)}
-        )
-        again = rounds.run(outcomes)
-        assert {json.loads(line)["custom_id"] for line in again} == {
-            id_ for id_ in "abcdefghij" if expected.get(id_, 500) not in (200, 422)
-        }
-    summary, rows = rounds.merge()
-    assert {id_: row.status_code for id_, row in rows.items()} == {**dict.fromkeys("abcdefghij"), **expected}
-    counts = summary.counts
-    assert counts["succeeded"] + counts["failed"] + counts["missing"] == counts["total"] == 10
-    assert counts["succeeded"] == list(expected.values()).count(200)

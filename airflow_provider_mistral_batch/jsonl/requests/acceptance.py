@@ -1,0 +1,230 @@
+"""One pass over a source of requests: each row is accepted, or it is noted what is wrong with it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+from airflow_provider_mistral_batch.api.checks import check_choice
+from airflow_provider_mistral_batch.api.decoding import is_utf8
+from airflow_provider_mistral_batch.api.errors import InvalidInputError
+from airflow_provider_mistral_batch.api.limits import ENDPOINTS
+from airflow_provider_mistral_batch.jsonl.lines import DamagedFileError, LineBlock
+from airflow_provider_mistral_batch.jsonl.requests.fast_path import AcceptedRows
+from airflow_provider_mistral_batch.jsonl.requests.numbering import numbered_id
+from airflow_provider_mistral_batch.jsonl.requests.places import Places
+from airflow_provider_mistral_batch.jsonl.requests.problems import (
+    MAX_PROBLEMS_SHOWN,
+    Problem,
+    Problems,
+    shortened,
+)
+from airflow_provider_mistral_batch.jsonl.requests.sources import open_sources
+from airflow_provider_mistral_batch.jsonl.requests.template import RowTemplate
+from airflow_provider_mistral_batch.jsonl.requests.validation import Row, RowRules
+
+log = logging.getLogger(__name__)
+
+
+class RequestReader:
+    """
+    Reads a source once: gives accepted rows, and keeps what must be known about all of them at its end.
+
+    :param endpoint: The endpoint that the job targets.
+    :param with_url: Whether the API wants ``method`` and ``url`` in each row.
+    :param template: What prompts and bodies have in common.
+    :param max_row_bytes: Most bytes in one row.
+    :raises InvalidInputError: If one of these is wrong.
+    """
+
+    def __init__(self, endpoint: str, *, with_url: bool, template: RowTemplate, max_row_bytes: int) -> None:
+        check_choice("endpoint", endpoint, ENDPOINTS)
+        template = template.fitted(endpoint)
+        self.problems = Problems()
+        #: How many rows had no id and were numbered.
+        self.numbered = 0
+        #: One flag for each accepted row: 1 if it was numbered. Empty if none was.
+        self.numbered_rows = bytearray()
+        # Where each model is named first.
+        self._models: dict[str, str] = {}
+        self._endpoint = endpoint
+        self._template = template
+        self._max_row_bytes = max_row_bytes
+        self._rules = RowRules(
+            endpoint=endpoint, with_url=with_url, template=template, max_row_bytes=max_row_bytes
+        )
+        self._places = Places()
+        self._rows = 0
+
+    @property
+    def model(self) -> str | None:
+        """The model that bodies name, if any does."""
+        return next(iter(self._models), None)
+
+    def read(self, source: Any) -> Iterator[AcceptedRows]:
+        """
+        Read everything, in blocks; what is not acceptable becomes a problem.
+
+        :param source: See :func:`~airflow_provider_mistral_batch.jsonl.requests.prepare.prepare_requests`.
+        :raises InvalidInputError: If there are no requests, or the source is neither a path nor rows.
+        """
+
+        def refuse(line: int, problem: Problem) -> None:
+            self._add_problem(problem, line)
+
+        for origin in open_sources(
+            source,
+            template=self._template,
+            endpoint=self._endpoint,
+            max_row_bytes=self._max_row_bytes,
+            refuse=refuse,
+        ):
+            self._places.next_file(origin.name)
+            line = 0
+            try:
+                for block in origin.blocks:
+                    line = block.first_line + len(block.lines) - 1
+                    if accepted := self._accept(block):
+                        yield accepted
+            except DamagedFileError as error:
+                reason = str(error)
+                self._add_problem(
+                    Problem(reason[:1].lower() + reason[1:], "Write or copy it again"), line + 1
+                )
+            except FileNotFoundError:
+                self._add_problem(Problem("there is no such file", "Check path"), None)
+            except IsADirectoryError:
+                self._add_problem(
+                    Problem("this is a directory", f"Name its files, such as {origin.name}/*.jsonl"), None
+                )
+        if not self._rows and not self.problems.total:
+            names = self._places.names
+            raise InvalidInputError(
+                f"path: there are no requests in {', '.join(names)}; a batch needs at least one"
+                if names
+                else "requests is empty: there are no requests to send; a batch needs at least one"
+            )
+
+    def log_numbered(self) -> None:
+        """Log how many rows were numbered, if any."""
+        if self.numbered:
+            log.info("%d of %d requests had no custom_id and were numbered.", self.numbered, self._rows)
+
+    def is_numbered(self, index: int) -> bool:
+        """Tell whether an accepted row had no id and was numbered."""
+        return index < len(self.numbered_rows) and bool(self.numbered_rows[index])
+
+    def refuse_duplicate(self, custom_id: str, first: int, second: int) -> None:
+        """Note that two accepted rows have the same id."""
+        first_file, first_line = self._places.of(first)
+        file, _ = self._places.of(second)
+        names = self._places.names
+        unit = "line" if names else "row"
+        where = f"{unit} {first_line}" + (f" of {names[first_file - 1]}" if first_file != file else "")
+        self.refuse(
+            second,
+            Problem(
+                f"the same as on {where}",
+                "Give each row an id of its own",
+                field="custom_id",
+                value=shortened(custom_id),
+            ),
+        )
+
+    def refuse(self, index: int, problem: Problem) -> None:
+        """Note a problem of an accepted row."""
+        file, line = self._places.of(index)
+        name = self._places.names[file - 1] if file else None
+        self.problems.add(replace(problem, file=name, line=line), position=(file, line))
+
+    def _accept(self, block: LineBlock) -> AcceptedRows | None:
+        data, lines = block.data, block.lines
+        places: Sequence[int] = range(block.first_line, block.first_line + len(lines))
+        sound = len(data) <= self._max_row_bytes and is_utf8(data)
+        if sound and (accepted := self._rules.fast_path.accept(data, lines)) is not None:
+            self._note_models(accepted.models, places)
+            self._note_rows(places)
+            self._check_length(accepted.data, places)
+            return accepted
+        rows: list[Row]
+        models: list[str | None]
+        if sound and (acceptable := self._rules.acceptable(lines)) is not None:
+            rows, models = acceptable
+        else:
+            rows, models, places = self._accept_each(block)
+            if not rows:
+                return None
+        ids = self._with_numbers([row.custom_id for row in rows])
+        self._note_models(models, places)
+        self._note_rows(places)
+        data = self._rules.encode(rows, ids)
+        self._check_length(data, places)
+        return AcceptedRows(ids, models, data)
+
+    def _check_length(self, data: bytes, places: Sequence[int]) -> None:
+        """Note rows that are too long with what was added to them."""
+        if len(data) > self._max_row_bytes:
+            for row, line in zip(data.split(b"\n"), places, strict=True):
+                if len(row) > self._max_row_bytes:
+                    self._add_problem(self._rules.too_long(" with what is added to it"), line)
+
+    def _accept_each(self, block: LineBlock) -> tuple[list[Row], list[str | None], list[int]]:
+        rows: list[Row] = []
+        models: list[str | None] = []
+        places: list[int] = []
+        for line_number, line in enumerate(block.lines, block.first_line):
+            if not line.strip():
+                continue
+            verdict = self._rules.diagnose(line)
+            if isinstance(verdict, list):
+                for problem in verdict:
+                    self._add_problem(problem, line_number)
+            else:
+                rows.append(verdict[0])
+                models.append(verdict[1])
+                places.append(line_number)
+        return rows, models, places
+
+    def _with_numbers(self, given: list[str | None]) -> list[str]:
+        if None not in given:
+            return given  # type: ignore[return-value]
+        if not self.numbered_rows:
+            self.numbered_rows = bytearray(self._rows)
+        self.numbered_rows.extend([id_ is None for id_ in given])
+        self.numbered += given.count(None)
+        return [
+            numbered_id(number) if id_ is None else id_ for number, id_ in enumerate(given, self._rows + 1)
+        ]
+
+    def _note_rows(self, places: Sequence[int]) -> None:
+        self._places.note(self._rows, places)
+        self._rows += len(places)
+        if self.numbered_rows:
+            self.numbered_rows.extend(bytes(self._rows - len(self.numbered_rows)))
+
+    def _note_models(self, models: list[str | None], places: Sequence[int]) -> None:
+        for model in dict.fromkeys(models):
+            if model is None or model in self._models or len(self._models) == MAX_PROBLEMS_SHOWN:
+                continue
+            line = places[models.index(model)]
+            if self._models:
+                known, where = next(iter(self._models.items()))
+                self._add_problem(
+                    Problem(
+                        f"{where} names {shortened(known)}, and a batch job runs one model",
+                        "Make one batch for each model",
+                        field="body.model",
+                        value=shortened(model),
+                    ),
+                    line,
+                )
+            self._models[model] = self._places.describe(line)
+
+    def _add_problem(self, problem: Problem, line: int | None) -> None:
+        """Note a problem of a line of the current file, or of the file itself."""
+        file = self._places.names[-1] if self._places.names else None
+        self.problems.add(
+            replace(problem, file=file, line=line), position=(len(self._places.names), line or 0)
+        )

@@ -1,0 +1,91 @@
+"""Landed rows are read back with types, from JSONL and from Parquet alike."""
+
+from __future__ import annotations
+
+import builtins
+import gzip
+import json
+
+import pyarrow.parquet
+import pytest
+
+from airflow_provider_mistral_batch.jsonl.lines import MissingExtraError, file_chunks
+from airflow_provider_mistral_batch.jsonl.results import parquet
+from airflow_provider_mistral_batch.jsonl.results.reader import read_blocks
+from airflow_provider_mistral_batch.jsonl.results.rows import result_row
+from airflow_provider_mistral_batch.jsonl.results.split import split_results
+from airflow_provider_mistral_batch.results import read_results
+
+from .answers import BODIES, CHAT_BODY
+from .result_rows import row_line
+
+
+def test_a_frame_takes_one_line(tmp_path):
+    (tmp_path / "r.jsonl").write_bytes(row_line("a", CHAT_BODY) + b"\n" + row_line("b", CHAT_BODY))
+    table = pyarrow.Table.from_pylist([row.as_dict() for row in read_results(tmp_path / "r.jsonl")])
+    assert table.column("content").to_pylist() == ["Hé", "Hé"]
+    assert json.loads(table.column("raw")[1].as_py())["custom_id"] == "b"
+
+
+def test_reading_is_lazy_and_takes_compressed_files(tmp_path):
+    content = b"\n".join(row_line(str(number), CHAT_BODY) for number in range(5000))
+    path = tmp_path / "r.jsonl.gz"
+    path.write_bytes(gzip.compress(content)[:-20])
+    rows = read_results(path)
+    assert [next(rows).custom_id for _ in range(3)] == ["0", "1", "2"]
+
+
+@pytest.mark.parametrize("output_format", ["jsonl", "parquet"])
+@pytest.mark.parametrize("failed", [False, True])
+def test_manifests(tmp_path, output_format, failed):
+    rows = [row_line(kind, body) for kind, (body, _) in BODIES.items()]
+    rows += [row_line("f1", {"message": "slow"}, 429), row_line("f2", None, 0)]
+    summary = split_results([[b"\n".join(rows)]], tmp_path / "r", tmp_path / "e", output_format=output_format)
+    found = list(read_results(summary.as_dict(), failed=failed))
+    assert found == [result_row(row) for row in rows[: len(rows) if failed else -2]]
+
+
+def test_strangers_among_the_failures_are_failures(tmp_path):
+    (tmp_path / "requests").write_bytes(b'{"custom_id":"a","body":{}}\n')
+    rows = row_line("a", CHAT_BODY) + b"\n" + row_line("stranger", CHAT_BODY)
+    summary = split_results([[rows]], tmp_path / "r", tmp_path / "e", requests=[tmp_path / "requests"])
+    assert [(row.custom_id, row.error) for row in read_results(summary.as_dict(), failed=True)] == [
+        ("a", None),
+        ("stranger", "nobody asked for this custom_id"),
+    ]
+
+
+def test_batches_of_long_rows_are_small_whatever_their_groups(tmp_path, monkeypatch):
+    rows = [row_line(f"r{number}", {"x": "x" * 300_000}) for number in range(40)]
+    for output_format in ("jsonl", "parquet"):
+        path = tmp_path / output_format
+        with monkeypatch.context() as patch:
+            patch.setattr(parquet, "_BYTES_IN_GROUP", 1 << 40)
+            split_results([[row + b"\n"] for row in rows], path, tmp_path / "e", output_format=output_format)
+        batches = list(read_blocks(path))
+        assert [row for batch in batches for row in batch] == rows
+        assert max(map(len, batches)) < 10
+
+
+@pytest.mark.parametrize("extra", ["parquet", "zstd"])
+def test_a_missing_extra_is_named(tmp_path, monkeypatch, extra):
+    module = {"parquet": "pyarrow", "zstd": "zstandard"}[extra]
+    real = builtins.__import__
+
+    def without(name, *rest, **options):
+        if name.partition(".")[0] == module:
+            raise ImportError(name)
+        return real(name, *rest, **options)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    path = tmp_path / "a.jsonl.zst"
+    path.write_bytes(b"\x28\xb5\x2f\xfd rest")
+    needing = {
+        "parquet": lambda: split_results(
+            [[row_line("a", CHAT_BODY)]], tmp_path / "r", tmp_path / "e", output_format="parquet"
+        ),
+        "zstd": lambda: list(file_chunks(path)),
+    }[extra]
+    with pytest.raises(MissingExtraError, match=rf"\[{extra}\]"):
+        needing()
+    assert not (tmp_path / "r").exists()
