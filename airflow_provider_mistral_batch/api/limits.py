@@ -1,26 +1,10 @@
 """The API's published limits and enumerations.
 
-Sources: the OpenAPI description of Mistral's API (``CreateBatchJobRequest``, ``ApiEndpoint``,
+Sources: the OpenAPI description of Mistral's API (``CreateBatchJobRequest``,
 ``files_api_routes_upload_file``) and the batch guide of its documentation.
 """
 
 from __future__ import annotations
-
-#: Endpoints that a batch job may target (``ApiEndpoint``).
-ENDPOINTS: tuple[str, ...] = (
-    "/v1/chat/completions",
-    "/v1/embeddings",
-    "/v1/fim/completions",
-    "/v1/moderations",
-    "/v1/chat/moderations",
-    "/v1/ocr",
-    "/v1/classifications",
-    "/v1/chat/classifications",
-    "/v1/conversations",
-    "/v1/audio/transcriptions",
-)
-
-DEFAULT_ENDPOINT = "/v1/chat/completions"
 
 #: Largest file that can be uploaded. The documentation says "512 MB", decimal or binary: the smaller is safe.
 MAX_FILE_BYTES = 512 * 1000 * 1000

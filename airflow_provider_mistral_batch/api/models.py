@@ -16,6 +16,7 @@ from airflow_provider_mistral_batch.api.checks import (
     check_metadata,
     completion_window_hours,
 )
+from airflow_provider_mistral_batch.api.endpoints import DEFAULT_ENDPOINT, ENDPOINTS
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
 
 
@@ -159,7 +160,7 @@ class BatchJobIn(msgspec.Struct, frozen=True, kw_only=True):
 
     :param input_files: Ids of uploaded request files. Either these or ``requests``.
     :param requests: Up to 10,000 requests, each ``{"custom_id", "body"}``.
-    :param endpoint: One of :data:`~airflow_provider_mistral_batch.api.limits.ENDPOINTS`.
+    :param endpoint: One of :data:`~airflow_provider_mistral_batch.api.endpoints.ENDPOINTS`.
     :param completion_window: Time the job may take: ``"<n>h"`` or ``"<n>d"``, 1 hour to 7 days.
     :param metadata: Keys of 1 to 32 characters, values of 1 to 512.
     :param model: The model of all the job's requests.
@@ -169,14 +170,14 @@ class BatchJobIn(msgspec.Struct, frozen=True, kw_only=True):
 
     input_files: Sequence[str] | None = None
     requests: Sequence[Mapping[str, Any]] | None = None
-    endpoint: str = limits.DEFAULT_ENDPOINT
+    endpoint: str = DEFAULT_ENDPOINT
     completion_window: str = limits.DEFAULT_COMPLETION_WINDOW
     metadata: Mapping[str, str] | None = None
     model: str | None = None
     agent_id: str | None = None
 
     def __post_init__(self) -> None:
-        check_choice("endpoint", self.endpoint, limits.ENDPOINTS)
+        check_choice("endpoint", self.endpoint, ENDPOINTS)
         completion_window_hours(self.completion_window)
         check_metadata(self.metadata)
         if self.model and self.agent_id:

@@ -12,6 +12,7 @@ import msgspec
 from airflow.providers.common.compat.sdk import BaseHook
 
 from airflow_provider_mistral_batch.api.checks import check_positive, check_whole, chosen_model, chosen_window
+from airflow_provider_mistral_batch.api.endpoints import DEFAULT_ENDPOINT
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.api.models import (
     BatchJobIn,
@@ -185,7 +186,7 @@ class MistralBatchHook(BaseHook):
     def create(
         self,
         input_files: Sequence[str] | None = None,
-        endpoint: str = "/v1/chat/completions",
+        endpoint: str = DEFAULT_ENDPOINT,
         completion_window: str | None = None,
         metadata: Mapping[str, str] | None = None,
         *,

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from airflow_provider_mistral_batch.api.decoding import UNREADABLE
+from airflow_provider_mistral_batch.api.endpoints import ENDPOINTS
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.jsonl.lines import ANY_LENGTH, MissingExtraError, file_chunks, line_blocks
 from airflow_provider_mistral_batch.jsonl.row_ids import row_ids
@@ -26,18 +27,6 @@ _MESSAGE_TOKENS = 4
 #: Tokens of an image, at most: 1540 by 1540 pixels in patches of 28 by 28, and a mark for each line (Mistral's
 #: documentation of vision).
 _IMAGE_TOKENS = 3080
-
-#: Endpoints that answer with numbers or labels: there are no output tokens to pay for.
-_WITHOUT_OUTPUT = frozenset(
-    {
-        "/v1/embeddings",
-        "/v1/moderations",
-        "/v1/chat/moderations",
-        "/v1/classifications",
-        "/v1/chat/classifications",
-    }
-)
-_ESTIMATED = _WITHOUT_OUTPUT | {"/v1/chat/completions", "/v1/fim/completions", "/v1/conversations"}
 
 #: Fields of a body that the model reads as text.
 _TEXT_FIELDS = ("input", "inputs", "prompt", "suffix", "instructions")
@@ -106,7 +95,7 @@ def estimate(paths: Iterable[Any], *, endpoint: str, model: str | None) -> CostE
     :param model: The model of all requests.
     :raises InvalidInputError: When no bound can be given: names the reason.
     """
-    if endpoint not in _ESTIMATED:
+    if not ENDPOINTS[endpoint].tokens_known:
         raise InvalidInputError(
             f"max_cost_usd: what {endpoint} costs depends on documents or recordings that nobody has opened yet; "
             "leave it out"
@@ -122,7 +111,8 @@ def estimate(paths: Iterable[Any], *, endpoint: str, model: str | None) -> CostE
     prompt_tokens = completion_tokens = 0
     for body in _bodies(paths):
         prompt_tokens += _prompt_tokens(body.fields, count, body.custom_id)
-        completion_tokens += 0 if endpoint in _WITHOUT_OUTPUT else _max_tokens(body.fields, body.custom_id)
+        if ENDPOINTS[endpoint].writes_tokens:
+            completion_tokens += _max_tokens(body.fields, body.custom_id)
     usage = {"prompt_tokens": prompt_tokens, "completion_tokens": completion_tokens}
     return CostEstimate(**usage, usd=price_usd(model, usage) or 0.0)
 

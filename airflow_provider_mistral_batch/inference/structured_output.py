@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from airflow_provider_mistral_batch.api.endpoints import CHAT
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from airflow_provider_mistral_batch.jsonl.results.rows import ResultRow
-
-_ENDPOINT = "/v1/chat/completions"
 
 #: Problems of one answer that its error names.
 _PROBLEMS_SHOWN = 3
@@ -34,9 +33,9 @@ class StructuredOutput:
     """
 
     def __init__(self, response_model: Any, endpoint: str) -> None:
-        if endpoint != _ENDPOINT:
+        if endpoint != CHAT:
             raise InvalidInputError(
-                f"response_model: answers of {endpoint} have no form to choose; it is for {_ENDPOINT}"
+                f"response_model: answers of {endpoint} have no form to choose; it is for {CHAT}"
             )
         if isinstance(response_model, Mapping):
             self.schema = dict(response_model)

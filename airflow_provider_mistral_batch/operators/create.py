@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import msgspec
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, conf
 
-from airflow_provider_mistral_batch.api import limits
 from airflow_provider_mistral_batch.api.checks import (
     check_inline_count,
     check_positive,
     check_ratio,
     chosen_window,
 )
+from airflow_provider_mistral_batch.api.endpoints import DEFAULT_ENDPOINT
 from airflow_provider_mistral_batch.api.errors import MistralCallError
 from airflow_provider_mistral_batch.api.models import (
     BatchJobIn,
@@ -100,7 +100,7 @@ class MistralCreateBatchJobOperator(MistralSubmittingOperator):
         *,
         input_files: Sequence[str] | None = None,
         requests: Sequence[Mapping[str, Any]] | None = None,
-        endpoint: str = limits.DEFAULT_ENDPOINT,
+        endpoint: str = DEFAULT_ENDPOINT,
         model: str | None = None,
         agent_id: str | None = None,
         completion_window: str | None = None,

@@ -10,6 +10,7 @@ from airflow.providers.common.compat.sdk import AirflowException, AirflowFailExc
 
 from airflow_provider_mistral_batch.api import limits
 from airflow_provider_mistral_batch.api.checks import check_exactly_one
+from airflow_provider_mistral_batch.api.endpoints import DEFAULT_ENDPOINT
 from airflow_provider_mistral_batch.inference.batch import Batch, Pause
 from airflow_provider_mistral_batch.inference.beginning import begin
 from airflow_provider_mistral_batch.inference.options import BatchOptions
@@ -102,7 +103,7 @@ class MistralBatchInferenceOperator(MistralSubmittingOperator):
         requests: Iterable[Mapping[str, Any] | str] | None = None,
         path: str | ObjectStoragePath | Sequence[str | ObjectStoragePath] | None = None,
         destination: str | ObjectStoragePath,
-        endpoint: str = limits.DEFAULT_ENDPOINT,
+        endpoint: str = DEFAULT_ENDPOINT,
         model: str | None = None,
         agent_id: str | None = None,
         system: str | None = None,

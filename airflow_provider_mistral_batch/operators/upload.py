@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_mistral_batch.api import limits
 from airflow_provider_mistral_batch.api.checks import check_exactly_one
+from airflow_provider_mistral_batch.api.endpoints import DEFAULT_ENDPOINT
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.operators.base import MistralBatchOperator, check_requests
 from airflow_provider_mistral_batch.storage.paths import storage_path
@@ -44,7 +45,7 @@ class MistralUploadBatchFileOperator(MistralBatchOperator):
         *,
         requests: Iterable[Mapping[str, Any]] | None = None,
         path: str | ObjectStoragePath | Sequence[str | ObjectStoragePath] | None = None,
-        endpoint: str = limits.DEFAULT_ENDPOINT,
+        endpoint: str = DEFAULT_ENDPOINT,
         mistral_conn_id: str = "mistral_default",
         **kwargs: Any,
     ) -> None:

@@ -16,8 +16,8 @@ import pytest
 from jsonschema import Draft202012Validator, FormatChecker
 from mistralai.client import models
 
-from airflow_provider_mistral_batch.api import limits
 from airflow_provider_mistral_batch.api.client import MistralBatchClient
+from airflow_provider_mistral_batch.api.endpoints import ENDPOINTS
 from airflow_provider_mistral_batch.api.models import BatchJobIn
 
 from ..scripted_server import Answer, Received, ScriptedServer, as_json
@@ -64,7 +64,7 @@ CREATIONS = {
     ),
     "inline": _create(requests=ROWS, model="mistral-small-latest"),
     "agent": _create(requests=ROWS, agent_id="ag:1", completion_window="1h", metadata={}),
-    **{endpoint: _create(input_files=[FILE_ID], endpoint=endpoint) for endpoint in limits.ENDPOINTS},
+    **{endpoint: _create(input_files=[FILE_ID], endpoint=endpoint) for endpoint in ENDPOINTS},
 }
 LISTINGS = {
     "all": _list(),

@@ -9,8 +9,8 @@ from typing import Any
 
 from airflow_provider_mistral_batch.api.checks import check_choice
 from airflow_provider_mistral_batch.api.decoding import is_utf8
+from airflow_provider_mistral_batch.api.endpoints import ENDPOINTS
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
-from airflow_provider_mistral_batch.api.limits import ENDPOINTS
 from airflow_provider_mistral_batch.jsonl.lines import DamagedFileError, LineBlock
 from airflow_provider_mistral_batch.jsonl.requests.fast_path import AcceptedRows
 from airflow_provider_mistral_batch.jsonl.requests.numbering import numbered_id

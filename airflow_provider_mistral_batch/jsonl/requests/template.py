@@ -6,33 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from airflow_provider_mistral_batch.api.endpoints import CONVERSATIONS, ENDPOINTS
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
-
-# The endpoints that take each parameter (Mistral's OpenAPI description of their bodies).
-_PLACES: Mapping[str, tuple[str, ...]] = {
-    "system": ("/v1/chat/completions", "/v1/conversations"),
-    "max_tokens": ("/v1/chat/completions", "/v1/fim/completions", "/v1/conversations"),
-    "temperature": (
-        "/v1/chat/completions",
-        "/v1/fim/completions",
-        "/v1/conversations",
-        "/v1/audio/transcriptions",
-    ),
-    "response_format": ("/v1/chat/completions", "/v1/conversations"),
-}
 
 # Parameters that a conversation takes in "completion_args".
 _COMPLETION_ARGS = ("max_tokens", "temperature", "response_format")
-
-# The field of the body that a plain text goes to (Mistral's OpenAPI description of each endpoint).
-_TEXT_FIELDS = {
-    "/v1/embeddings": "input",
-    "/v1/fim/completions": "prompt",
-    "/v1/moderations": "input",
-    "/v1/classifications": "input",
-    "/v1/conversations": "inputs",
-    "/v1/audio/transcriptions": "file_url",
-}
 
 
 @dataclass(frozen=True)
@@ -87,13 +65,13 @@ class RowTemplate:
         _check_mapping("parameters", self.parameters)
         if self.response_format is not None:
             _check_mapping("response_format", self.response_format)
-        for name, endpoints in _PLACES.items():
-            if (value := getattr(self, name)) is not None and endpoint not in endpoints:
+        for name in ("system", "max_tokens", "temperature", "response_format"):
+            if (value := getattr(self, name)) is not None and name not in ENDPOINTS[endpoint].takes:
                 raise InvalidInputError(
                     f"{name}={value!r:.80}: requests to {endpoint} have no {name}; leave it out"
                 )
         given = {name: getattr(self, name) for name in _COMPLETION_ARGS if getattr(self, name) is not None}
-        if endpoint != "/v1/conversations" or not given:
+        if endpoint != CONVERSATIONS or not given:
             return self
         others = self.parameters.get("completion_args", {})
         _check_mapping("completion_args", others)
@@ -111,16 +89,9 @@ def _check_mapping(name: str, value: Any) -> None:
 
 
 def _input_fields(prompt: str, endpoint: str, system: str | None) -> dict[str, Any]:
-    if endpoint == "/v1/chat/completions":
-        first = [] if system is None else [{"role": "system", "content": system}]
-        return {"messages": [*first, {"role": "user", "content": prompt}]}
-    if endpoint == "/v1/chat/moderations":
-        return {"input": [{"role": "user", "content": prompt}]}
-    if endpoint == "/v1/chat/classifications":
-        return {"input": {"messages": [{"role": "user", "content": prompt}]}}
-    if endpoint == "/v1/ocr":
-        return {"document": {"type": "document_url", "document_url": prompt}}
-    fields: dict[str, Any] = {_TEXT_FIELDS[endpoint]: prompt}
-    if endpoint == "/v1/conversations" and system is not None:
-        fields["instructions"] = system
-    return fields
+    fields = ENDPOINTS[endpoint].prompt_fields(prompt)
+    if system is None:
+        return fields
+    if endpoint == CONVERSATIONS:
+        return {**fields, "instructions": system}
+    return {"messages": [{"role": "system", "content": system}, *fields["messages"]]}

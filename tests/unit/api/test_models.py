@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_provider_mistral_batch.api import limits
+from airflow_provider_mistral_batch.api.endpoints import ENDPOINTS
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.api.models import (
     BatchError,
@@ -94,7 +94,7 @@ def test_completion_window_in_hours(fields, hours):
         {"metadata": {}},
         {"requests": [{**ROW, "custom_id": str(n)} for n in range(10_000)], "input_files": None},
         {"requests": [{"body": {}}] * 10_000, "input_files": None},
-        *({"endpoint": endpoint} for endpoint in limits.ENDPOINTS),
+        *({"endpoint": endpoint} for endpoint in ENDPOINTS),
     ],
 )
 def test_input_at_the_limits_is_accepted(fields):

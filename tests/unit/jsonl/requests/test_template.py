@@ -7,8 +7,8 @@ import decimal
 
 import pytest
 
+from airflow_provider_mistral_batch.api.endpoints import ENDPOINTS
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
-from airflow_provider_mistral_batch.api.limits import ENDPOINTS
 from airflow_provider_mistral_batch.jsonl.requests.template import RowTemplate
 
 from .request_rows import CHAT, row, rows_of, write
