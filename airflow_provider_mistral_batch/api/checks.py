@@ -84,11 +84,10 @@ def check_whole(field: str, value: Any, *, at_least: int, at_most: int | None = 
 
 def _check_is_number(field: str, value: Any, remedy: str) -> None:
     """
-    Refuse what is not an int or a float, ``Decimal`` and most of numpy's numbers among it.
+    Refuse what is not an int or a float, such as ``Decimal`` and most of numpy's numbers.
 
-    Those pass a comparison and fail later, after the job was created: ``timedelta`` refuses ``numpy.int64``, a
-    ``Decimal`` cannot be added to a time, and a time plus ``numpy.float32`` is minutes off. ``numpy.float64`` is a
-    float.
+    Those would fail only after the job was created: ``timedelta`` refuses ``numpy.int64``, a ``Decimal`` cannot be
+    added to a time, and a time plus ``numpy.float32`` is up to a minute off. ``numpy.float64`` is a float.
     """
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise InvalidInputError(f"{field}={value!r} is not an int or a float: {remedy}")

@@ -483,7 +483,7 @@ def test_a_rotated_key(control: Control, connect: Callable[..., None], logged: A
 
     asyncio.run(scenario())
     lines = logged()
-    assert len([line for line in lines if "going on with that" in line]) == 1
+    assert len([line for line in lines if "trying again with the new key" in line]) == 1
     assert not any(control.api_key in line for line in lines)
 
 
