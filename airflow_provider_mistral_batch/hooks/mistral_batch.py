@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import msgspec
 from airflow.providers.common.compat.sdk import BaseHook
 
-from airflow_provider_mistral_batch.api.checks import check_positive, check_whole, chosen_model, chosen_window
+from airflow_provider_mistral_batch.api.checks import chosen_model, chosen_window
 from airflow_provider_mistral_batch.api.endpoints import DEFAULT_ENDPOINT
-from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.api.models import (
     BatchJobIn,
     BatchJobOut,
@@ -22,11 +18,15 @@ from airflow_provider_mistral_batch.api.models import (
     FileOut,
     FilesOut,
 )
+from airflow_provider_mistral_batch.hooks.connection import (
+    Settings,
+    connection_type,
+    read_connection,
+    warnings_about,
+)
 
 if TYPE_CHECKING:
     import os
-
-    from airflow.providers.common.compat.sdk import Connection
 
     from airflow_provider_mistral_batch.api.client import MistralBatchClient
     from airflow_provider_mistral_batch.api.retries import RetryPolicy
@@ -68,14 +68,12 @@ class MistralBatchHook(BaseHook):
         self.mistral_conn_id = mistral_conn_id
         self.retries = retries
         self.longest_timeout = longest_timeout
-        self._client: MistralBatchClient | None = None
-        self._default_model: str | None = None
-        self._deployment = ""
+        self._settings: Settings | None = None
 
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
         """Say what the connection's form shows."""
-        behaviour = _connection_type()["ui-field-behaviour"]
+        behaviour = connection_type()["ui-field-behaviour"]
         # The provider info writes its keys with dashes, this method's callers with underscores.
         return {name.replace("-", "_"): value for name, value in behaviour.items()}
 
@@ -85,44 +83,23 @@ class MistralBatchHook(BaseHook):
 
         :raises InvalidInputError: When a field of the connection cannot work; names the field.
         """
-        if self._client is None:
+        return self._read_settings().client
+
+    def _read_settings(self) -> Settings:
+        if self._settings is None:
             connection = self.get_connection(self.mistral_conn_id)
-            options: dict[str, Any] = {"key_source": f"the password of connection {self.mistral_conn_id!r}"}
-            if self.retries is not None:
-                options["retries"] = self.retries
-            try:
-                self._default_model = _text(connection, "default_model") or None
-                self._deployment = _text(connection, "deployment")
-                self._client = _client_of(
-                    connection,
-                    longest_timeout=self.longest_timeout,
-                    renew_key=self._current_key,
-                    **options,
-                )
-            except InvalidInputError as error:
-                raise InvalidInputError(f"connection {self.mistral_conn_id!r}: {_as_field(error)}") from None
-            if unknown := _unknown_fields(connection):
-                self.log.warning(
-                    "The extra of connection %r has fields that are not known and do nothing: %s. Known are %s.",
-                    self.mistral_conn_id,
-                    ", ".join(unknown),
-                    ", ".join(_known_fields()),
-                )
-            if self._client.verifies_tls is False:
-                self.log.warning(
-                    "Connection %r has verify=false: TLS certificates are NOT checked, and whoever is between here "
-                    "and %s can read the API key.",
-                    self.mistral_conn_id,
-                    self._client.base_url,
-                )
-            if not _keeps_secrets(self._client.base_url):
-                self.log.warning(
-                    "Connection %r has a host without https: the API key goes to %s in clear, and whoever is between "
-                    "here and there can read it.",
-                    self.mistral_conn_id,
-                    self._client.base_url,
-                )
-        return self._client
+            options: dict[str, Any] = {} if self.retries is None else {"retries": self.retries}
+            self._settings = read_connection(
+                connection,
+                self.mistral_conn_id,
+                longest_timeout=self.longest_timeout,
+                renew_key=self._current_key,
+                key_source=f"the password of connection {self.mistral_conn_id!r}",
+                **options,
+            )
+            for warning in warnings_about(connection, self.mistral_conn_id, self._settings.client):
+                self.log.warning("%s", warning)
+        return self._settings
 
     def _current_key(self) -> str | None:
         """Read the key again: it may have been rotated while we waited."""
@@ -130,21 +107,19 @@ class MistralBatchHook(BaseHook):
 
     def close(self) -> None:
         """Close the client's connections; the next call opens new ones."""
-        if self._client is not None:
-            self._client.close()
-            self._client = None
+        if self._settings is not None:
+            self._settings.client.close()
+            self._settings = None
 
     @property
     def deployment(self) -> str:
         """Name of this Airflow among several that share a workspace (extra ``deployment``); empty if there is none."""
-        self.get_conn()
-        return self._deployment
+        return self._read_settings().deployment
 
     @property
     def default_model(self) -> str | None:
         """Model of requests for which nobody names a model, nor an agent (extra ``default_model``)."""
-        self.get_conn()
-        return self._default_model
+        return self._read_settings().default_model
 
     def model_of_job(
         self, model: str | None, agent_id: str | None, *, named: str | None = None
@@ -171,7 +146,7 @@ class MistralBatchHook(BaseHook):
     @property
     def clock_offset(self) -> float:
         """Seconds by which the server's clock is ahead of ours, from its last answer; 0 before the first."""
-        return self._client.clock_offset if self._client is not None else 0.0
+        return self._settings.client.clock_offset if self._settings is not None else 0.0
 
     def test_connection(self) -> tuple[bool, str]:
         """Test the connection with the cheapest call: a listing of one job."""
@@ -342,122 +317,3 @@ class MistralBatchHook(BaseHook):
         :param file_id: The file's id.
         """
         return self.get_conn().delete_file(file_id)
-
-
-#: Fields of a connection by the client's parameters.
-_FIELDS = {
-    "api_key": "password",
-    "base_url": "host",
-    "dialect": "extra.dialect",
-    "proxies": "extra.proxies",
-    "verify": "extra.verify",
-}
-
-
-def _client_of(
-    connection: Connection, *, longest_timeout: float | None, **options: Any
-) -> MistralBatchClient:
-    """Make the client that a connection's fields describe; given options win over them."""
-    # Imported late: `requests` is not needed to parse a Dag.
-    from airflow_provider_mistral_batch.api import client as api
-    from airflow_provider_mistral_batch.api.retries import RetryPolicy
-
-    extra = {name: value for name, value in _extra(connection).items() if value not in (None, "")}
-    api_key = (connection.password or "").strip()
-    if not api_key:
-        raise InvalidInputError("password is empty: put the API key of your Mistral workspace there")
-    fields: dict[str, Any] = {name: extra[name] for name in ("dialect", "proxies", "verify") if name in extra}
-    if "timeout" in extra:
-        fields["timeout"] = _number(extra["timeout"])
-        check_positive("extra.timeout", fields["timeout"])
-    if longest_timeout is not None:
-        fields["timeout"] = min(longest_timeout, fields.get("timeout", longest_timeout))
-    if "retries" in extra:
-        attempts = _number(extra["retries"])
-        check_whole("extra.retries", attempts, at_least=1, unit="attempts")
-        fields["retries"] = RetryPolicy(attempts=attempts)
-    if isinstance(extra.get("proxies"), str):
-        # What is no JSON is refused by the client, which does not show it.
-        with contextlib.suppress(msgspec.DecodeError):
-            fields["proxies"] = msgspec.json.decode(extra["proxies"])
-    if isinstance(extra.get("verify"), str):
-        fields["verify"] = {"true": True, "false": False}.get(extra["verify"].lower(), extra["verify"])
-    base_url = _base_url(connection) or api.DEFAULT_BASE_URL
-    return api.MistralBatchClient(api_key, base_url, **{**fields, **options})
-
-
-def _connection_type() -> dict[str, Any]:
-    # Imported late: parsing a Dag needs none of it.
-    from airflow_provider_mistral_batch.get_provider_info import get_provider_info
-
-    connection_type: dict[str, Any] = get_provider_info()["connection-types"][0]
-    return connection_type
-
-
-def _known_fields() -> list[str]:
-    """Fields of the extra that mean something, as the form shows them."""
-    return [*_connection_type()["conn-fields"]]
-
-
-def _unknown_fields(connection: Connection) -> list[str]:
-    """
-    Fields of the extra that nothing reads, most likely misspelt.
-
-    Airflow puts none there by itself: forms write plain names since Airflow 3, and ``__extra__`` of a URI is unpacked
-    before we see it. So ``extra__mistral__timeout`` and ``__extra__`` are somebody's mistake, too.
-    """
-    return sorted(repr(name)[:80] for name in _extra(connection).keys() - set(_known_fields()))
-
-
-def _keeps_secrets(base_url: str) -> bool:
-    """Whether nobody on the way to a server reads along."""
-    parts = urlsplit(base_url)
-    return (
-        parts.scheme == "https"
-        or parts.hostname in ("localhost", "::1")
-        or str(parts.hostname).startswith("127.")
-    )
-
-
-def _as_field(error: InvalidInputError) -> str:
-    """Name the connection's field where the client names its parameter; it is the first word of what it says."""
-    return re.sub(r"^\w+", lambda name: _FIELDS.get(name[0], name[0]), str(error))
-
-
-def _text(connection: Connection, field: str) -> str:
-    value = _extra(connection).get(field) or ""
-    if not isinstance(value, str):
-        raise InvalidInputError(f"extra.{field}={value!r} is not a name")
-    return value
-
-
-def _extra(connection: Connection) -> dict[str, Any]:
-    extra: Any = connection.extra_dejson
-    if not isinstance(extra, dict):
-        raise InvalidInputError('extra is no JSON object: write {"timeout": 60}, or leave it empty')
-    return extra
-
-
-def _base_url(connection: Connection) -> str:
-    """The base URL as the host field says it: a whole URL, or a host, maybe with scheme and port beside it."""
-    host = (connection.host or "").strip()
-    if not host:
-        return ""
-    scheme, separator, rest = host.partition("://")
-    if not separator:
-        scheme, rest = connection.schema if connection.schema in ("http", "https") else "https", host
-    authority, slash, prefix = rest.partition("/")
-    if connection.port and not re.search(r":\d+$", authority):
-        authority += f":{connection.port}"
-    return f"{scheme}://{authority}{slash}{prefix}"
-
-
-def _number(value: Any) -> Any:
-    """The number that a field means: forms and URIs hold text only. What is not a number stays as it is."""
-    if not isinstance(value, (str, float)):
-        return value
-    try:
-        number = float(value)
-    except ValueError:
-        return value
-    return int(number) if number.is_integer() else number

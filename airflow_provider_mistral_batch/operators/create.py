@@ -11,7 +11,6 @@ import msgspec
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, conf
 
 from airflow_provider_mistral_batch.api.checks import (
-    check_inline_count,
     check_positive,
     check_ratio,
     chosen_window,
@@ -211,9 +210,7 @@ class MistralCreateBatchJobOperator(MistralSubmittingOperator):
         from airflow_provider_mistral_batch.jsonl.requests.inline import validate_inline
 
         check_requests(self.requests)
-        rows = list(self.requests)
-        check_inline_count(len(rows))
-        return validate_inline(rows, endpoint=self.endpoint)
+        return validate_inline(list(self.requests), endpoint=self.endpoint)
 
     def _deadline(self, job: BatchJobOut, asked: BatchJobIn) -> float:
         """When to give up: counted from the job's submission, so that no retry and no re-attach moves it."""

@@ -189,7 +189,7 @@ def test_a_ca_bundle(connection):
             "extra.dialect='anthropic' is not known: use one of mistral, openai",
         ),
         ({"extra": ["timeout"]}, "extra is no JSON object"),
-        ({"extra": {"default_model": 5}}, "extra.default_model=5 is not a name"),
+        ({"extra": {"default_model": 5}}, "extra.default_model=5 is not a text"),
     ],
 )
 def test_bad_fields_name_connection_and_field_and_show_no_secret(connection, fields, words):
@@ -215,10 +215,10 @@ def test_a_connection_that_is_not_there():
 def test_all_fields_of_the_form_are_read_and_all_that_are_read_are_in_the_form(connection):
     import inspect
 
-    from airflow_provider_mistral_batch.hooks import mistral_batch
+    from airflow_provider_mistral_batch.hooks import connection as connection_module
 
     fields = get_provider_info()["connection-types"][0]["conn-fields"]
-    source = inspect.getsource(mistral_batch)
+    source = inspect.getsource(connection_module)
     assert set(fields) == {
         "default_model",
         "deployment",

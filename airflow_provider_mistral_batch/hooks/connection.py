@@ -1,0 +1,184 @@
+"""What an Airflow connection of type ``mistral`` says, and the client of the API that it describes."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urlsplit
+
+import msgspec
+
+from airflow_provider_mistral_batch.api.checks import check_positive, check_whole
+from airflow_provider_mistral_batch.api.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Connection
+
+    from airflow_provider_mistral_batch.api.client import MistralBatchClient
+
+#: Fields of a connection by the client's parameters.
+_FIELDS = {
+    "api_key": "password",
+    "base_url": "host",
+    "dialect": "extra.dialect",
+    "proxies": "extra.proxies",
+    "verify": "extra.verify",
+}
+
+
+class Settings(NamedTuple):
+    """
+    What a connection says.
+
+    :param client: The client of the API that its fields describe.
+    :param default_model: Model of requests for which nobody names a model or an agent (extra ``default_model``).
+    :param deployment: Name of this Airflow among several that share a workspace (extra ``deployment``).
+    """
+
+    client: MistralBatchClient
+    default_model: str | None
+    deployment: str
+
+
+def read_connection(
+    connection: Connection, conn_id: str, *, longest_timeout: float | None, **options: Any
+) -> Settings:
+    """
+    Read a connection.
+
+    :param connection: The connection.
+    :param conn_id: Its id, for messages.
+    :param longest_timeout: Seconds to wait for an answer at most, whatever the connection says.
+    :param options: Parameters of the client, which win over the connection's fields.
+    :raises InvalidInputError: When a field cannot work; names the field.
+    """
+    try:
+        return Settings(
+            client=_client_of(connection, longest_timeout=longest_timeout, **options),
+            default_model=_text(connection, "default_model") or None,
+            deployment=_text(connection, "deployment"),
+        )
+    except InvalidInputError as error:
+        # The first word of the client's message is its parameter: name the connection's field instead.
+        message = re.sub(r"^\w+", lambda name: _FIELDS.get(name[0], name[0]), str(error))
+        raise InvalidInputError(f"connection {conn_id!r}: {message}") from None
+
+
+def warnings_about(connection: Connection, conn_id: str, client: MistralBatchClient) -> Iterator[str]:
+    """
+    Say what works in a connection, but is likely a mistake.
+
+    :param connection: The connection.
+    :param conn_id: Its id, for messages.
+    :param client: The client that was made of it.
+    """
+    # Airflow adds no fields by itself: forms write plain names since Airflow 3, and ``__extra__`` of a URI is unpacked
+    # before we see it. So ``extra__mistral__timeout`` and ``__extra__`` are mistakes, too.
+    known = [*connection_type()["conn-fields"]]
+    if unknown := sorted(repr(name)[:80] for name in _extra(connection).keys() - set(known)):
+        yield (
+            f"The extra of connection {conn_id!r} has fields that are not known and do nothing: {', '.join(unknown)}. "
+            f"Known are {', '.join(known)}."
+        )
+    if client.verifies_tls is False:
+        yield (
+            f"Connection {conn_id!r} has verify=false: TLS certificates are NOT checked, and anyone between here and "
+            f"{client.base_url} can read the API key."
+        )
+    if not _keeps_secrets(client.base_url):
+        yield (
+            f"Connection {conn_id!r} has a host without https: the API key goes to {client.base_url} in clear text, "
+            "and anyone on the way can read it."
+        )
+
+
+def connection_type() -> dict[str, Any]:
+    """Give the connection type's entry in the provider info."""
+    # Imported late: parsing a Dag needs none of it.
+    from airflow_provider_mistral_batch.get_provider_info import get_provider_info
+
+    entry: dict[str, Any] = get_provider_info()["connection-types"][0]
+    return entry
+
+
+def _client_of(
+    connection: Connection, *, longest_timeout: float | None, **options: Any
+) -> MistralBatchClient:
+    """Make the client that a connection's fields describe; given options win over them."""
+    # Imported late: `requests` is not needed to parse a Dag.
+    from airflow_provider_mistral_batch.api import client as api
+    from airflow_provider_mistral_batch.api.retries import RetryPolicy
+
+    extra = {name: value for name, value in _extra(connection).items() if value not in (None, "")}
+    api_key = (connection.password or "").strip()
+    if not api_key:
+        raise InvalidInputError("password is empty: put the API key of your Mistral workspace there")
+    fields: dict[str, Any] = {name: extra[name] for name in ("dialect", "proxies", "verify") if name in extra}
+    if "timeout" in extra:
+        fields["timeout"] = _number(extra["timeout"])
+        check_positive("extra.timeout", fields["timeout"])
+    if longest_timeout is not None:
+        fields["timeout"] = min(longest_timeout, fields.get("timeout", longest_timeout))
+    if "retries" in extra:
+        attempts = _number(extra["retries"])
+        check_whole("extra.retries", attempts, at_least=1, unit="attempts")
+        fields["retries"] = RetryPolicy(attempts=attempts)
+    if isinstance(extra.get("proxies"), str):
+        # What is no JSON is refused by the client, which does not show it.
+        with contextlib.suppress(msgspec.DecodeError):
+            fields["proxies"] = msgspec.json.decode(extra["proxies"])
+    if isinstance(extra.get("verify"), str):
+        fields["verify"] = {"true": True, "false": False}.get(extra["verify"].lower(), extra["verify"])
+    base_url = _base_url(connection) or api.DEFAULT_BASE_URL
+    return api.MistralBatchClient(api_key, base_url, **{**fields, **options})
+
+
+def _keeps_secrets(base_url: str) -> bool:
+    """Whether the API key cannot be read on the way to a server."""
+    parts = urlsplit(base_url)
+    return (
+        parts.scheme == "https"
+        or parts.hostname in ("localhost", "::1")
+        or str(parts.hostname).startswith("127.")
+    )
+
+
+def _text(connection: Connection, field: str) -> str:
+    value = _extra(connection).get(field) or ""
+    if not isinstance(value, str):
+        raise InvalidInputError(f"extra.{field}={value!r} is not a text: write a name")
+    return value
+
+
+def _extra(connection: Connection) -> dict[str, Any]:
+    extra: Any = connection.extra_dejson
+    if not isinstance(extra, dict):
+        raise InvalidInputError('extra is no JSON object: write {"timeout": 60}, or leave it empty')
+    return extra
+
+
+def _base_url(connection: Connection) -> str:
+    """The base URL as the host field says it: a whole URL, or a host, maybe with scheme and port beside it."""
+    host = (connection.host or "").strip()
+    if not host:
+        return ""
+    scheme, separator, rest = host.partition("://")
+    if not separator:
+        scheme, rest = connection.schema if connection.schema in ("http", "https") else "https", host
+    authority, slash, prefix = rest.partition("/")
+    if connection.port and not re.search(r":\d+$", authority):
+        authority += f":{connection.port}"
+    return f"{scheme}://{authority}{slash}{prefix}"
+
+
+def _number(value: Any) -> Any:
+    """The number that a field means: forms and URIs hold text only. What is not a number stays as it is."""
+    if not isinstance(value, (str, float)):
+        return value
+    try:
+        number = float(value)
+    except ValueError:
+        return value
+    return int(number) if number.is_integer() else number
