@@ -47,7 +47,7 @@ def obstacle_to_start(task: Any) -> str:
     ):
         # The triggerer does render templates, but waits for ever for `ti.xcom_pull` without `map_indexes` (3.3.2).
         if isinstance(value, str) and ("{{" in value or "{%" in value):
-            return f"{name}={value!r} is a template, which only a worker can render; {remedy}"
+            return f"{name}={value!r} is a template, which a worker has to render; {remedy}"
     return ""
 
 

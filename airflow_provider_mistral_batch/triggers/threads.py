@@ -16,8 +16,8 @@ async def in_thread(
     """
     Call a blocking function in a thread, and wait for it without blocking the event loop.
 
-    ``asyncio.to_thread`` does not do: before Airflow 3.3, the SDK can ask the triggerer for connections and XComs only
-    from threads that asgiref has started. From any other thread the question fails, or reads the answer to another
+    ``asyncio.to_thread`` is not enough: before Airflow 3.3, the SDK can ask the triggerer for connections and XComs
+    only from threads that asgiref has started. From any other thread the question fails, or reads the answer to another
     trigger's question (seen in 3.0.6, 3.1.3 and 3.2.0).
 
     :param function: The function; positional and keyword arguments are passed on to it.
