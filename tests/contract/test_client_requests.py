@@ -129,7 +129,7 @@ def _resolved(schema: dict[str, Any], openapi: dict[str, Any]) -> Draft202012Val
 def _form(request: Received) -> dict[str, tuple[str | None, str]]:
     """Parts of a multipart form by name: file name and content."""
     head = f"Content-Type: {request.headers['content-type']}\r\n\r\n".encode()
-    message = email.message_from_bytes(head + request.body, policy=email.policy.HTTP)
+    message: Any = email.message_from_bytes(head + request.body, policy=email.policy.HTTP)
     return {
         part.get_param("name", header="content-disposition"): (
             part.get_filename(),
@@ -151,7 +151,9 @@ def test_path_and_query_are_those_of_the_description(operation, openapi):
     url = urlsplit(request.path)
     pattern = re.sub(r"\{\w+\}", r"([^/]+)", operation.path)
     assert request.method == operation.method.upper()
-    assert all(unquote(part) in (JOB_ID, FILE_ID) for part in re.fullmatch(pattern, url.path).groups())
+    match = re.fullmatch(pattern, url.path)
+    assert match is not None
+    assert all(unquote(part) in (JOB_ID, FILE_ID) for part in match.groups())
     parameters = {
         parameter["name"]: parameter["schema"]
         for parameter in openapi["paths"][operation.path][operation.method]["parameters"]
@@ -199,6 +201,7 @@ def test_queries_of_listings(name):
         assert read.created_after == SINCE
         assert read.created_by_me is True
         assert read.order_by == "created"
+        assert isinstance(read.status, list)
         assert len(set(read.status)) == 7
 
 
@@ -221,7 +224,7 @@ def test_the_sdk_sends_the_same_creation():
     """Both sides of one contract: the SDK's own request for the same job."""
     from mistralai.client import Mistral
 
-    asked = {"endpoint": "/v1/ocr", "model": "m", "metadata": {"a": "b"}, "timeout_hours": 48}
+    asked: dict[str, Any] = {"endpoint": "/v1/ocr", "model": "m", "metadata": {"a": "b"}, "timeout_hours": 48}
     with ScriptedServer(Answer(500)) as server:
         sdk = Mistral(api_key="k3y", server_url=server.url, retry_config=None)
         with pytest.raises(Exception, match="500"):

@@ -157,6 +157,10 @@ class Airflow:
         """
         ti = ti or TaskInstance()
         outcome = Outcome("success")
+
+        def resuming(method: str, kwargs: dict[str, Any]) -> Callable[[Any], Any]:
+            return lambda task: task.resume_execution(method, kwargs, ti.context)
+
         call: Callable[[Any], Any] = lambda task: task.execute(ti.context)  # noqa: E731
         while True:
             outcome.worker_starts += 1
@@ -168,15 +172,13 @@ class Airflow:
                 outcome.triggers.append(deferral.trigger)
                 self.on_deferral()
                 if self.without_triggerer:
-                    failure = {"error": TriggerFailureReason.TRIGGER_TIMEOUT}
-                    call = lambda task, k=failure: task.resume_execution("__fail__", k, ti.context)  # noqa: E731
+                    call = resuming("__fail__", {"error": TriggerFailureReason.TRIGGER_TIMEOUT})
                     continue
                 event = run_trigger(deferral.trigger, ti)
                 if isinstance(event, TaskSuccessEvent):
                     outcome.value = ti.xcoms.get("return_value")
                     break
-                method, kwargs = deferral.method_name, {**(deferral.kwargs or {}), "event": event.payload}
-                call = lambda task, m=method, k=kwargs: task.resume_execution(m, k, ti.context)  # noqa: E731
+                call = resuming(deferral.method_name, {**(deferral.kwargs or {}), "event": event.payload})
                 continue
             except AirflowRescheduleException as wish:
                 ti.first_reschedule = ti.first_reschedule or datetime.now(timezone.utc)

@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from typing import IO
+from typing import IO, Any
 
 import pytest
 
@@ -36,7 +36,7 @@ def _client(server: ScriptedServer) -> MistralBatchClient:
 def _parts(request: Received) -> dict[str, tuple[str | None, str, bytes]]:
     """Parts of a multipart form by name: file name, content type, content."""
     head = f"Content-Type: {request.headers['content-type']}\r\n\r\n".encode()
-    message = email.message_from_bytes(head + request.body, policy=email.policy.HTTP)
+    message: Any = email.message_from_bytes(head + request.body, policy=email.policy.HTTP)
     return {
         part.get_param("name", header="content-disposition"): (
             part.get_filename(),
@@ -86,7 +86,7 @@ def _spooled() -> IO[bytes]:
     return file
 
 
-def _packed() -> IO[bytes]:
+def _packed() -> gzip.GzipFile:
     return gzip.open(io.BytesIO(gzip.compress(ROWS)))
 
 

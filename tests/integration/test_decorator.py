@@ -106,10 +106,10 @@ def test_partial_expand_and_override() -> None:
             return ["a"]
 
         mapped = ask.partial(size=3).expand(part=[1, 2])
-        renamed = ask.override(task_id="other", model="mistral-large-latest")(1, 2)
+        ask.override(task_id="other", model="mistral-large-latest")(1, 2)
     assert isinstance(mapped, XComArg)
     assert set(dag.task_ids) == {"ask", "other"}
     assert dag.get_task("ask").is_mapped
-    other = renamed.operator
+    other = dag.get_task("other")
     assert isinstance(other, MistralBatchInferenceOperator)
     assert (other.model, other.max_tokens) == ("mistral-large-latest", 5)

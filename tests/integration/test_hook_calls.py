@@ -7,6 +7,7 @@ import io
 import json
 import math
 import time
+from typing import Any
 
 import pytest
 
@@ -149,8 +150,8 @@ def test_files(hook):
 )
 def test_what_create_sends(monkeypatch, given, sent):
     with ScriptedServer(as_json({"id": "j", "status": "QUEUED"})) as server:
-        connection = {"conn_type": "mistral", "host": server.url, "password": "k3y"}
-        connection["extra"] = {"default_model": "m-default"}
+        extra = {"default_model": "m-default"}
+        connection = {"conn_type": "mistral", "host": server.url, "password": "k3y", "extra": extra}
         monkeypatch.setenv("AIRFLOW_CONN_MISTRAL_DEFAULT", json.dumps(connection))
         MistralBatchHook().create(**{"input_files": ["f"], **given})
         body = json.loads(server.requests[0].body)
@@ -192,7 +193,7 @@ def test_inline_requests_without_an_id_are_numbered(monkeypatch, logged):
     with ScriptedServer(as_json({"id": "j", "status": "QUEUED"})) as server:
         connection = {"conn_type": "mistral", "host": server.url, "password": "k3y"}
         monkeypatch.setenv("AIRFLOW_CONN_MISTRAL_DEFAULT", json.dumps(connection))
-        rows = [{"body": {}}, {"custom_id": "row-3", "body": {}}, {"body": {}}]
+        rows: list[dict[str, Any]] = [{"body": {}}, {"custom_id": "row-3", "body": {}}, {"body": {}}]
         MistralBatchHook().create(requests=rows)
         sent = json.loads(server.requests[0].body)["requests"]
     assert [row["custom_id"] for row in sent] == ["row-1", "row-3", "row_3"]

@@ -15,7 +15,7 @@ from airflow_provider_mistral_batch.emulator.client import Control
 from airflow_provider_mistral_batch.policies import setbacks
 from airflow_provider_mistral_batch.sensors.mistral_batch import MistralBatchJobSensor
 
-WAYS = {
+WAYS: dict[str, dict[str, Any]] = {
     "poke": {"mode": "poke"},
     "reschedule": {"mode": "reschedule"},
     "deferred": {"deferrable": True},

@@ -124,7 +124,9 @@ def test_an_unknown_status_is_no_end(hook: Any, control: Control, trigger_tools:
     path = f"/v1/batch/jobs/{batch_id}"
     control.fault("alter", "GET", path, fields={"status": "RESTING", "mood": "fine"}, times=2)
     event = trigger_tools.run(MistralBatchJobTrigger(batch_id, poll_interval=0.02))
-    assert JobEvent.from_payload(event.payload).job.status == "completed"
+    job = JobEvent.from_payload(event.payload).job
+    assert job is not None
+    assert job.status == "completed"
     assert control.requests()["GET /v1/batch/jobs/{id}"] >= 3
 
 
@@ -158,7 +160,7 @@ def test_a_restart_cancels_nothing(hook: Any, control: Control, make_job: Any, j
 
     async def start_and_stop() -> None:
         trigger = MistralBatchJobTrigger(batch_id, cancel_on_kill=True, poll_interval=0.02)
-        task = asyncio.create_task(trigger.run().__anext__())
+        task = asyncio.ensure_future(trigger.run().__anext__())
         await asyncio.sleep(0.4)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -216,7 +218,9 @@ def test_a_triggerer_that_cannot_set_xcoms_leaves_the_end_to_a_worker(
     batch_id = make_job()
     supervisor.ti, supervisor.broken = new_ti(), True
     event = trigger_tools.run(MistralBatchJobTrigger(batch_id, finish_with="output_file_id"), supervisor.ti)
-    assert JobEvent.from_payload(event.payload).job.status == "completed"
+    job = JobEvent.from_payload(event.payload).job
+    assert job is not None
+    assert job.status == "completed"
     (warning,) = [line for line in logged() if line.startswith("warning: ")]
     assert warning.endswith("so a worker ends it: the API server does not answer")
 

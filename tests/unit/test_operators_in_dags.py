@@ -22,7 +22,7 @@ START = datetime(2026, 1, 1, tzinfo=timezone.utc)
 ROWS = [{"custom_id": "a", "body": {}}]
 
 #: Each operator, its usual arguments, and one that is mapped over.
-OPERATORS: dict[str, tuple[type, dict[str, Any], dict[str, Any]]] = {
+OPERATORS: dict[str, tuple[Any, dict[str, Any], dict[str, Any]]] = {
     "upload": (MistralUploadBatchFileOperator, {"requests": ROWS}, {"requests": [ROWS, ROWS]}),
     "upload paths": (MistralUploadBatchFileOperator, {"path": "a.jsonl"}, {"path": ["a.jsonl", "b.jsonl"]}),
     "create": (MistralCreateBatchJobOperator, {"input_files": ["f"]}, {"input_files": [["f"], ["g"]]}),

@@ -198,7 +198,7 @@ def test_what_is_published_stays_when_there_is_nothing_to_replace_it(gone: str, 
     destination = destination_of("run", tmp_path)
     destination.claim("fail")
     for _ in range(2):
-        for path in destination.round_paths(0):
+        for path in (Path(str(path)) for path in destination.round_paths(0)):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text("")
         if not destination.manifest_path.exists():
