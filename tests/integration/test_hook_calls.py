@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import io
 import json
 import math
@@ -12,31 +11,11 @@ from typing import Any
 import pytest
 
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
-from airflow_provider_mistral_batch.api.models import BatchJobOut, BatchJobsOut
 from airflow_provider_mistral_batch.hooks.mistral_batch import MistralBatchHook
 
 from ..scripted_server import ScriptedServer, as_json
 
 MODEL = "mistral-small-latest"
-
-
-@pytest.mark.parametrize(
-    ("name", "published", "returns"),
-    [
-        ("create", ["input_files", "endpoint", "completion_window", "metadata"], BatchJobOut),
-        ("list", ["limit", "after"], BatchJobsOut),
-        ("get", ["batch_id"], BatchJobOut),
-        ("cancel", ["batch_id"], BatchJobOut),
-    ],
-)
-def test_published_signatures(name, published, returns):
-    signature = inspect.signature(getattr(MistralBatchHook, name))
-    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    positional = [parameter.name for parameter in signature.parameters.values() if parameter.kind in kinds]
-    assert positional == ["self", *published]
-    assert signature.return_annotation == returns.__name__
-    optional = {"metadata", "limit", "after"} & set(published)
-    assert all(signature.parameters[parameter].default is None for parameter in optional)
 
 
 def test_the_published_example(hook, tmp_path, monkeypatch, capsys):

@@ -249,13 +249,6 @@ def test_a_file_that_is_cut_on_the_server_is_landed_but_for_its_last_row(
     assert [line for line in logged() if "the last row is cut after" in line]
 
 
-@pytest.fixture
-def other_run(new_ti: Any) -> Any:
-    ti = new_ti()
-    ti.run_id = "another run"
-    return ti
-
-
 def test_another_runs_results_are_left_alone_unless_told(
     download: Any, ended: Any, control: Control, other_run: Any, tmp_path: Path
 ) -> None:

@@ -37,13 +37,7 @@ SINGLE = "GET /v1/batch/jobs/{id}"
 EAGER = Cadence(shortest=0.05, longest=0.05)
 PATIENT = Cadence(shortest=1000, longest=1000)
 
-pytestmark = pytest.mark.usefixtures("hook")
-
-
-@pytest.fixture(autouse=True)
-def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(setbacks.Backoff, "FIRST", 0.05)
-    monkeypatch.setattr(setbacks.Backoff, "LONGEST", 0.5)
+pytestmark = pytest.mark.usefixtures("hook", "short_pauses")
 
 
 class Watcher:
