@@ -64,7 +64,7 @@ def compare(
                 sdk_rate = rows / runs[sdk][0]["seconds"]
             found[str(rows)] = {step: _figures(took, runs[limit], sdk_rate) for step, took in runs.items()}
             _print(title, rows, limit, found[str(rows)])
-    claims = []
+    claims: list[tuple[str, float, str, float]] = []
     for step, share in targets.items():
         for rows, steps_found in found.items():
             size = f"{step}, {int(rows):,} rows"
@@ -80,7 +80,7 @@ def _figures(
     took: list[dict[str, Any]], limit: list[dict[str, Any]], sdk_rate: float | None
 ) -> dict[str, Any]:
     def best(runs: list[dict[str, Any]], clock: str) -> float:
-        return min(run[clock] for run in runs)
+        return min(float(run[clock]) for run in runs)
 
     rate = took[0]["rows"] / best(took, "seconds")
     figures: dict[str, Any] = {

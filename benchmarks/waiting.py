@@ -180,7 +180,7 @@ def _growing_counts(emulator: Emulator) -> Iterator[None]:
 def _claims(rows: dict[str, dict[str, Any]], smallest: int) -> list[tuple[str, float, str, float]]:
     claims: list[tuple[str, float, str, float]] = []
     for waiting, targets in TARGETS.items():
-        row = rows.get(f"mistral {waiting:,}")
+        row = rows.get(f"mistral {waiting:,}", {})
         for field, target in targets.items() if row else ():
             comparison = "under" if field == "stall_ms" else "at most"
             claims.append((f"{waiting:,} waiting, {COLUMNS[field]}", row[field], comparison, target))

@@ -51,7 +51,9 @@ def embeddings() -> None:
         """Return the nearest neighbour of each text."""
         from airflow_provider_mistral_batch.results import read_results
 
-        vectors = {row.custom_id or "": row.body["data"][0]["embedding"] for row in read_results(manifest)}
+        vectors: dict[str, list[float]] = {
+            row.custom_id or "": row.body["data"][0]["embedding"] for row in read_results(manifest)
+        }
 
         def likeness(one: str, other: str) -> float:
             # The vectors have length one, so their product is the cosine of the angle between them.

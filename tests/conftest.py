@@ -1,15 +1,27 @@
-"""What all tests share: markers by folder, an Airflow home that is nobody's, and an object store in memory."""
+"""What all tests share: markers by folder, an Airflow home that is nobody's, a workspace in the emulator, a bucket."""
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+import uuid
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from requests_toolbelt.sessions import BaseUrlSession
+
+from airflow_provider_mistral_batch.emulator import Emulator
+from airflow_provider_mistral_batch.emulator.client import Control
+
+if TYPE_CHECKING:
+    from airflow.sdk import ObjectStoragePath
+
+    from airflow_provider_mistral_batch.hooks.mistral_batch import MistralBatchHook
 
 TESTS = Path(__file__).parent
 
@@ -21,22 +33,6 @@ for name in [name for name in os.environ if name.startswith("AIRFLOW")]:
     del os.environ[name]
 os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="airflow-home-")
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
-
-
-@pytest.fixture
-def bucket() -> Iterator[Any]:
-    """A folder in an object store in memory, as Airflow shows it to tasks; empty at the beginning."""
-    # Imported late: Airflow reads its settings when it is imported.
-    from airflow.sdk import ObjectStoragePath
-    from airflow.sdk.io.store import attach
-    from fsspec.implementations.memory import MemoryFileSystem
-
-    store = MemoryFileSystem()
-    store.store.clear()
-    store.pseudo_dirs[:] = [""]
-    attach("memory", fs=store)
-    yield ObjectStoragePath("memory://bucket/folder")
-    store.store.clear()
 
 
 def pytest_unconfigure() -> None:
@@ -51,3 +47,73 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         item.add_marker(kind)
         if kind in TIMEOUTS and item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(TIMEOUTS[kind]))
+
+
+@pytest.fixture(scope="session")
+def _first_settings(emulator: Emulator) -> dict[str, Any]:
+    return emulator.control.settings()
+
+
+@pytest.fixture
+def control(emulator: Emulator, _first_settings: dict[str, Any]) -> Iterator[Control]:
+    """The emulator as it was started, seen by a key that nobody used before, so in a workspace of its own."""
+    control = Control(emulator.url, f"key-{uuid.uuid4().hex}")
+    control.clear_faults()
+    control.settings(**_first_settings)
+    control.reset()
+    yield control
+    control.clear_faults()
+    control.close()
+
+
+@pytest.fixture
+def api(control: Control) -> Iterator[BaseUrlSession]:
+    """Plain HTTP with the control's key."""
+    with BaseUrlSession(control.url) as session:
+        session.headers["Authorization"] = f"Bearer {control.api_key}"
+        yield session
+
+
+@pytest.fixture
+def bucket() -> Iterator[ObjectStoragePath]:
+    """A folder in an object store in memory, as Airflow shows it to tasks; empty at the beginning."""
+    # Imported late: it takes Airflow.
+    from airflow.sdk import ObjectStoragePath
+    from airflow.sdk.io.store import attach
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    store = MemoryFileSystem()
+    store.store.clear()
+    store.pseudo_dirs[:] = [""]
+    attach("memory", fs=store)
+    yield ObjectStoragePath("memory://bucket/folder")
+    store.store.clear()
+
+
+@pytest.fixture
+def logged(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
+    """What was logged since the last call: by tasks and triggers through structlog, by modules through logging."""
+    caplog.set_level("INFO")
+
+    def logged() -> list[str]:
+        entries = re.finditer(r"^\S+ \[(\w+) *\] (.*?) +\[[\w.]+\]", capsys.readouterr().out, re.M | re.S)
+        lines = [f"{entry[1]}: {entry[2].strip()}" for entry in entries]
+        lines += [f"{record.levelname.lower()}: {record.getMessage()}" for record in caplog.records]
+        caplog.clear()
+        return lines
+
+    return logged
+
+
+@pytest.fixture
+def connection(monkeypatch: pytest.MonkeyPatch) -> Callable[..., MistralBatchHook]:
+    """Makes the connection ``mistral_default``, and gives its hook."""
+    # Imported late: it takes Airflow.
+    from airflow_provider_mistral_batch.hooks.mistral_batch import MistralBatchHook
+
+    def connection(text: str | None = None, **fields: Any) -> MistralBatchHook:
+        fields = {"conn_type": "mistral", "password": "k3y-of-nobody", **fields}
+        monkeypatch.setenv("AIRFLOW_CONN_MISTRAL_DEFAULT", json.dumps(fields) if text is None else text)
+        return MistralBatchHook()
+
+    return connection

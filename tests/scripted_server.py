@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import email.policy
 import json
 import socket
 import socketserver
@@ -21,6 +22,20 @@ class Received(NamedTuple):
     path: str
     headers: Mapping[str, str]
     body: bytes
+
+    @property
+    def parts(self) -> dict[str, tuple[str | None, str, bytes]]:
+        """Parts of a multipart form by name: file name, content type, content."""
+        head = f"Content-Type: {self.headers['content-type']}\r\n\r\n".encode()
+        message: Any = email.message_from_bytes(head + self.body, policy=email.policy.HTTP)
+        return {
+            part.get_param("name", header="content-disposition"): (
+                part.get_filename(),
+                part.get_content_type(),
+                part.get_payload(decode=True),
+            )
+            for part in message.iter_parts()
+        }
 
 
 class Answer(NamedTuple):

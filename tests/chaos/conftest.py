@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,7 +36,7 @@ IMPATIENT: dict[str, dict[str, object]] = {
 }
 
 #: Settings by name of an emulator. Only what all jobs of an emulator suffer needs one of its own.
-EMULATORS: dict[str, dict[str, float]] = {
+EMULATORS: dict[str, dict[str, Any]] = {
     "main": {},
     "mortal": {},
     "ahead": {"clock_skew": 300},

@@ -1,10 +1,9 @@
-"""One emulator for all contract tests, and a workspace of its own for each."""
+"""One emulator for all contract tests, and what the API itself publishes."""
 
 from __future__ import annotations
 
 import json
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ from requests import Response
 from requests_toolbelt.sessions import BaseUrlSession
 
 from airflow_provider_mistral_batch.emulator import Emulator
-from airflow_provider_mistral_batch.emulator.client import Control
 
 REFERENCE = Path(__file__).parent.parent / "reference"
 
@@ -25,24 +23,6 @@ REFERENCE = Path(__file__).parent.parent / "reference"
 def emulator() -> Iterator[Emulator]:
     with Emulator(embedding_dimension=8) as emulator:
         yield emulator
-
-
-@pytest.fixture
-def control(emulator: Emulator) -> Iterator[Control]:
-    """The emulator without faults, seen by a key that nobody used before, so in a workspace of its own."""
-    control = Control(emulator.url, f"key-{uuid.uuid4().hex}")
-    control.clear_faults()
-    yield control
-    control.clear_faults()
-    control.close()
-
-
-@pytest.fixture
-def api(control: Control) -> Iterator[BaseUrlSession]:
-    """Plain HTTP with the control's key."""
-    with BaseUrlSession(control.url) as session:
-        session.headers["Authorization"] = f"Bearer {control.api_key}"
-        yield session
 
 
 @pytest.fixture

@@ -135,7 +135,9 @@ def test_cancellation(control: Control, drive: Callable[..., None]) -> None:
 def test_another_endpoint(control: Control) -> None:
     async def scene() -> None:
         async with Mistral(api_key=control.api_key, server_url=control.url) as mistral:
-            client = BatchClient(mistral, endpoint="/v1/embeddings", response_body_type=EmbeddingResponse)
+            client: Any = BatchClient(
+                mistral, endpoint="/v1/embeddings", response_body_type=EmbeddingResponse
+            )
             raw = b'{"custom_id": "a", "body": {"model": "mistral-embed", "input": ["one", "two"]}}'
             result = await client.run(raw, poll_interval_seconds=0.01)
             assert [len(one.embedding) for one in result.by_id()["a"].data] == [8, 8]

@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
+from typing import Any
 
 import pytest
 import requests
@@ -19,7 +20,9 @@ ROWS = "\n".join(
     json.dumps({"custom_id": f"row-{n}", "body": {"messages": [{"role": "user", "content": f"Say {n}"}]}})
     for n in range(3)
 ).encode()
-FILE = {"file_name": "rows.jsonl", "content": ROWS}
+#: Requests of a job without files.
+REQUESTS: Any = [{"body": {}}]
+FILE: Any = {"file_name": "rows.jsonl", "content": ROWS}
 
 
 @pytest.fixture
@@ -87,17 +90,17 @@ def test_jobs(client: Mistral) -> None:
 
 
 def test_inline_job_with_its_outputs(client: Mistral) -> None:
-    requests_ = [{"custom_id": "a", "body": {"input": "text"}}, {"custom_id": "b", "body": {}}]
+    requests_: Any = [{"custom_id": "a", "body": {"input": "text"}}, {"custom_id": "b", "body": {}}]
     job = client.batch.jobs.create(endpoint="/v1/embeddings", requests=requests_, model="mistral-embed")
     finished(client, job.id)
-    outputs = client.batch.jobs.get(job_id=job.id, inline=True).outputs
+    outputs: Any = client.batch.jobs.get(job_id=job.id, inline=True).outputs
     assert {row["custom_id"]: row["response"]["status_code"] for row in outputs} == {"a": 200, "b": 422}
 
 
 def test_listing(client: Mistral, control: Control) -> None:
     def create(model: str, **metadata: str) -> str:
         return client.batch.jobs.create(
-            endpoint="/v1/embeddings", requests=[{"body": {}}], model=model, metadata=metadata or None
+            endpoint="/v1/embeddings", requests=REQUESTS, model=model, metadata=metadata or None
         ).id
 
     first, second = create("one"), create("two", team="red", part="1")
@@ -105,8 +108,8 @@ def test_listing(client: Mistral, control: Control) -> None:
         finished(client, job_id)
     running = control.make_jobs(1)[0]
 
-    def listed(**filters: object) -> list[str]:
-        return [job.id for job in client.batch.jobs.list(**filters).data]  # type: ignore[arg-type]
+    def listed(**filters: Any) -> list[str]:
+        return [job.id for job in client.batch.jobs.list(**filters).data or ()]
 
     assert listed() == [running, second, first]
     assert listed(order_by="created") == [first, second, running]
@@ -126,14 +129,14 @@ def test_listing(client: Mistral, control: Control) -> None:
 
 def test_cancellation(client: Mistral, control: Control) -> None:
     control.plan_jobs(job_seconds=3600)
-    job = client.batch.jobs.create(endpoint="/v1/embeddings", requests=[{"body": {}}], model="m")
+    job = client.batch.jobs.create(endpoint="/v1/embeddings", requests=REQUESTS, model="m")
     assert client.batch.jobs.cancel(job_id=job.id).status == "CANCELLATION_REQUESTED"
     assert finished(client, job.id).status == "CANCELLED"
 
 
 def test_errors(client: Mistral, control: Control) -> None:
     with pytest.raises(SDKError, match="422"):
-        client.batch.jobs.create(endpoint="/v1/embeddings", requests=[{"body": {}}], timeout_hours=169)
+        client.batch.jobs.create(endpoint="/v1/embeddings", requests=REQUESTS, timeout_hours=169)
     with pytest.raises(SDKError, match="422"):
         client.batch.jobs.create(endpoint="/v1/embeddings")
     with pytest.raises(SDKError, match="404"):

@@ -59,10 +59,15 @@ def test_completed(client: OpenAI, control: Control) -> None:
     assert batch.status == "completed"
     assert batch.request_counts is not None
     assert batch.request_counts.to_dict() == {"total": 3, "completed": 2, "failed": 1}
+    assert batch.in_progress_at is not None
+    assert batch.finalizing_at is not None
+    assert batch.completed_at is not None
     assert batch.created_at <= batch.in_progress_at <= batch.finalizing_at <= batch.completed_at
     assert batch.errors is None
+    assert batch.output_file_id is not None
     results = client.files.content(batch.output_file_id).text.splitlines()
     assert {json.loads(line)["custom_id"] for line in results} == {"row-0", "row-2"}
+    assert batch.error_file_id is not None
     errors = client.files.content(batch.error_file_id).text.splitlines()
     assert [json.loads(line)["custom_id"] for line in errors] == ["row-1"]
 
@@ -85,6 +90,8 @@ def test_cancellation(client: OpenAI, control: Control) -> None:
     assert batch.status == "cancelling"
     batch = finished(client, batch)
     assert batch.status == "cancelled"
+    assert batch.cancelling_at is not None
+    assert batch.cancelled_at is not None
     assert batch.cancelling_at <= batch.cancelled_at
 
 
@@ -107,8 +114,10 @@ def test_a_row_that_is_not_as_it_must_be_fails_the_batch(
     assert batch.status == "failed"
     assert batch.errors is not None
     assert batch.errors.object == "list"
+    assert batch.errors.data is not None
     [error] = batch.errors.data
     assert (error.code, error.param, error.line) == (code, param, 2)
+    assert batch.request_counts is not None
     assert batch.request_counts.total == 0
 
 

@@ -207,7 +207,7 @@ def test_what_does_not_exist_is_a_404(api: BaseUrlSession, method: str, path: st
 
 @pytest.mark.parametrize("authorization", [None, "", "Bearer", "Basic abc"])
 def test_without_a_token_is_a_401(api: BaseUrlSession, authorization: str | None) -> None:
-    api.headers["Authorization"] = authorization  # type: ignore[assignment]
+    api.headers["Authorization"] = authorization
     for path in (JOBS, "/v1/files", "/v1/batches"):
         answer = api.get(path)
         assert answer.status_code == 401

@@ -10,6 +10,7 @@ from typing import Any
 import jsonschema
 import pytest
 from mistralai.client import models
+from pydantic import BaseModel
 
 from airflow_provider_mistral_batch.jsonl.requests.template import RowTemplate
 
@@ -57,7 +58,7 @@ def test_every_endpoint_is_tried(openapi: dict[str, Any]) -> None:
 
 
 #: The SDK's model of each endpoint's body.
-REQUESTS = {
+REQUESTS: dict[str, type[BaseModel]] = {
     "/v1/chat/completions": models.ChatCompletionRequest,
     "/v1/embeddings": models.EmbeddingRequest,
     "/v1/fim/completions": models.FIMCompletionRequest,
@@ -71,7 +72,7 @@ REQUESTS = {
 }
 
 #: Parameters that a template can bring to each endpoint.
-PARAMETERS = {
+PARAMETERS: dict[str, dict[str, Any]] = {
     "/v1/chat/completions": {"system": "Be brief.", "max_tokens": 5, "temperature": 0.1},
     "/v1/fim/completions": {"max_tokens": 5, "temperature": 0.1},
     "/v1/conversations": {"system": "Be brief.", "max_tokens": 5, "temperature": 0.1},

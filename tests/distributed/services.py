@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import psycopg2
 import redis
@@ -91,7 +92,7 @@ def terminate_connections(url: URL) -> int:
     return int(_execute(url, query) or 0)
 
 
-def _execute(url: URL, statement: str) -> object:
+def _execute(url: URL, statement: str) -> Any:
     """Run one statement outside of any transaction; return the first value of its answer, if it has one."""
     engine = sqlalchemy.create_engine(
         url, isolation_level="AUTOCOMMIT", poolclass=sqlalchemy.NullPool, connect_args={"connect_timeout": 5}

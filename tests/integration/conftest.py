@@ -7,9 +7,7 @@ import copy
 import hashlib
 import importlib
 import json
-import re
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -32,30 +30,13 @@ from airflow.triggers.base import BaseTrigger, TaskSuccessEvent, TriggerEvent
 from airflow_provider_mistral_batch.emulator import Emulator
 from airflow_provider_mistral_batch.emulator.client import Control
 from airflow_provider_mistral_batch.hooks.mistral_batch import MistralBatchHook
-from airflow_provider_mistral_batch.policies import timetable
+from airflow_provider_mistral_batch.policies import setbacks, timetable
 
 
 @pytest.fixture(scope="session")
 def emulator() -> Iterator[Emulator]:
     with Emulator() as emulator:
         yield emulator
-
-
-@pytest.fixture(scope="session")
-def _first_settings(emulator: Emulator) -> dict[str, Any]:
-    return emulator.control.settings()
-
-
-@pytest.fixture
-def control(emulator: Emulator, _first_settings: dict[str, Any]) -> Iterator[Control]:
-    """The emulator as it was started, seen by a key that nobody used before, so in a workspace of its own."""
-    control = Control(emulator.url, f"key-{uuid.uuid4().hex}")
-    control.clear_faults()
-    control.settings(**_first_settings)
-    control.reset()
-    yield control
-    control.clear_faults()
-    control.close()
 
 
 @pytest.fixture
@@ -157,6 +138,10 @@ class Airflow:
         """
         ti = ti or TaskInstance()
         outcome = Outcome("success")
+
+        def resuming(method: str, kwargs: dict[str, Any]) -> Callable[[Any], Any]:
+            return lambda task: task.resume_execution(method, kwargs, ti.context)
+
         call: Callable[[Any], Any] = lambda task: task.execute(ti.context)  # noqa: E731
         while True:
             outcome.worker_starts += 1
@@ -168,15 +153,13 @@ class Airflow:
                 outcome.triggers.append(deferral.trigger)
                 self.on_deferral()
                 if self.without_triggerer:
-                    failure = {"error": TriggerFailureReason.TRIGGER_TIMEOUT}
-                    call = lambda task, k=failure: task.resume_execution("__fail__", k, ti.context)  # noqa: E731
+                    call = resuming("__fail__", {"error": TriggerFailureReason.TRIGGER_TIMEOUT})
                     continue
                 event = run_trigger(deferral.trigger, ti)
                 if isinstance(event, TaskSuccessEvent):
                     outcome.value = ti.xcoms.get("return_value")
                     break
-                method, kwargs = deferral.method_name, {**(deferral.kwargs or {}), "event": event.payload}
-                call = lambda task, m=method, k=kwargs: task.resume_execution(m, k, ti.context)  # noqa: E731
+                call = resuming(deferral.method_name, {**(deferral.kwargs or {}), "event": event.payload})
                 continue
             except AirflowRescheduleException as wish:
                 ti.first_reschedule = ti.first_reschedule or datetime.now(timezone.utc)
@@ -274,6 +257,21 @@ def new_ti() -> type[TaskInstance]:
 
 
 @pytest.fixture
+def other_run(new_ti: Callable[..., TaskInstance]) -> TaskInstance:
+    """The same task in another run."""
+    ti = new_ti()
+    ti.run_id = "another run"
+    return ti
+
+
+@pytest.fixture
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calls that failed are made again soon."""
+    monkeypatch.setattr(setbacks.Backoff, "FIRST", 0.05)
+    monkeypatch.setattr(setbacks.Backoff, "LONGEST", 0.5)
+
+
+@pytest.fixture
 def trigger_tools() -> SimpleNamespace:
     return SimpleNamespace(run=run_trigger, through_database=through_database)
 
@@ -283,21 +281,6 @@ def jobs(control: Control) -> Callable[[], list[dict[str, Any]]]:
     """The emulator's record of this test's jobs, as the server knows them, oldest first."""
     workspace = hashlib.sha256(control.api_key.encode()).hexdigest()
     return lambda: [job for job in control.record(phantoms=True)["jobs"] if job["workspace"] == workspace]
-
-
-@pytest.fixture
-def logged(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
-    """What was logged since the last call: by tasks and triggers through structlog, by modules through logging."""
-    caplog.set_level("INFO")
-
-    def logged() -> list[str]:
-        entries = re.finditer(r"^\S+ \[(\w+) *\] (.*?) +\[[\w.]+\]", capsys.readouterr().out, re.M | re.S)
-        lines = [f"{entry[1]}: {entry[2].strip()}" for entry in entries]
-        lines += [f"{record.levelname.lower()}: {record.getMessage()}" for record in caplog.records]
-        caplog.clear()
-        return lines
-
-    return logged
 
 
 @pytest.fixture

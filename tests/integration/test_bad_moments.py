@@ -18,7 +18,6 @@ from airflow_provider_mistral_batch.operators import (
     MistralDownloadBatchResultsOperator,
     MistralUploadBatchFileOperator,
 )
-from airflow_provider_mistral_batch.policies import setbacks
 from airflow_provider_mistral_batch.sensors import MistralBatchJobSensor
 
 WAYS: dict[str, dict[str, Any]] = {
@@ -33,9 +32,7 @@ ROWS = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(setbacks.Backoff, "FIRST", 0.05)
+pytestmark = pytest.mark.usefixtures("short_pauses")
 
 
 def sensor(batch_id: str, way: str) -> MistralBatchJobSensor:

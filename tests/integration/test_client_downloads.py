@@ -6,6 +6,7 @@ import gzip
 import logging
 import random
 import re
+from collections.abc import Generator
 
 import pytest
 
@@ -77,7 +78,7 @@ class Storage:
 
 def _until_it_fails(client: MistralBatchClient, kind: type[Exception], words: str | None = None) -> bytes:
     """What was given before the download failed."""
-    received = []
+    received: list[bytes] = []
 
     def read() -> None:
         received.extend(client.stream_file("f"))
@@ -280,6 +281,7 @@ def test_who_stops_early_frees_the_connection_and_asks_for_no_more():
     with ScriptedServer(Storage()) as server, _client(server) as client:
         chunks = client.stream_file("f")
         next(chunks)
+        assert isinstance(chunks, Generator)
         chunks.close()
         assert client.download_file("f") == CONTENT
         assert len(server.requests) == 2

@@ -86,6 +86,8 @@ def test_from_rows_to_results(client):
     job = _ended(client, created.id)
     assert (job.status, job.error_file_id) == ("completed", None)
     assert (job.request_counts.total, job.request_counts.completed, job.request_counts.failed) == (3, 3, 0)
+    assert job.in_progress_at is not None
+    assert job.completed_at is not None
     assert job.created_at <= job.in_progress_at <= job.completed_at
     assert abs(time.time() + client.clock_offset - job.completed_at) < 60
     rows = [json.loads(line) for line in client.download_file(job.output_file_id).splitlines()]

@@ -55,7 +55,9 @@ def _no_environment(monkeypatch, tmp_path):
 
 def _everything(error: BaseException) -> str:
     """All that anybody could print of an exception, its causes and contexts included, hidden ones too."""
-    texts, todo, seen = [], [error], set()
+    texts: list[str] = []
+    todo: list[BaseException | None] = [error]
+    seen = set()
     while todo:
         one = todo.pop()
         if one is None or id(one) in seen:

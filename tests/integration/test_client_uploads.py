@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import email
-import email.policy
 import gzip
 import io
 import os
@@ -24,7 +22,7 @@ from airflow_provider_mistral_batch.api.errors import (
 )
 from airflow_provider_mistral_batch.api.retries import RetryPolicy
 
-from ..scripted_server import CLOSE, Answer, Received, ScriptedServer, as_json
+from ..scripted_server import CLOSE, Answer, ScriptedServer, as_json
 
 ROWS = b'{"custom_id": "a", "body": {}}\n' * 100
 
@@ -33,27 +31,13 @@ def _client(server: ScriptedServer) -> MistralBatchClient:
     return MistralBatchClient("k3y", server.url, retries=RetryPolicy(attempts=3, first_wait=0), timeout=5)
 
 
-def _parts(request: Received) -> dict[str, tuple[str | None, str, bytes]]:
-    """Parts of a multipart form by name: file name, content type, content."""
-    head = f"Content-Type: {request.headers['content-type']}\r\n\r\n".encode()
-    message = email.message_from_bytes(head + request.body, policy=email.policy.HTTP)
-    return {
-        part.get_param("name", header="content-disposition"): (
-            part.get_filename(),
-            part.get_content_type(),
-            part.get_payload(decode=True),
-        )
-        for part in message.iter_parts()
-    }
-
-
 def _uploaded(source, **options) -> dict[str, tuple[str | None, str, bytes]]:
     with ScriptedServer(as_json({"id": "f"})) as server, _client(server) as client:
         assert client.upload_file(source, **options).id == "f"
         (request,) = server.requests
     assert (request.method, request.path) == ("POST", "/v1/files")
     assert int(request.headers["content-length"]) == len(request.body)
-    return _parts(request)
+    return request.parts
 
 
 @pytest.fixture
@@ -86,7 +70,7 @@ def _spooled() -> IO[bytes]:
     return file
 
 
-def _packed() -> IO[bytes]:
+def _packed() -> gzip.GzipFile:
     return gzip.open(io.BytesIO(gzip.compress(ROWS)))
 
 
@@ -133,7 +117,7 @@ def test_every_attempt_sends_all_of_it(path):
     steps = [as_json({}, 429, Retry_After="0"), as_json({}, 503, Retry_After="0"), as_json({"id": "f"})]
     with ScriptedServer(*steps) as server, _client(server) as client:
         assert client.upload_file(path).id == "f"
-        assert [_parts(request)["file"][2] for request in server.requests] == [ROWS] * 3
+        assert [request.parts["file"][2] for request in server.requests] == [ROWS] * 3
 
 
 def test_a_lost_answer_is_no_reason_to_send_it_again(path):

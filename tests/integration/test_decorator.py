@@ -8,9 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.sdk import DAG, XComArg, task
-
-from airflow_provider_mistral_batch.operators.inference import MistralBatchInferenceOperator
+from airflow.sdk import DAG, task
 
 OPTIONS: dict[str, Any] = {
     "model": "mistral-small-latest",
@@ -96,20 +94,3 @@ def test_anything_else_is_refused(run: Any, value: Any, control: Any) -> None:
 def test_the_function_alone_says_what_is_asked(name: str, run: Any) -> None:
     with pytest.raises(ValueError, match=name):
         run(lambda: ["a"], **{name: ["b"]})
-
-
-def test_partial_expand_and_override() -> None:
-    with DAG("dag", schedule=None) as dag:
-
-        @task.mistral_batch(destination="/tmp/{{ ti.map_index }}", max_tokens=5)
-        def ask(part: int, size: int) -> list[str]:
-            return ["a"]
-
-        mapped = ask.partial(size=3).expand(part=[1, 2])
-        renamed = ask.override(task_id="other", model="mistral-large-latest")(1, 2)
-    assert isinstance(mapped, XComArg)
-    assert set(dag.task_ids) == {"ask", "other"}
-    assert dag.get_task("ask").is_mapped
-    other = renamed.operator
-    assert isinstance(other, MistralBatchInferenceOperator)
-    assert (other.model, other.max_tokens) == ("mistral-large-latest", 5)

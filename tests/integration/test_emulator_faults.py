@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -17,14 +17,6 @@ from airflow_provider_mistral_batch.emulator.client import Control
 JOBS = "/v1/batch/jobs"
 CHAT = "/v1/chat/completions"
 BODY = {"messages": [{"role": "user", "content": "What is this?"}]}
-
-
-@pytest.fixture
-def api(control: Control) -> Iterator[BaseUrlSession]:
-    """Plain HTTP with the control's key."""
-    with BaseUrlSession(control.url) as session:
-        session.headers["Authorization"] = f"Bearer {control.api_key}"
-        yield session
 
 
 def create(api: BaseUrlSession, rows: int = 1, **fields: Any) -> requests.Response:

@@ -22,14 +22,6 @@ Upload = Callable[..., dict[str, Any]]
 
 
 @pytest.fixture
-def api(control: Control) -> Iterator[BaseUrlSession]:
-    """Plain HTTP with the control's key."""
-    with BaseUrlSession(control.url) as session:
-        session.headers["Authorization"] = f"Bearer {control.api_key}"
-        yield session
-
-
-@pytest.fixture
 def upload(api: BaseUrlSession) -> Upload:
     def upload(content: bytes = CONTENT, name: str = "a.bin", **fields: str) -> dict[str, Any]:
         answer = api.post("/v1/files", files={"file": (name, content)}, data={"purpose": "batch", **fields})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime, timezone
 from typing import Any
 
@@ -21,14 +21,6 @@ BODY = {"messages": [{"role": "user", "content": "What is this?"}]}
 
 Create = Callable[..., dict[str, Any]]
 Until = Callable[..., dict[str, Any]]
-
-
-@pytest.fixture
-def api(control: Control) -> Iterator[BaseUrlSession]:
-    """Plain HTTP with the control's key."""
-    with BaseUrlSession(control.url) as session:
-        session.headers["Authorization"] = f"Bearer {control.api_key}"
-        yield session
 
 
 @pytest.fixture

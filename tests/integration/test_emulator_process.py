@@ -102,15 +102,17 @@ def test_what_was_acknowledged_survives_a_kill(tmp_path: Path) -> None:
             assert api.finished(job_id)["succeeded_requests"] == 3
 
 
+def _has_more_than(done: int) -> Callable[[dict[str, Any]], bool]:
+    return lambda job: job["completed_requests"] > done
+
+
 def test_a_running_job_goes_on_where_it_was(tmp_path: Path) -> None:
     with Emulator(state_dir=tmp_path, job_seconds=2) as emulator:
         api = Api(emulator)
         job_id = api.create(20_000)
         done = 0
         for _ in range(3):
-            done = api.until(job_id, lambda job, done=done: job["completed_requests"] > done)[
-                "completed_requests"
-            ]
+            done = api.until(job_id, _has_more_than(done))["completed_requests"]
             emulator.restart()
             again = api.call("GET", f"{JOBS}/{job_id}").json()
             assert again["completed_requests"] >= done
@@ -144,9 +146,9 @@ def test_what_was_written_and_not_stored_is_written_again(tmp_path: Path) -> Non
         assert len(api.results(job["output_file"])) == 999
         assert len(api.results(job["error_file"])) == 1
         for name in ("output_file", "error_file"):
-            path = f"/v1/files/{job[name]}"
-            size = len(api.call("GET", f"{path}/content").content)
-            assert api.call("GET", path).json()["bytes"] == size
+            url = f"/v1/files/{job[name]}"
+            size = len(api.call("GET", f"{url}/content").content)
+            assert api.call("GET", url).json()["bytes"] == size
 
 
 def test_the_engine_is_started_again() -> None:
@@ -278,8 +280,13 @@ def command_line() -> Iterator[Callable[..., subprocess.Popen[str]]]:
 
     def start(*arguments: str, **environment: str) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", MODULE, *arguments]
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        process = subprocess.Popen(command, text=True, env={**os.environ, **environment}, **pipes)
+        process = subprocess.Popen(
+            command,
+            text=True,
+            env={**os.environ, **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
         started.append(process)
         return process
 

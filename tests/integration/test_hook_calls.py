@@ -2,40 +2,20 @@
 
 from __future__ import annotations
 
-import inspect
 import io
 import json
 import math
 import time
+from typing import Any
 
 import pytest
 
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
-from airflow_provider_mistral_batch.api.models import BatchJobOut, BatchJobsOut
 from airflow_provider_mistral_batch.hooks.mistral_batch import MistralBatchHook
 
 from ..scripted_server import ScriptedServer, as_json
 
 MODEL = "mistral-small-latest"
-
-
-@pytest.mark.parametrize(
-    ("name", "published", "returns"),
-    [
-        ("create", ["input_files", "endpoint", "completion_window", "metadata"], BatchJobOut),
-        ("list", ["limit", "after"], BatchJobsOut),
-        ("get", ["batch_id"], BatchJobOut),
-        ("cancel", ["batch_id"], BatchJobOut),
-    ],
-)
-def test_published_signatures(name, published, returns):
-    signature = inspect.signature(getattr(MistralBatchHook, name))
-    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    positional = [parameter.name for parameter in signature.parameters.values() if parameter.kind in kinds]
-    assert positional == ["self", *published]
-    assert signature.return_annotation == returns.__name__
-    optional = {"metadata", "limit", "after"} & set(published)
-    assert all(signature.parameters[parameter].default is None for parameter in optional)
 
 
 def test_the_published_example(hook, tmp_path, monkeypatch, capsys):
@@ -149,8 +129,8 @@ def test_files(hook):
 )
 def test_what_create_sends(monkeypatch, given, sent):
     with ScriptedServer(as_json({"id": "j", "status": "QUEUED"})) as server:
-        connection = {"conn_type": "mistral", "host": server.url, "password": "k3y"}
-        connection["extra"] = {"default_model": "m-default"}
+        extra = {"default_model": "m-default"}
+        connection = {"conn_type": "mistral", "host": server.url, "password": "k3y", "extra": extra}
         monkeypatch.setenv("AIRFLOW_CONN_MISTRAL_DEFAULT", json.dumps(connection))
         MistralBatchHook().create(**{"input_files": ["f"], **given})
         body = json.loads(server.requests[0].body)
@@ -192,7 +172,7 @@ def test_inline_requests_without_an_id_are_numbered(monkeypatch, logged):
     with ScriptedServer(as_json({"id": "j", "status": "QUEUED"})) as server:
         connection = {"conn_type": "mistral", "host": server.url, "password": "k3y"}
         monkeypatch.setenv("AIRFLOW_CONN_MISTRAL_DEFAULT", json.dumps(connection))
-        rows = [{"body": {}}, {"custom_id": "row-3", "body": {}}, {"body": {}}]
+        rows: list[dict[str, Any]] = [{"body": {}}, {"custom_id": "row-3", "body": {}}, {"body": {}}]
         MistralBatchHook().create(requests=rows)
         sent = json.loads(server.requests[0].body)["requests"]
     assert [row["custom_id"] for row in sent] == ["row-1", "row-3", "row_3"]

@@ -59,7 +59,7 @@ def test_from_rows_to_results(
     assert cancelled.xcoms["status"] == "completed"
     landed = airflow.run(
         lambda: MistralDownloadBatchResultsOperator(
-            task_id="download", batch_id=batch_id, destination=tmp_path
+            task_id="download", batch_id=batch_id, destination=str(tmp_path)
         )
     )
     assert landed.state == "success", landed.message

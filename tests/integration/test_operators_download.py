@@ -46,7 +46,7 @@ def ended(airflow: Any, new_ti: Any, control: Control, jobs: Any, hook: Any) -> 
 
     def ended(*, inline: bool = False, **plan: Any) -> str:
         control.plan_jobs(**plan)
-        source = {"requests": ROWS}
+        source: dict[str, Any] = {"requests": ROWS}
         if not inline:
             upload = airflow.run(lambda: MistralUploadBatchFileOperator(task_id="upload", requests=ROWS))
             source = {"input_files": upload.value}
@@ -249,13 +249,6 @@ def test_a_file_that_is_cut_on_the_server_is_landed_but_for_its_last_row(
     assert [line for line in logged() if "the last row is cut after" in line]
 
 
-@pytest.fixture
-def other_run(new_ti: Any) -> Any:
-    ti = new_ti()
-    ti.run_id = "another run"
-    return ti
-
-
 def test_another_runs_results_are_left_alone_unless_told(
     download: Any, ended: Any, control: Control, other_run: Any, tmp_path: Path
 ) -> None:
@@ -304,7 +297,7 @@ def test_an_error_between_results_and_manifest_costs_a_try_and_nothing_else(
 
 
 def test_a_try_that_airflow_took_for_dead_may_end_first(
-    airflow: Any, download: Any, ended: Any, new_ti: Any, tmp_path: Path
+    airflow: Any, download: Any, ended: Any, new_ti: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stream_after_the_older(job: Any) -> Any:
         yield from streams(job)
@@ -312,9 +305,10 @@ def test_a_try_that_airflow_took_for_dead_may_end_first(
 
     batch_id, ti = ended(), new_ti()
     newer = MistralDownloadBatchResultsOperator(
-        task_id="download", batch_id=batch_id, destination=tmp_path / "out"
+        task_id="download", batch_id=batch_id, destination=str(tmp_path / "out")
     )
-    streams, newer._streams = newer._streams, stream_after_the_older
+    streams = newer._streams
+    monkeypatch.setattr(newer, "_streams", stream_after_the_older)
     outcome = airflow.run(lambda: newer, ti.next_try())
     assert outcome.state == "success", outcome.message
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == LANDED

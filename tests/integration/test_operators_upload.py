@@ -110,7 +110,7 @@ def test_what_is_too_much_for_one_file_becomes_several(
     upload: Any, hook: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A limit of the API, made small.
-    defaults = {**jsonl_requests.prepare_requests.__kwdefaults__, "max_shard_bytes": 600}
+    defaults = {**(jsonl_requests.prepare_requests.__kwdefaults__ or {}), "max_shard_bytes": 600}
     monkeypatch.setattr(jsonl_requests.prepare_requests, "__kwdefaults__", defaults)
     rows = [row(f"row-{number}", "x" * 150) for number in range(10)]
     outcome = upload(requests=rows)

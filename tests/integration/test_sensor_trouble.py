@@ -12,10 +12,9 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_mistral_batch.emulator.client import Control
-from airflow_provider_mistral_batch.policies import setbacks
 from airflow_provider_mistral_batch.sensors.mistral_batch import MistralBatchJobSensor
 
-WAYS = {
+WAYS: dict[str, dict[str, Any]] = {
     "poke": {"mode": "poke"},
     "reschedule": {"mode": "reschedule"},
     "deferred": {"deferrable": True},
@@ -32,9 +31,7 @@ PASSING: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(setbacks.Backoff, "FIRST", 0.05)
+pytestmark = pytest.mark.usefixtures("short_pauses")
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -10,7 +10,7 @@ import pytest
 from airflow_provider_mistral_batch.emulator.client import Control
 from airflow_provider_mistral_batch.sensors.mistral_batch import MistralBatchJobSensor
 
-WAYS = {
+WAYS: dict[str, dict[str, Any]] = {
     "poke": {"mode": "poke"},
     "reschedule": {"mode": "reschedule"},
     "deferred": {"deferrable": True},

@@ -18,7 +18,7 @@ from airflow_provider_mistral_batch.submission import jobs as submission
 CREATE, LIST, CANCEL = "POST /v1/batch/jobs", "GET /v1/batch/jobs", "POST /v1/batch/jobs/{id}/cancel"
 
 #: Keeps a job in the status in which it is meant to be found.
-LONG = {"job_seconds": 1000}
+LONG: dict[str, Any] = {"job_seconds": 1000}
 
 
 @pytest.fixture(autouse=True)

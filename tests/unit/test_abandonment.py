@@ -82,7 +82,7 @@ def test_after_which_errors_nobody_tries_again(
 ) -> None:
     task_instance = ti(max_tries=max_tries)
     task_instance.task = SimpleNamespace(retry_policy=policy)
-    assert ends_for_good(error, {"ti": task_instance}) is expected  # type: ignore[typeddict-item]
+    assert ends_for_good(error, {"ti": task_instance}) is expected
 
 
 class Comms:

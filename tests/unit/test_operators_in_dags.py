@@ -6,11 +6,12 @@ from datetime import datetime, timezone
 from typing import Any
 
 import pytest
-from airflow.sdk import DAG, task, task_group
+from airflow.sdk import DAG, XComArg, task, task_group
 from airflow.serialization.serialized_objects import DagSerialization
 
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.operators.mistral_batch import (
+    MistralBatchInferenceOperator,
     MistralCancelBatchJobOperator,
     MistralCreateBatchJobOperator,
     MistralDownloadBatchResultsOperator,
@@ -22,7 +23,7 @@ START = datetime(2026, 1, 1, tzinfo=timezone.utc)
 ROWS = [{"custom_id": "a", "body": {}}]
 
 #: Each operator, its usual arguments, and one that is mapped over.
-OPERATORS: dict[str, tuple[type, dict[str, Any], dict[str, Any]]] = {
+OPERATORS: dict[str, tuple[Any, dict[str, Any], dict[str, Any]]] = {
     "upload": (MistralUploadBatchFileOperator, {"requests": ROWS}, {"requests": [ROWS, ROWS]}),
     "upload paths": (MistralUploadBatchFileOperator, {"path": "a.jsonl"}, {"path": ["a.jsonl", "b.jsonl"]}),
     "create": (MistralCreateBatchJobOperator, {"input_files": ["f"]}, {"input_files": [["f"], ["g"]]}),
@@ -151,3 +152,20 @@ def test_a_wait_in_a_mapped_task_group_begins_on_a_worker() -> None:
 def test_a_wait_that_starts_in_the_triggerer_checks_its_arguments() -> None:
     with pytest.raises(InvalidInputError, match=r"max_failed_ratio='0\.5'"):
         MistralBatchJobSensor(task_id="w", batch_id="b", start_from_trigger=True, max_failed_ratio="0.5")
+
+
+def test_partial_expand_and_override() -> None:
+    with DAG("dag", schedule=None) as dag:
+
+        @task.mistral_batch(destination="/tmp/{{ ti.map_index }}", max_tokens=5)
+        def ask(part: int, size: int) -> list[str]:
+            return ["a"]
+
+        mapped = ask.partial(size=3).expand(part=[1, 2])
+        ask.override(task_id="other", model="mistral-large-latest")(1, 2)
+    assert isinstance(mapped, XComArg)
+    assert set(dag.task_ids) == {"ask", "other"}
+    assert dag.get_task("ask").is_mapped
+    other = dag.get_task("other")
+    assert isinstance(other, MistralBatchInferenceOperator)
+    assert (other.model, other.max_tokens) == ("mistral-large-latest", 5)

@@ -49,12 +49,13 @@ class ModelsInRowsDialect(AcmeDialect):
 
 @pytest.fixture(params=[AcmeDialect, ModelsInRowsDialect])
 def dialect(request: Any, connect: Any, monkeypatch: pytest.MonkeyPatch) -> AcmeDialect:
-    monkeypatch.setitem(DIALECTS, "acme", request.param())
+    dialect: AcmeDialect = request.param()
+    monkeypatch.setitem(DIALECTS, "acme", dialect)
     connect(dialect="acme", default_model="mistral-small-latest")
     # Files of two rows each.
-    defaults = {**prepare.prepare_requests.__kwdefaults__, "max_shard_bytes": 420}
+    defaults = {**(prepare.prepare_requests.__kwdefaults__ or {}), "max_shard_bytes": 420}
     monkeypatch.setattr(prepare.prepare_requests, "__kwdefaults__", defaults)
-    return DIALECTS["acme"]
+    return dialect
 
 
 def _check_rows(hook: MistralBatchHook, files: list[str], dialect: AcmeDialect) -> None:

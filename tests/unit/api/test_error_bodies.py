@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -90,7 +91,7 @@ def test_the_error_of_a_call_says_it(form: str) -> None:
 @pytest.mark.parametrize("form", [form for form, (body, _) in BODIES.items() if not isinstance(body, bytes)])
 def test_the_failure_of_a_row_says_it(form: str, place: str) -> None:
     body, said = BODIES[form]
-    row = {"custom_id": "a", "response": {"status_code": 400, "body": body}, "error": None}
+    row: dict[str, Any] = {"custom_id": "a", "response": {"status_code": 400, "body": body}, "error": None}
     if place == "error":
         row = {"custom_id": "a", "response": None, "error": body}
     found = failure(json.dumps(row).encode())

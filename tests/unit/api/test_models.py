@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from airflow_provider_mistral_batch.api.endpoints import ENDPOINTS
@@ -137,7 +139,8 @@ def test_published_statuses_are_all_there():
 
 @pytest.mark.parametrize("field", ["completed_at", "failed_at", "expired_at", "cancelled_at"])
 def test_ended_at_whichever_way_it_ended(field):
-    job = BatchJobOut(id="b", status="failed", raw_status="FAILED", created_at=1, **{field: 9})
+    at: dict[str, Any] = {field: 9}
+    job = BatchJobOut(id="b", status="failed", raw_status="FAILED", created_at=1, **at)
     assert job.ended_at == 9
 
 

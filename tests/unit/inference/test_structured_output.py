@@ -180,7 +180,7 @@ def test_reasons_stay_short() -> None:
 
 
 def test_asking_again_goes_on_with_the_conversation() -> None:
-    body = {"messages": [{"role": "user", "content": "n?"}], "max_tokens": 5}
+    body: dict[str, Any] = {"messages": [{"role": "user", "content": "n?"}], "max_tokens": 5}
     again = StructuredOutput(SCHEMA, CHAT).reask(body, row('{"n": "1"}', error="n: '1' is not an integer"))
     assert again is not None
     assert again["max_tokens"] == 5

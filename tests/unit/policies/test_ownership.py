@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import msgspec
 import pytest
@@ -20,7 +21,7 @@ from airflow_provider_mistral_batch.policies.ownership import (
 )
 
 ME = TaskIdentity(dag_id="d", task_id="t", run_id="r", map_index=3)
-ASKED = {"endpoint": "/v1/chat/completions", "model": "m", "content": ["f1", "f2"]}
+ASKED: dict[str, Any] = {"endpoint": "/v1/chat/completions", "model": "m", "content": ["f1", "f2"]}
 OURS = ownership_metadata(ME, ASKED)
 CHANGED = ownership_metadata(ME, {**ASKED, "content": ["f3"]})
 
@@ -168,7 +169,8 @@ def test_whatever_differs_gives_another_key():
         TaskIdentity(dag_id="d", task_id="t", run_id="r"),
         TaskIdentity(dag_id="dt", task_id="", run_id="r", map_index=3),
     ]
-    what = [ASKED, {**ASKED, "model": "n"}, {**ASKED, "content": ["f2", "f1"]}, {**ASKED, "more": None}, {}]
+    other: list[dict[str, Any]] = [{"model": "n"}, {"content": ["f2", "f1"]}, {"more": None}]
+    what = [ASKED, *({**ASKED, **fields} for fields in other), {}]
     keys = {ownership_metadata(identity, asked)[KEY] for identity in who for asked in what}
     assert len(keys) == len(who) * len(what)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 
@@ -75,7 +76,7 @@ def test_a_job_is_never_looked_at_later_than_its_interval_allows(interval, earli
 
 def test_newcomers_wait_for_each_other_but_not_for_ever():
     timetable = Timetable()
-    looks = []
+    looks: list[Any] = []
     now = 10.0
     # Each comes before the look that the one before it has put off.
     while now < 10.0 + GATHER_SECONDS_AT_MOST:

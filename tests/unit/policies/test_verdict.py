@@ -134,4 +134,4 @@ def test_messages(job, ratio, message):
 def test_digest_ends_the_message():
     verdict = judge(_job("failed"))
     assert verdict.with_digest("Most frequent: x").message == f"{verdict.message}. Most frequent: x"
-    assert verdict.with_digest(None) == verdict
+    assert verdict.with_digest("") == verdict

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import decimal
+from typing import Any
 
 import msgspec
 
@@ -35,7 +36,7 @@ def test_json_that_is_written_already(prepare):
 
 
 def test_a_body_that_is_nested_deeply(prepare):
-    deep = None
+    deep: Any = None
     for _ in range(600):
         deep = [deep]
     (found,) = rows_of(prepare([row("a", {"x": deep})]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -46,7 +47,7 @@ def test_rows_become_the_same_however_they_are_written(tmp_path_factory, data, a
             **dict.fromkeys(FIELDS, "own"),
         }
         body = {name: own[name] for name in shape["own"]}
-        fields = {"custom_id": f"{number}{text}", "body": body}
+        fields: dict[str, Any] = {"custom_id": f"{number}{text}", "body": body}
         if shape["extra"]:
             fields |= {"method": "POST", "url": CHAT}
         line = {name: fields[name] for name in shape["order"] if name in fields}

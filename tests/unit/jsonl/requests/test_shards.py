@@ -29,7 +29,7 @@ def test_shards_keep_order_and_limits(tmp_path_factory, sizes, max_shard_bytes, 
         max_job_requests=max_job_requests,
     )
     assert rows_of(prepared) == given_rows
-    requests_by_job = Counter()
+    requests_by_job: Counter[int] = Counter()
     for shard in prepared.shards:
         requests_by_job[shard.job] += shard.request_count
     assert max(requests_by_job.values()) <= max_job_requests

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import decimal
+from typing import Any
 
 import pytest
 
@@ -89,9 +90,8 @@ def test_prompts_get_all_of_a_template_and_bodies_what_they_lack(prepare, tmp_pa
 
 
 def test_parameters_of_python_values_are_written_as_in_rows(prepare):
-    template = RowTemplate(
-        temperature=decimal.Decimal("0.20"), parameters={"when": datetime.date(2026, 1, 2)}
-    )
+    temperature: Any = decimal.Decimal("0.20")
+    template = RowTemplate(temperature=temperature, parameters={"when": datetime.date(2026, 1, 2)})
     prompt, body = (line["body"] for line in rows_of(prepare(["Hi", row("a")], template=template)))
     assert body == {"temperature": 0.2, "when": "2026-01-02"}
     assert prompt == {**body, "messages": [{"role": "user", "content": "Hi"}]}

@@ -9,26 +9,31 @@ from airflow_provider_mistral_batch.jsonl.results.split import split_results
 from .result_rows import lines
 
 
-@pytest.fixture
-def split(tmp_path):
-    folder = tmp_path / "out"
+class Split:
+    """Splits streams of result rows into the two files of a folder."""
 
-    def split(*streams, asked=None, **options):
+    def __init__(self, tmp_path):
+        self.requests = tmp_path / "requests.jsonl"
+        self.folder = tmp_path / "out"
+        self.results = self.folder / "results.jsonl"
+        self.errors = self.folder / "errors.jsonl"
+
+    def __call__(self, *streams, asked=None, **options):
         requests = None
         if asked is not None:
-            requests = [tmp_path / "requests.jsonl"]
-            requests[0].write_bytes(lines(*({"custom_id": id_, "body": {}} for id_ in asked)))
+            requests = [self.requests]
+            self.requests.write_bytes(lines(*({"custom_id": id_, "body": {}} for id_ in asked)))
         summary = split_results(
             [[stream] if isinstance(stream, bytes) else stream for stream in streams],
-            folder / "results.jsonl",
-            folder / "errors.jsonl",
+            self.results,
+            self.errors,
             requests=requests,
             **options,
         )
-        assert sorted(path.name for path in folder.iterdir()) == ["errors.jsonl", "results.jsonl"]
+        assert sorted(path.name for path in self.folder.iterdir()) == ["errors.jsonl", "results.jsonl"]
         return summary
 
-    split.folder = folder
-    split.results = folder / "results.jsonl"
-    split.errors = folder / "errors.jsonl"
-    return split
+
+@pytest.fixture
+def split(tmp_path):
+    return Split(tmp_path)

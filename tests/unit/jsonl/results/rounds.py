@@ -74,7 +74,7 @@ class Rounds:
             directory=self.folder / f"q{number + 1}",
             reask=reask,
         )
-        self.files = [shard.path for shard in shards]
+        self.files = tuple(shard.path for shard in shards)
         lines = [line for path in self.files for line in path.read_bytes().splitlines()]
         assert sum(shard.request_count for shard in shards) == len(lines)
         return lines
