@@ -26,7 +26,7 @@ from airflow_provider_mistral_batch.policies.row_verdict import (
 )
 from airflow_provider_mistral_batch.submission.pending_limit import LONGEST, PendingLimit, PendingLimitError
 from airflow_provider_mistral_batch.tasks.endings import LeftRunningError
-from airflow_provider_mistral_batch.tasks.watch import BACKSTOP_SECONDS, JobPoller
+from airflow_provider_mistral_batch.tasks.worker_wait import BACKSTOP_SECONDS, JobPoller
 from airflow_provider_mistral_batch.tasks.xcoms import job_xcoms, push_return_value, push_xcoms
 
 if TYPE_CHECKING:

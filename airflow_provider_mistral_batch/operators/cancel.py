@@ -14,7 +14,7 @@ from airflow_provider_mistral_batch.api.models import BatchStatus
 from airflow_provider_mistral_batch.links.mistral_batch import MistralBatchJobLink
 from airflow_provider_mistral_batch.operators.base import MistralBatchOperator
 from airflow_provider_mistral_batch.policies.cadence import DEFAULT_POLL_INTERVAL_MIN, Cadence
-from airflow_provider_mistral_batch.tasks.watch import JobPoller
+from airflow_provider_mistral_batch.tasks.worker_wait import JobPoller
 from airflow_provider_mistral_batch.tasks.xcoms import job_xcoms, push_xcoms
 
 if TYPE_CHECKING:

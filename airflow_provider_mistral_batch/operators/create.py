@@ -32,7 +32,7 @@ from airflow_provider_mistral_batch.policies.cadence import (
 from airflow_provider_mistral_batch.policies.deadline import seconds_allowed, submitted_at
 from airflow_provider_mistral_batch.policies.ownership import runs
 from airflow_provider_mistral_batch.tasks.endings import LeftRunningError, is_permanent
-from airflow_provider_mistral_batch.tasks.watch import (
+from airflow_provider_mistral_batch.tasks.worker_wait import (
     BACKSTOP_SECONDS,
     JobPoller,
     conclude,

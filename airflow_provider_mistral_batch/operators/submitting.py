@@ -14,7 +14,7 @@ from airflow_provider_mistral_batch.tasks.endings import (
     ends_for_good,
     failing_for_good,
 )
-from airflow_provider_mistral_batch.tasks.watch import deferral_took_too_long
+from airflow_provider_mistral_batch.tasks.worker_wait import deferral_took_too_long
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context

@@ -24,7 +24,7 @@ from airflow_provider_mistral_batch.hooks.mistral_batch import MistralBatchHook
 from airflow_provider_mistral_batch.links.mistral_batch import MistralBatchJobLink
 from airflow_provider_mistral_batch.policies.cadence import DEFAULT_POLL_INTERVAL_MIN
 from airflow_provider_mistral_batch.tasks.endings import failing_for_good
-from airflow_provider_mistral_batch.tasks.watch import (
+from airflow_provider_mistral_batch.tasks.worker_wait import (
     BACKSTOP_SECONDS,
     JobPoller,
     conclude,
