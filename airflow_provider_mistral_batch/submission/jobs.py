@@ -172,9 +172,13 @@ class Submission:
         )
         return self._oldest(submitted, choose)
 
-    def take_last_look(self) -> None:
-        """Go on after a deferral whose state is lost: with the jobs that exist, and no new one."""
+    def resume_without_state(self) -> None:
+        """Go on after a deferral whose state is lost: jobs that this try submitted have to be found again."""
         self.earlier = Earlier.IN_DOUBT
+
+    def take_last_look(self) -> None:
+        """Go on after a deferral that took too long: with the jobs that exist, and no new one."""
+        self.resume_without_state()
         self.aim = Aim.EXISTING_JOB
 
     def resume(self, batch_ids: Iterable[str], *, may_have_duplicates: bool) -> None:
