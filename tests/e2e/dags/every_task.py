@@ -46,7 +46,7 @@ def every_task() -> None:
     files = MistralUploadBatchFileOperator(task_id="upload", requests=ROWS)
     job = MistralCreateBatchJobOperator(
         task_id="create",
-        input_files=files.output,  # type: ignore[arg-type]
+        input_files=files.output,
         model=MODEL,
         wait_for_completion=True,
         poll_interval_min=0.1,
@@ -54,16 +54,16 @@ def every_task() -> None:
     )
     over = MistralBatchJobSensor(
         task_id="sensor",
-        batch_id=job.output,  # type: ignore[arg-type]
+        batch_id=job.output,
         poke_interval=1,
         deferrable=True,
     )
     over >> MistralDownloadBatchResultsOperator(
         task_id="download",
-        batch_id=job.output,  # type: ignore[arg-type]
+        batch_id=job.output,
         destination=f"{FOLDER}/downloaded",
     )
-    over >> MistralCancelBatchJobOperator(task_id="cancel", batch_id=job.output)  # type: ignore[arg-type]
+    over >> MistralCancelBatchJobOperator(task_id="cancel", batch_id=job.output)
 
 
 tested = every_task()
