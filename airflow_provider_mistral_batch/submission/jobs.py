@@ -52,7 +52,7 @@ class Earlier(Enum):
 
     #: This is the first try: there was no call.
     NOTHING = auto()
-    #: An earlier try may have died in the middle of a call, which the server may still carry out.
+    #: The server may still carry out a call: its answer was lost, or an earlier try may have died in the middle of it.
     IN_DOUBT = auto()
     #: The server had its time: what it made of earlier calls is in its record, or comes very late.
     ON_RECORD = auto()
@@ -251,6 +251,8 @@ class Submission:
 
     def _find_lost(self, choose: _Choose) -> BatchJobOut | None:
         """Find the job of a create call whose answer was lost."""
+        # Set first: if the look fails, the call must not be forgotten.
+        self.earlier = Earlier.IN_DOUBT
         decision = self._look_for_long(choose)
         self.earlier = Earlier.ON_RECORD
         return None if decision.attach_to is None else self._attach(decision)

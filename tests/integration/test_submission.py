@@ -273,6 +273,20 @@ def test_a_lost_answer_leaves_one_job(
     assert [line for line in logged() if said in line]
 
 
+def test_a_lost_answer_whose_look_fails_leaves_nothing_running(
+    submit: Any, new_ti: Any, connect: Any, control: Control, settled: Any
+) -> None:
+    connect(retries=1)
+    control.plan_jobs(**LONG)
+    control.fault("drop", "POST", "/v1/batch/jobs", when="after")
+    # The look before the call works.
+    control.fault("status", "GET", "/v1/batch/jobs", status=429, skip=1)
+    ti = new_ti()
+    ti.max_tries = 0
+    assert submit(ti).state == "retry"
+    settled("CANCELLED")
+
+
 @pytest.mark.parametrize("retry_after", [0, None])
 @pytest.mark.parametrize("status", [429, 503])
 def test_a_refusal_for_now_is_repeated_at_once(
