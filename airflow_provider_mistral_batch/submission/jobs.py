@@ -121,9 +121,9 @@ class Submission:
         return self.earlier is not Earlier.NOTHING
 
     @property
-    def creates_jobs(self) -> bool:
-        """Whether a job is created where none exists; if not, the task takes a last look at what there is."""
-        return self.aim is Aim.ANY_JOB
+    def is_last_look(self) -> bool:
+        """Whether the task goes on only with jobs that exist (:meth:`take_last_look`)."""
+        return self.aim is Aim.EXISTING_JOB
 
     def submit(
         self,
@@ -175,7 +175,9 @@ class Submission:
     def take_last_look(self) -> None:
         """Go on after a deferral whose state is lost: with the jobs that exist, and no new one."""
         self.earlier = Earlier.IN_DOUBT
-        self.aim = Aim.EXISTING_JOB
+        # A kill may have come first, and it is final.
+        if self.aim is Aim.ANY_JOB:
+            self.aim = Aim.EXISTING_JOB
 
     def resume(self, batch_ids: Iterable[str], *, may_have_duplicates: bool) -> None:
         """

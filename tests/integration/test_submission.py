@@ -9,6 +9,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
+from airflow.providers.common.compat.sdk import AirflowException
 
 from airflow_provider_mistral_batch.api.models import BatchJobIn
 from airflow_provider_mistral_batch.emulator.client import Control
@@ -579,6 +580,16 @@ def test_a_job_that_is_over_is_not_cancelled(
     way.cancel_running()
     assert control.requests()[CANCEL] == 1
     assert not any(line.startswith("warning") for line in logged())
+
+
+def test_who_is_killed_takes_no_last_look(hook: Any, new_ti: Any, jobs: Any, control: Control) -> None:
+    control.plan_jobs(**LONG)
+    way = submission.Submission.of_task(new_ti().context, hook)
+    way.submit(BatchJobIn(requests=requests(), model="m"))
+    way.abandon()
+    way.take_last_look()
+    with pytest.raises(AirflowException, match="the task was killed"):
+        way.submit(BatchJobIn(requests=requests(), model="m"))
 
 
 def test_a_retry_looks_for_long_once(hook: Any, new_ti: Any, control: Control) -> None:
