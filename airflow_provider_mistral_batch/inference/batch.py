@@ -279,7 +279,7 @@ class Batch:
     @property
     def _may_pause(self) -> bool:
         """Whether a wait may go on in the triggerer; a last look is taken on the worker, to its end."""
-        return self.options.deferrable and self.submission.creates_jobs
+        return self.options.deferrable and not self.submission.is_last_look
 
     def _pause_for_jobs(self, batch_ids: Sequence[str], deadline: float) -> Pause:
         # Imported late: parsing a Dag needs none of it.
@@ -338,7 +338,7 @@ class Batch:
 
     def _may_ask_again(self) -> bool:
         """Whether there may be another round, whatever its requests."""
-        if not self.submission.creates_jobs or self.plan.given_up_at is not None:
+        if self.submission.is_last_look or self.plan.given_up_at is not None:
             return False
         is_worth_it = self.landed["may_pass"] or (
             self.options.reask_invalid and self.landed["counts"]["failed"]

@@ -52,7 +52,7 @@ class Earlier(Enum):
 
     #: This is the first try: there was no call.
     NOTHING = auto()
-    #: An earlier try may have died in the middle of a call, which the server may still carry out.
+    #: The server may still carry out a call: its answer was lost, or an earlier try may have died in the middle of it.
     IN_DOUBT = auto()
     #: The server had its time: what it made of earlier calls is in its record, or comes very late.
     ON_RECORD = auto()
@@ -121,9 +121,9 @@ class Submission:
         return self.earlier is not Earlier.NOTHING
 
     @property
-    def creates_jobs(self) -> bool:
-        """Whether a job is created where none exists; if not, the task takes a last look at what there is."""
-        return self.aim is Aim.ANY_JOB
+    def is_last_look(self) -> bool:
+        """Whether the task goes on only with jobs that exist (:meth:`take_last_look`)."""
+        return self.aim is Aim.EXISTING_JOB
 
     def submit(
         self,
@@ -179,7 +179,9 @@ class Submission:
     def take_last_look(self) -> None:
         """Go on after a deferral that took too long: with the jobs that exist, and no new one."""
         self.resume_without_state()
-        self.aim = Aim.EXISTING_JOB
+        # A kill may have come first, and it is final.
+        if self.aim is Aim.ANY_JOB:
+            self.aim = Aim.EXISTING_JOB
 
     def resume(self, batch_ids: Iterable[str], *, may_have_duplicates: bool) -> None:
         """
@@ -255,6 +257,8 @@ class Submission:
 
     def _find_lost(self, choose: _Choose) -> BatchJobOut | None:
         """Find the job of a create call whose answer was lost."""
+        # Set first: if the look fails, the call must not be forgotten.
+        self.earlier = Earlier.IN_DOUBT
         decision = self._look_for_long(choose)
         self.earlier = Earlier.ON_RECORD
         return None if decision.attach_to is None else self._attach(decision)
