@@ -17,7 +17,7 @@ from airflow_provider_mistral_batch.inference.options import BatchOptions
 from airflow_provider_mistral_batch.inference.plan import BatchPlan
 from airflow_provider_mistral_batch.inference.workplace import workplace
 from airflow_provider_mistral_batch.links.mistral_batch import MistralBatchJobLink
-from airflow_provider_mistral_batch.operators.base import check_requests
+from airflow_provider_mistral_batch.operators.base import check_requests, check_requests_are_stable
 from airflow_provider_mistral_batch.operators.submitting import MistralSubmittingOperator
 from airflow_provider_mistral_batch.policies.cadence import DEFAULT_POLL_INTERVAL, DEFAULT_POLL_INTERVAL_MIN
 from airflow_provider_mistral_batch.storage.paths import storage_path
@@ -134,6 +134,7 @@ class MistralBatchInferenceOperator(MistralSubmittingOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(mistral_conn_id=mistral_conn_id, **kwargs)
+        check_requests_are_stable(requests)
         self.requests = requests
         self.path = path
         self.destination = destination

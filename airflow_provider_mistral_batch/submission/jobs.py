@@ -14,7 +14,12 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from airflow.providers.common.compat.sdk import AirflowException
 
-from airflow_provider_mistral_batch.api.errors import MistralCallError, NotFoundError
+from airflow_provider_mistral_batch.api.errors import (
+    InvalidInputError,
+    MistralBatchError,
+    MistralCallError,
+    NotFoundError,
+)
 from airflow_provider_mistral_batch.api.limits import PAGE_SIZE
 from airflow_provider_mistral_batch.api.models import BatchJobIn, BatchJobOut
 from airflow_provider_mistral_batch.policies.ownership import (
@@ -234,7 +239,7 @@ class Submission:
         """
         try:
             self.hook.cancel(batch_id)
-        except MistralCallError as error:
+        except MistralBatchError as error:
             log.warning("%s Batch job %s may go on running.", error, batch_id)
 
     def _look(self, choose: _Choose) -> Decision:
@@ -332,7 +337,7 @@ class Submission:
     def _may_run(self, batch_id: str) -> bool:
         try:
             return runs(self.hook.get(batch_id))
-        except NotFoundError:
+        except (NotFoundError, InvalidInputError):
             return False
         except MistralCallError:
             return True

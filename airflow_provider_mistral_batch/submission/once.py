@@ -30,7 +30,8 @@ def send_once(send: Callable[[], T], look: Callable[[], T | None], *, what: str)
     answers_lost = 0
     while True:
         try:
-            return send()
+            sent = send()
+            break
         except MistralCallError as error:
             if not error.may_have_acted:
                 raise
@@ -41,6 +42,7 @@ def send_once(send: Callable[[], T], look: Callable[[], T | None], *, what: str)
             if answers_lost == _MAX_ANSWERS_LOST:
                 raise
             log.info("The %s does not exist: sending it again.", what)
+    return sent
 
 
 def look_repeatedly(look: Callable[[], T], *, is_found: Callable[[T], bool], pauses: Sequence[float]) -> T:

@@ -601,3 +601,11 @@ def test_a_retry_looks_for_long_once(hook: Any, new_ti: Any, control: Control) -
         looks.append(control.requests()[LIST] - before)
     # The last look is that for a call that is carried out late.
     assert looks == [len(submission._RECHECKS) + 2, 2, 2]
+
+
+def test_a_job_id_that_is_none_is_no_reason_to_keep_the_others_running(
+    way: submission.Submission, settled: Any
+) -> None:
+    way.batch_ids.insert(0, "../files")
+    way.cancel_running()
+    settled("CANCELLED", "CANCELLED")
