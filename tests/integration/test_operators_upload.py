@@ -280,6 +280,19 @@ def test_a_lost_answer_leaves_one_file_in_use(
     assert control.requests()["POST /v1/files"] == (1 if acted else 2)
 
 
+@pytest.mark.parametrize("status", [500, 504])
+def test_a_look_after_the_upload_that_fails_costs_no_try(
+    status: int, upload: Any, hook: Any, connect: Any, control: Control, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "_RECHECKS", (0.01, 0.01))
+    connect(retries=1)
+    control.fault("status", "GET", "/v1/files", status=status, skip=1)
+    outcome = upload(requests=ROWS)
+    assert outcome.state == "success", outcome.message
+    assert [file.id for file in hook.list_files().data] == outcome.value
+    assert control.requests()["POST /v1/files"] == 1
+
+
 def test_of_two_files_that_were_uploaded_at_once_all_take_the_older(
     upload: Any, hook: Any, control: Control
 ) -> None:
