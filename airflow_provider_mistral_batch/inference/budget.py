@@ -51,7 +51,7 @@ def can_afford(
     :param paths: The round's request files.
     :param options: What is asked of the batch.
     :param model: The model of all requests.
-    :param usages: What each round so far has used.
+    :param usages: What each round so far has used; not read without a limit.
     """
     if options.max_cost_usd is None or model is None:
         return True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -92,9 +92,9 @@ class LandedRounds:
         )
         return landed
 
-    def usages(self) -> list[dict[str, Any]]:
-        """Tell what each round has used."""
-        return [self.land(number)["usage"] for number in range(len(self.plan.rounds))]
+    def usages(self) -> Iterator[dict[str, Any]]:
+        """Tell what each round has used, read lazily."""
+        return (self.land(number)["usage"] for number in range(len(self.plan.rounds)))
 
     def write_next_requests(self, directory: Path) -> tuple[Shard, ...]:
         """
