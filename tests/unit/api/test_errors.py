@@ -20,8 +20,8 @@ from airflow_provider_mistral_batch.api.errors import (
     RequestTooLargeError,
     ServerError,
     error_from_answer,
-    excerpt,
 )
+from airflow_provider_mistral_batch.api.texts import excerpt
 
 
 def _error(status_code: int = 400, body: object = None, **details):
