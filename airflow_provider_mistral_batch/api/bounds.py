@@ -75,7 +75,7 @@ class Patience:
         """
         self._spent += seconds
         self._moved += moved
-        if self.is_stream and self._moved >= PROGRESS_BYTES:
+        if self.is_stream and self._moved >= PROGRESS_BYTES and self._spent <= self.seconds:
             self.renew()
 
     def renew(self) -> None:

@@ -70,7 +70,8 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
         :param number: Breaks in a row that brought little, from 1.
         :return: Seconds; at least half of what doubles with each break.
         """
-        longest = min(self.longest_wait, self.first_wait * 2 ** (number - 1))
+        # Beyond that, a power of 2 is no float.
+        longest = min(self.longest_wait, self.first_wait * 2.0 ** min(number - 1, 100))
         return random.uniform(longest / 2, longest)
 
 

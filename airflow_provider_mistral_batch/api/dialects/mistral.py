@@ -125,7 +125,7 @@ class _Job(msgspec.Struct):
     outputs: list[dict[str, Any]] | None = None
 
     def as_model(self) -> BatchJobOut:
-        status = wire.published_status(_STATUSES.get(self.status, self.status))
+        status = _STATUSES.get(self.status, self.status)
         created_at, completed_at = wire.seconds(self.created_at) or 0, wire.seconds(self.completed_at)
         input_files = self.input_files or []
         return BatchJobOut(

@@ -144,7 +144,7 @@ class _Job(msgspec.Struct):
             input_file_id=self.input_file_id,
             input_files=[self.input_file_id] if self.input_file_id else [],
             completion_window=optional_label(self.completion_window),
-            status=wire.published_status(self.status),
+            status=self.status,
             raw_status=self.status,
             output_file_id=self.output_file_id or None,
             error_file_id=self.error_file_id or None,

@@ -22,7 +22,7 @@ from airflow_provider_mistral_batch.api.models import (
     DeletedOut,
     FileOut,
 )
-from airflow_provider_mistral_batch.api.texts import WORD_LENGTH, excerpt, kept, label, optional_label
+from airflow_provider_mistral_batch.api.texts import WORD_LENGTH, kept, label, optional_label
 
 log = logging.getLogger(__name__)
 
@@ -177,7 +177,7 @@ class WireError(msgspec.Struct):
 
 
 def _is_count(value: Any) -> bool:
-    # Python takes thousands of digits for a number, and refuses to write them.
+    # A number of thousands of digits is none of a line.
     return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 63
 
 
@@ -199,9 +199,17 @@ def job_errors(value: Any) -> list[BatchError]:
     return [*errors, BatchError(message=f"and {more:,} more errors")] if more > 0 else errors
 
 
+_unknown_statuses_seen: set[str] = set()
+
+#: Most unknown statuses that are remembered, and warned of.
+_MAX_UNKNOWN_STATUSES = 20
+
+
 def kept_job(job: BatchJobOut, without_secrets: Callable[[str], str]) -> BatchJobOut:
     """
     Make of a job what we keep of it: texts that are not data become one clean line each, without secrets.
+
+    Warns of an unknown status, once per process.
 
     :param job: The job as a dialect read it.
     :param without_secrets: Removes secrets from a text.
@@ -223,21 +231,21 @@ def kept_job(job: BatchJobOut, without_secrets: Callable[[str], str]) -> BatchJo
         # One more says how many were left out.
         for error in job.errors[: limits.MAX_JOB_ERRORS + 1]
     ]
-    return msgspec.structs.replace(
-        job,
-        errors=errors,
-        status=job.status if job.status in BatchStatus.ALL else word(job.raw_status),
-        raw_status=word(job.raw_status),
-    )
+    if job.status in BatchStatus.ALL:
+        return msgspec.structs.replace(job, errors=errors)
+    status = kept(job.raw_status, without_secrets, WORD_LENGTH)
+    if status not in _unknown_statuses_seen and len(_unknown_statuses_seen) < _MAX_UNKNOWN_STATUSES:
+        _unknown_statuses_seen.add(status)
+        log.warning(
+            "The API reports the job status %r, which this version does not know. The job counts as still running; "
+            "the wait ends at its deadline at the latest.",
+            status,
+        )
+    return msgspec.structs.replace(job, errors=errors, status=status, raw_status=status)
 
 
 def _text(value: Any) -> str | None:
-    if value is None or isinstance(value, str):
-        return value
-    try:
-        return str(value)
-    except ValueError:
-        return "a number that is too long to be shown"
+    return None if value is None else str(value)
 
 
 #: A time in seconds stays below this until the year 5138; a time in milliseconds has been above it since 1973.
@@ -255,24 +263,3 @@ def seconds(value: float | None) -> int | None:
         return None
     in_seconds = value / 1000 if value >= _MILLISECONDS else value
     return int(in_seconds) if 0 <= in_seconds < _MILLISECONDS else None
-
-
-_unknown_statuses_seen: set[str] = set()
-
-#: Most unknown statuses that are remembered, and warned of.
-_MAX_UNKNOWN_STATUSES = 20
-
-
-def published_status(status: str) -> str:
-    """Pass a status on; warn of an unknown one, once per process."""
-    if status in BatchStatus.ALL:
-        return status
-    status = excerpt(status, WORD_LENGTH)
-    if status not in _unknown_statuses_seen and len(_unknown_statuses_seen) < _MAX_UNKNOWN_STATUSES:
-        _unknown_statuses_seen.add(status)
-        log.warning(
-            "The API reports the job status %r, which this version does not know. The job counts as still running; "
-            "the wait ends at its deadline at the latest.",
-            status,
-        )
-    return status
