@@ -159,6 +159,7 @@ class MistralBatchJobSensor(BaseSensorOperator):
                 stacklevel=4,
             )
             return
+        # A mapped sensor is not affected: Airflow reads both attributes from its class or `partial()`, not from here.
         self.start_from_trigger = True
         self.start_trigger_args = StartTriggerArgs(
             trigger_cls=_TRIGGER,
