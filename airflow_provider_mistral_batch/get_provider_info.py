@@ -1,4 +1,4 @@
-"""What Airflow registers and shows of this provider."""
+"""What Airflow registers and shows for this provider."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _INTEGRATION = "Mistral Batch"
 
 def get_provider_info() -> dict[str, Any]:
     """
-    Return the provider's metadata; entry point ``apache_airflow_provider``.
+    Return the provider's metadata, for the entry point ``apache_airflow_provider``.
 
-    Airflow reads it in every process and validates it against ``airflow/provider_info.schema.json``, so this module
-    imports nothing.
+    Airflow calls this in every process, so the module imports next to nothing. It validates the result against
+    ``airflow/provider_info.schema.json``.
     """
     return {
         "package-name": "airflow-provider-mistral-batch",

@@ -1,4 +1,4 @@
-"""Reads landed results in the tasks that come after: one typed row at a time, wherever the files are."""
+"""Reads landed results in downstream tasks: one typed row at a time, from any storage."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ def read_results(results: Any, *, failed: bool = False) -> Iterator[ResultRow]:
     """
     Read results lazily; ``pd.DataFrame(row.as_dict() for row in read_results(manifest))`` makes a data frame.
 
-    :param results: A manifest, as the tasks that land results return it, or the path of one file: local, or a URL such
+    :param results: A manifest, as returned by a task that lands results, or the path of one file: local, or a URL such
         as ``s3://conn@bucket/key``.
-    :param failed: With a manifest, give the rows that failed, too, after the others.
+    :param failed: With a manifest, also give the failed rows, after the others.
     :return: The rows, one at a time.
     """
     if not isinstance(results, Mapping):

@@ -1,4 +1,4 @@
-"""``python -m benchmarks``: runs the benchmarks one after the other, and keeps what they found and on what machine."""
+"""``python -m benchmarks``: runs the benchmarks one by one, and saves their results and the machine's facts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typing import Any
 
 HERE = Path(__file__).parent
 
-#: Every benchmark, and the arguments with which it is so small that it only shows that it works.
+#: Every benchmark, with arguments that make it so small that it only shows that it works.
 QUICK: Mapping[str, tuple[str, ...]] = {
     "waiting": ("--waiting", "20", "--seconds", "2", "--poll-interval", "1"),
     "detection": ("--jobs", "5", "--ages", "10", "--compress", "0.5"),
@@ -41,14 +41,14 @@ _PACKAGES = (
 
 
 def main() -> int:
-    """Run what was asked for; fail when any of it does."""
+    """Run the chosen benchmarks; fail if any of them fails."""
     options = _options()
     found: dict[str, Any] = {}
     failed = []
     begun = datetime.now(timezone.utc)
     facts = _machine()
     print(f"{facts['cpu']}, {facts['cores']} cores, {facts['memory_gb']} GB; Python {facts['python']}")
-    print(f"Load before: {facts['load_before']}")
+    print(f"Load averages before: {facts['load_before']}")
     for name in options.names or QUICK:
         print(f"\n== {name}", flush=True)
         arguments = QUICK[name] if options.quick else ()
@@ -70,9 +70,9 @@ def main() -> int:
 
 
 def _run(name: str, arguments: tuple[str, ...]) -> tuple[int, dict[str, Any]]:
-    """Run one benchmark: its tables go through, its lines of JSON are kept."""
+    """Run one benchmark: pass on its tables, and collect its lines of JSON."""
     results: dict[str, Any] = {}
-    # A process of its own: no benchmark finds what another one left behind.
+    # In its own process, so that benchmarks do not affect each other.
     with subprocess.Popen(
         [sys.executable, "-u", str(HERE / f"{name}.py"), *arguments], stdout=subprocess.PIPE, text=True
     ) as process:
@@ -107,7 +107,7 @@ def _cpu_name() -> str:
 
 
 def _load() -> str:
-    """Load averages of the last 1, 5 and 15 minutes: above 1 others were at work, and times are not to be trusted."""
+    """Return the load averages of 1, 5 and 15 minutes: above 1, other work was running and times are unreliable."""
     return ", ".join(f"{load:.2f}" for load in os.getloadavg())
 
 
@@ -120,16 +120,14 @@ def _version(package: str) -> str | None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"any of {', '.join(QUICK)}; default: all")
     parser.add_argument(
-        "names", nargs="*", metavar="NAME", help=f"some of {', '.join(QUICK)}; all by default"
-    )
-    parser.add_argument(
-        "--quick", action="store_true", help="tiny sizes: shows that they work, measures nothing"
+        "--quick", action="store_true", help="tiny sizes: show that the benchmarks work, but measure nothing"
     )
     parser.add_argument("--results", default=str(HERE / "results"), help="directory (default: %(default)s)")
     options = parser.parse_args()
     if unknown := set(options.names) - set(QUICK):
-        parser.error(f"there is no benchmark {', '.join(sorted(unknown))}: use some of {', '.join(QUICK)}")
+        parser.error(f"unknown benchmark {', '.join(sorted(unknown))}: use any of {', '.join(QUICK)}")
     return options
 
 

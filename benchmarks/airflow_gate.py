@@ -1,4 +1,4 @@
-"""Claim: in a real Airflow, gating on batch jobs takes fewer worker starts and less CPU time than a peer's way."""
+"""Claim: in a real Airflow, gating on batch jobs takes fewer worker starts and less CPU time than another provider."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ COLUMNS = {
     "jobs": "jobs",
     "wall_seconds": "wall seconds",
     "cpu_seconds": "CPU seconds",
-    "cpu_at_work": "CPU less rest",
+    "cpu_at_work": "CPU above idle",
     "worker_starts": "worker starts",
     "requests": "requests",
 }
 
-#: Seconds for which the Airflow is watched while it has nothing to do.
+#: Seconds for which the idle Airflow is measured.
 _REST = 10.0
 
 
 def main() -> None:
-    """Run each variant once, one after the other, in one Airflow."""
+    """Run each variant once, one after the other, in the same Airflow."""
     options = _options()
     exit_on_sigterm()
     with (
@@ -58,7 +58,7 @@ def main() -> None:
     ):
         airflow.wait_for_dags(*options.variants, timeout=300)
         rest = _cpu_at_rest(airflow)
-        print(f"The Airflow at rest takes {rest:.2f} CPU seconds a second", flush=True)
+        print(f"The idle Airflow takes {rest:.2f} CPU seconds per second", flush=True)
         rows = {}
         for name in options.variants:
             count = peers.requests if name in THEIRS else lambda: sum(emulator.control.requests().values())
@@ -108,7 +108,7 @@ def _run(airflow: LocalAirflow, dag_id: str, count: Any, rest: float) -> dict[st
 
 
 def _reason(airflow: LocalAirflow, dag_id: str, run_id: str) -> str:
-    """States of all tasks, and the log of one that failed."""
+    """Return the states of all tasks, and the log of a failed one."""
     states = str(airflow.rest.task_states(dag_id, run_id))
     for task in airflow.rest.task_instances(dag_id, run_id):
         if task["state"] == "failed":
@@ -118,14 +118,14 @@ def _reason(airflow: LocalAirflow, dag_id: str, run_id: str) -> str:
 
 
 def _cpu_at_rest(airflow: LocalAirflow) -> float:
-    """CPU seconds a second while nothing runs."""
+    """Measure the CPU seconds per second while Airflow is idle."""
     cpu, started = _cpu(airflow), time.monotonic()
     time.sleep(_REST)
     return round((_cpu(airflow) - cpu) / (time.monotonic() - started), 3)
 
 
 def _cpu(airflow: LocalAirflow) -> float:
-    """CPU seconds of all processes of an Airflow so far, those included that have ended: their parents have theirs."""
+    """Return the CPU seconds of all processes of an Airflow so far; parents count those of ended children."""
     total = 0.0
     for program in airflow.processes.values():
         for process in program.processes:
@@ -138,12 +138,18 @@ def _cpu(airflow: LocalAirflow) -> float:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     variants = OURS + (THEIRS if importlib.util.find_spec("anthropic") else ())
-    parser.add_argument("--jobs", type=int, default=50, help="of each variant (default: %(default)s)")
+    parser.add_argument("--jobs", type=int, default=50, help="jobs per variant (default: %(default)s)")
     parser.add_argument(
-        "--job-seconds", type=float, default=30, help="how long each lasts (default: %(default)s)"
+        "--job-seconds", type=float, default=30, help="how long each job lasts (default: %(default)s)"
     )
     parser.add_argument("--poll-interval", type=float, default=5, help="in seconds (default: %(default)s)")
-    parser.add_argument("--variants", nargs="+", choices=variants, default=list(variants), help="which ones")
+    parser.add_argument(
+        "--variants",
+        nargs="+",
+        choices=variants,
+        default=list(variants),
+        help="variants to run (default: all)",
+    )
     return parser.parse_args()
 
 

@@ -1,4 +1,4 @@
-"""Dags that submit jobs and gate what comes next on their ends, one Dag for each way of doing so."""
+"""Dags that submit jobs and gate a downstream task on them, one Dag for each variant."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ JOBS = int(os.environ["GATE_JOBS"])
 #: Seconds between two looks at a job, in all variants.
 POLL = float(os.environ["GATE_POLL_INTERVAL"])
 
-#: Of tasks that go out of a worker and soon come back to one, the scheduler takes some for dead, whoever's they are.
+#: The scheduler considers some tasks dead that defer and soon come back to a worker, with every provider.
 _PATIENCE = {"retries": 3, "retry_delay": timedelta(seconds=1)}
 
 _MESSAGES = [{"role": "user", "content": "Hello"}]
@@ -44,7 +44,7 @@ def _our_sensor(**options: Any) -> Any:
 
 
 def _started_from_trigger() -> Any:
-    # Airflow starts no mapped task in the triggerer, so these are tasks of their own.
+    # Airflow does not start mapped tasks in the triggerer, so these are separate tasks.
     waits = []
     for n in range(JOBS):
         created = MistralCreateBatchJobOperator(task_id=f"submit_{n}", requests=_OUR_REQUESTS[n], **_OURS)

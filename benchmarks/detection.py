@@ -1,7 +1,7 @@
 """Claim: a job's end is noticed within 5 % of its age or 2 s, whichever is more.
 
-Time is compressed by making jobs that are old already: the server says that they were created an hour ago. What is
-measured is not compressed: every second of delay is a second.
+To save time, the jobs are old from the start: the server says that they were created an hour ago. Delays are measured
+in real time.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from servers import LATENCY
 from airflow_provider_mistral_batch.emulator import Emulator
 from airflow_provider_mistral_batch.emulator.client import Control
 
-#: Seconds of age at which jobs end, about.
+#: About the age in seconds at which jobs end.
 AGES = (10, 120, 3600)
 
 COLUMNS = {
@@ -39,9 +39,9 @@ _PROCESS = Path(__file__).with_name("detection_process.py")
 
 
 def main() -> None:
-    """Measure one age after the other, each in a process and a workspace of its own."""
+    """Measure one age after the other, each in its own process and workspace."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--jobs", type=int, default=1000, help="of each age (default: %(default)s)")
+    parser.add_argument("--jobs", type=int, default=1000, help="jobs per age (default: %(default)s)")
     parser.add_argument(
         "--ages", type=float, nargs="+", default=list(AGES), help="in seconds (default: %(default)s)"
     )
@@ -49,7 +49,7 @@ def main() -> None:
         "--compress",
         type=float,
         default=1.0,
-        help="end the jobs within this part of the usual time, for a quick try (default: %(default)s)",
+        help="end the jobs within this fraction of the usual time, for a quick run (default: %(default)s)",
     )
     options = parser.parse_args()
     rows = {}
@@ -70,7 +70,7 @@ class _Wait:
     """
     A process with triggers whose jobs end at about the same age.
 
-    :param age: Seconds of age at which they end.
+    :param age: Age of the jobs in seconds when they end.
     """
 
     def __init__(self, emulator: Emulator, age: float) -> None:
@@ -98,24 +98,24 @@ class _Wait:
     def __exit__(self, *exc_info: object) -> None:
         self._process.kill()
         with self._process:
-            # Waits, and closes the pipes.
+            # Leaving the block waits for the process and closes the pipes.
             pass
         self._home.cleanup()
         self._control.close()
 
     def begin(self, jobs: int, compress: float) -> None:
         """
-        Make the jobs, and have them waited for.
+        Make the jobs, and start a trigger for each.
 
-        :param jobs: How many.
-        :param compress: Part of the usual time within which they end.
+        :param jobs: How many jobs.
+        :param compress: Fraction of the usual time within which they end.
         """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         # Only now, so that the jobs do not age while the process starts.
         assert self._process.stdout.readline() == "ready\n"
         look = min(self.allowed, 60.0) * compress
-        # The ends are spread over more than two looks at a job, after the first of them.
+        # The ends are spread over three intervals between looks, after the first one.
         chance = random.Random(1)
         ends_after = [look + chance.uniform(0.0, 3 * look) for _ in range(jobs)]
         age = max(0.0, self.age - statistics.mean(ends_after))
@@ -124,12 +124,12 @@ class _Wait:
         self._process.stdin.close()
 
     def delays(self) -> Mapping[str, Any]:
-        """Wait until all have ended, and compare when they did with when their triggers said so."""
+        """Wait until all jobs have ended, and compare when each ended with when its trigger reported it."""
         assert self._process.stdout is not None
         said: dict[str, float] = json.load(self._process.stdout)
         record = self._control.record(phantoms=True)["jobs"]
         ended = {job["id"]: job["ended"] for job in record if job["id"] in said}
-        # What had ended before the first look says nothing.
+        # Jobs that had ended before the first look do not count.
         begun = said.pop("begun")
         delays = sorted(said[batch_id] - at for batch_id, at in ended.items() if at > begun + 1.0)
         return {

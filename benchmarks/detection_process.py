@@ -1,4 +1,4 @@
-"""One process whose triggers note when they told of the end of their jobs."""
+"""One process full of triggers, which records when each reported the end of its job."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ async def _all(batch_ids: list[str]) -> dict[str, float]:
 
 def main() -> None:
     """
-    Read ids of jobs from standard input, and print when each one's end was told (epoch seconds).
+    Read job ids from standard input, and print when the end of each job was reported (epoch seconds).
 
-    The one argument is the id of a job that is over: waiting for that imports all that is ever imported.
+    The only argument is the id of a job that is over: waiting for it first imports every module that is needed.
     """
     result = os.dup(1)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

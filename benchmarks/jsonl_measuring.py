@@ -1,4 +1,4 @@
-"""Runs the data path's steps at 100,000 and 1,000,000 rows, in turns, and prints them beside what limits them."""
+"""Runs the data path's steps with 100,000 and 1,000,000 rows, and prints them beside a step that limits them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from reporting import check
 SMALL = 100_000
 LARGE = 1_000_000
 
-#: What is claimed of all steps.
+#: Claims for all steps: most MB of memory, and least speed relative to the SDK.
 MOST_MB = 150
 TIMES_SDK = 30
 
@@ -35,16 +35,16 @@ def compare(
     """
     Measure steps and print a table and a line of JSON.
 
-    Each step runs three times, in turns with the others, so that a busy moment of the machine meets all of them; the
-    best run counts.
+    The steps run in turns, three times each, so that a busy moment of the machine affects all of them. The best run
+    counts.
 
     :param title: What is measured.
     :param steps: Names in ``jsonl_steps.STEPS``.
-    :param limit: The step whose rows per second are 100 %.
-    :param sdk: The official SDK's step, measured at the smaller size only.
-    :param targets: Steps for which something is claimed: to stay below 150 MB, whatever the number of rows, and if a
-        share of the limit is given, to reach it and to be 30 times as fast as the SDK.
-    :param prepare: Called with the directory of the files when they are made.
+    :param limit: The step whose speed counts as 100 %.
+    :param sdk: The official SDK's step, measured only at the smaller size.
+    :param targets: Claims by step. Each step stays below 150 MB at any number of rows. If a share of the limit is
+        given, the step also reaches that share and is 30 times as fast as the SDK.
+    :param prepare: Called with the files' directory after the files are made.
     """
     arguments = _arguments(title)
     found: dict[str, Any] = {}
@@ -104,7 +104,9 @@ def _run(step: str, directory: Path, rows: int) -> dict[str, Any]:
 
 def _print(title: str, rows: int, limit: str, found: dict[str, Any]) -> None:
     print(f"\n{title}, {rows:,} rows")
-    print(f"  100 % is: {limit}; CPU is the same by processor time, which a busy machine leaves alone")
+    print(
+        f"  100 % = {limit}; CPU % compares processor time, which other work on the machine does not change"
+    )
     print(f"  {'step':26}{'rows/s':>12}{'MB/s':>8}{'peak MB':>9}{'%':>8}{'CPU %':>8}{'times SDK':>11}")
     for step, run in found.items():
         times = f"{run['times_sdk']:.0f} x" if "times_sdk" in run else ""

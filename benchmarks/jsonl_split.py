@@ -1,4 +1,4 @@
-"""Claim: results are split, counted and accounted for at 40 % of the speed of merely decoding them, or more."""
+"""Claim: splitting, counting and reconciling results has at least 40 % of the speed of only decoding them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from jsonl_measuring import compare
 
 
 def main() -> None:
-    """Measure the split with every request answered, and with some missing."""
+    """Measure the split with all requests answered, and with some missing."""
     compare(
         "Split results",
         ["copy results", "decode results", "split", "split with missing rows", "read"],

@@ -1,4 +1,4 @@
-"""The steps of the data path that are measured, and their limits; each runs in a process of its own."""
+"""The measured steps of the data path, and the steps that limit them; each runs in its own process."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from typing import Any
 ENDPOINT = "/v1/chat/completions"
 CHUNK_BYTES = 1 << 18
 
-#: Environment variable with the address of the server that files are brought to and fetched from.
+#: Environment variable with the URL of the server for uploads and downloads.
 URL = "MEASURED_URL"
 
-#: File with the ids of the results' files on that server.
+#: Name of the file with the ids of the result files on that server.
 STORED = "stored.json"
 
 WORDS = [
@@ -54,7 +54,7 @@ def make_files(directory: Path, rows: int) -> None:
     """
     Write request files of about 350 bytes a row, and their results in another order.
 
-    ``requests.jsonl`` is as Mistral documents rows, ``published.jsonl`` has ``method`` and ``url``, too.
+    ``requests.jsonl`` has rows as Mistral documents them; ``published.jsonl`` also has ``method`` and ``url``.
     """
     random = Random(1)
     order = list(range(rows))
@@ -168,7 +168,7 @@ def _download(path: Path) -> Iterator[bytes]:
 
 
 def client() -> Any:
-    """Make a client of the server that the environment names."""
+    """Make a client for the server that the environment names."""
     from airflow_provider_mistral_batch.api.client import MistralBatchClient
 
     return MistralBatchClient("any", os.environ[URL])
@@ -254,7 +254,7 @@ STEPS: dict[str, Callable[[Path, int], None]] = {
 
 
 def main() -> None:
-    """Run one step and print what it took: ``python benchmarks/jsonl_steps.py STEP DIRECTORY ROWS``."""
+    """Run one step and print its time and memory: ``python benchmarks/jsonl_steps.py STEP DIRECTORY ROWS``."""
     name, directory, rows = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
     if name == "make files":
         make_files(directory, rows)
@@ -262,7 +262,7 @@ def main() -> None:
     step = STEPS[name]
     for leftover in ("shards", "landed"):
         shutil.rmtree(directory / leftover, ignore_errors=True)
-    # The imports are every process's own matter: a first run over nothing pays for them.
+    # Imported before the clock starts, so that the measurement excludes imports.
     _import_everything(name)
     started, busy = time.perf_counter(), time.process_time()
     step(directory, rows)
@@ -296,7 +296,7 @@ def _import_everything(name: str) -> None:
 
 def _peak_mb() -> float:
     try:
-        # What getrusage says of a child starts at what its parent took when it was born.
+        # getrusage of a child starts with its parent's memory at the time of the fork.
         status = Path("/proc/self/status").read_text()
         return int(status.split("VmHWM:")[1].split()[0]) / 1024
     except (OSError, IndexError):

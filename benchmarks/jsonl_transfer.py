@@ -1,4 +1,4 @@
-"""Claim: a million requests go up, and their results come down and are split on the way, in constant memory."""
+"""Claim: a million requests are uploaded, and their results are split while they download, in constant memory."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from jsonl_steps import CHUNK_BYTES, STORED, URL, client
 
 from airflow_provider_mistral_batch.emulator import Emulator
 
-#: Files are no larger at the API.
+#: Most bytes in a file, below the API's limit.
 _MOST_BYTES = 400 * 10**6
 
 
 def main() -> None:
-    """Measure uploads and downloads beside plain copies of the same files; the server is a process beside."""
+    """Measure uploads and downloads beside plain copies of the same files; the server is a separate process."""
     with Emulator() as emulator:
         os.environ[URL] = emulator.url
         compare(
@@ -37,7 +37,7 @@ def main() -> None:
 
 
 def _store(directory: Path) -> None:
-    """Bring the results to the server, in files as large as it takes."""
+    """Upload the results to the server, in as few files as it accepts."""
     file_ids = []
     part = directory / "part.jsonl"
     with (directory / "results.jsonl").open("rb") as results:

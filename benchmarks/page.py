@@ -1,4 +1,4 @@
-"""Puts what was found into ``docs/performance.md``: ``python benchmarks/page.py benchmarks/results/<when>.json``."""
+"""Writes results into ``docs/performance.md``: ``python benchmarks/page.py benchmarks/results/<when>.json``."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from typing import Any
 
 PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
 
-#: Everything between these is replaced.
+#: The text between these markers is replaced.
 _PLACE = re.compile(r"(<!-- results of (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def fill(page: str, found: Mapping[str, Any]) -> str:
     """
-    Replace what stands between the page's markers.
+    Replace the text between the page's markers.
 
     :param page: The page's text.
-    :param found: What ``python -m benchmarks`` wrote; places of benchmarks that it did not run stay as they are.
+    :param found: Results from ``python -m benchmarks``; the text for benchmarks that did not run stays.
     """
 
     def replaced(place: re.Match[str]) -> str:
@@ -46,7 +46,7 @@ def _machine(found: Mapping[str, Any]) -> str:
 
 
 def _tables(title: str, result: Mapping[str, Any]) -> str:
-    """One table, or one for each size; and what was claimed, with the targets."""
+    """Write one table, or one for each size, and a table of claims."""
     if "sizes" in result:
         text = "\n".join(
             _table(f"{title}, {int(size):,} rows", rows) for size, rows in result["sizes"].items()
@@ -81,7 +81,7 @@ def _shown(value: Any) -> str:
 
 
 def main() -> None:
-    """Fill the page from a file of results."""
+    """Fill the page from a results file."""
     found = json.loads(Path(sys.argv[1]).read_text())
     PAGE.write_text(fill(PAGE.read_text(), found))
 

@@ -1,6 +1,6 @@
-"""A stand-in for the APIs that other providers speak: just enough of Anthropic's and OpenAI's batches to be waited for.
+"""A stand-in for the batch APIs of Anthropic and OpenAI, just enough for other providers to wait for a batch.
 
-It does as little as it can, so that the peers are measured and not their server.
+It does as little as possible, so that the benchmark measures the providers and not the server.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 
 import uvicorn
 
-#: Batches whose id begins so are over; those that it has never heard of run on.
+#: A batch is over if its id begins with this; any other unknown batch keeps running.
 OVER = "over"
 
 
@@ -27,7 +27,7 @@ class PeerServer:
     The ASGI application.
 
     :param latency: Seconds added to each answer.
-    :param job_seconds: How long a batch lasts that is created here.
+    :param job_seconds: How long a batch created here lasts.
     """
 
     def __init__(self, latency: float, job_seconds: float) -> None:
@@ -65,7 +65,7 @@ class PeerServer:
             await _answer(send, 404, {"error": {"type": "not_found_error", "message": f"{method} {path}"}})
 
     def _state(self, batch_id: str) -> tuple[float, int, bool]:
-        """When a batch was created, how many requests it has, and whether it is over."""
+        """Return when a batch was created, how many requests it has, and whether it is over."""
         created, requests = self._created.get(batch_id, (self._begun, 1000))
         over = batch_id.startswith(OVER) or (
             batch_id in self._created and time.time() >= created + self._job_seconds
@@ -111,7 +111,7 @@ class PeerServer:
             "completed_at": int(created) if over else None,
             "request_counts": {
                 "total": requests,
-                # Grows by the second, as that of a real one would.
+                # Grows every second, like a real batch's.
                 "completed": requests if over else min(requests - 1, int(time.time() - created)),
                 "failed": 0,
             },
@@ -131,7 +131,7 @@ async def _answer(send: Any, status: int, body: Any) -> None:
 
 
 def main() -> None:
-    """Serve on a free port of the loopback interface, until standard input ends."""
+    """Serve on a free port of the loopback interface until standard input ends."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--latency", type=float, default=0.05, help="seconds added to each answer")
     parser.add_argument("--job-seconds", type=float, default=30.0, help="how long a created batch lasts")

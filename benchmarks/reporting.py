@@ -17,9 +17,9 @@ def report(
     Print a table and a line of JSON.
 
     :param title: What was measured.
-    :param columns: Heading of each column by the field that it shows.
-    :param rows: Fields by the name of what was measured.
-    :param more: What the JSON has besides.
+    :param columns: Heading of each column, by field.
+    :param rows: Values by field, for each row's name.
+    :param more: Additional fields of the JSON.
     """
     print(f"\n{title}")
     first = max([len(name) for name in rows] + [4]) + 2
@@ -35,9 +35,9 @@ def report(
 
 def check(claims: Sequence[tuple[str, float, str, float]]) -> list[dict[str, Any]]:
     """
-    Compare what was measured with what is claimed, and print it.
+    Compare measured values with their targets, and print the result.
 
-    :param claims: What it is, the measured number, ``at least``, ``at most`` or ``under``, and the target.
+    :param claims: For each claim its name, the measured value, ``at least``, ``at most`` or ``under``, and the target.
     """
     checked = []
     for what, measured, comparison, target in claims:

@@ -1,4 +1,4 @@
-"""What waits are measured against: the stand-in for the peers' APIs as a process, and how requests are counted."""
+"""Servers for the benchmarks: runs the stand-in for other providers' APIs, and counts requests."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from types import TracebackType
 
 import requests
 
-#: Seconds between a request and its answer, as from a server some way off.
+#: Seconds between a request and its answer, as with a remote server.
 LATENCY = 0.05
 
 _SCRIPT = Path(__file__).with_name("peer_server.py")
@@ -19,10 +19,10 @@ _SCRIPT = Path(__file__).with_name("peer_server.py")
 
 class Peers:
     """
-    A running stand-in for the peers' APIs.
+    A running stand-in for other providers' APIs.
 
     :param latency: Seconds added to each answer.
-    :param job_seconds: How long a batch lasts that is created there.
+    :param job_seconds: How long a batch created there lasts.
     """
 
     def __init__(self, *, latency: float = LATENCY, job_seconds: float = 30.0) -> None:
@@ -52,15 +52,15 @@ class Peers:
         self._process.communicate()
 
     def requests(self) -> int:
-        """How many requests came so far."""
+        """Return how many requests the server has had so far."""
         return int(requests.get(f"{self.url}/requests", timeout=30).json())
 
 
 class RequestRounds:
     """
-    Counts requests by the rounds in which they come: a round is what comes with no longer pause than ``GAP``.
+    Counts requests in bursts: a pause longer than ``GAP`` seconds separates two bursts.
 
-    :param count: Says how many requests a server has had so far.
+    :param count: Returns how many requests a server has had so far.
     """
 
     GAP = 3.0

@@ -1,4 +1,4 @@
-"""Claim: one poll loop waits for thousands of jobs with 1/20 of what the triggers of other providers take."""
+"""Claim: one poll loop waits for thousands of jobs with 1/20 of the CPU time of other providers' triggers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TARGETS = {
     10_000: {"requests_a_round": 110, "peak_mb": 150, "stall_ms": 50},
 }
 
-#: Share of the best peer's CPU time.
+#: Most CPU time, as a share of the best other provider's.
 CPU_SHARE = 1 / 20
 
 PEERS = {
@@ -64,7 +64,7 @@ _METADATA = {
 
 
 def main() -> None:
-    """Measure ours at all sizes and the peers at the smallest, each in a process of its own."""
+    """Measure our triggers at all sizes and other providers' at the smallest, each in its own process."""
     options = _options()
     rows: dict[str, dict[str, Any]] = {}
     ours = options.provider == [] or "mistral" in options.provider
@@ -75,7 +75,7 @@ def main() -> None:
         if options.provider and name not in options.provider:
             continue
         if not _is_installed(module):
-            print(f"{name} is not measured: its provider is not installed (make bench installs it)")
+            print(f"{name} is skipped, because its provider is not installed: make bench installs it")
             continue
         rows[f"{name} {smallest:,}"] = _peer(name, smallest, options)
     title = f"Waiting, {options.seconds:g} s, poll interval {options.poll_interval:g} s"
@@ -86,7 +86,7 @@ def _ours(waiting: int, options: argparse.Namespace) -> dict[str, Any]:
     with Emulator(latency=LATENCY) as emulator:
         control = emulator.control
         over = control.make_jobs(1, status="SUCCESS", total_requests=1000, metadata=_METADATA)[0]
-        # Old enough that the poll interval is the longest.
+        # Old enough for the longest poll interval.
         batch_ids = control.make_jobs(
             waiting, age_seconds=3600, total_requests=1000, timeout_hours=168, metadata=_METADATA
         )
@@ -135,8 +135,8 @@ def _measured(
             )
     measured: dict[str, Any] = json.loads(done.stdout)
     if measured.pop("ended"):
-        raise RuntimeError(f"{provider}: triggers ended whose jobs run on: {done.stdout}")
-    # The first request came of the wait that warmed the process up, maybe long before the others.
+        raise RuntimeError(f"{provider}: triggers ended although their jobs are running: {done.stdout}")
+    # The first request belongs to the wait that warms up the process, perhaps long before the others.
     rounds[0] -= 1
     rounds = [requests for requests in rounds if requests]
     return {
@@ -150,7 +150,7 @@ def _measured(
 
 @contextmanager
 def _growing_counts(emulator: Emulator) -> Iterator[None]:
-    """Let every job make progress all the time, as real ones do: each look at one shows something new."""
+    """Make every job progress all the time, as real jobs do, so that each look shows something new."""
     control = Control(emulator.url, emulator.api_key)
     done = threading.Event()
 
@@ -160,7 +160,7 @@ def _growing_counts(emulator: Emulator) -> Iterator[None]:
         while True:
             completed += 3
             counts = {"completed_requests": completed, "succeeded_requests": completed}
-            # The newest rule of a kind need not be the first to match, so the old one goes.
+            # Of several matching rules the oldest applies, so the old one is removed first.
             if shown is not None:
                 control.remove_fault(shown)
             shown = control.fault("alter", "GET", "/v1/batch/jobs", fields=counts, times=None)
@@ -185,7 +185,7 @@ def _claims(rows: dict[str, dict[str, Any]], smallest: int) -> list[tuple[str, f
             comparison = "under" if field == "stall_ms" else "at most"
             claims.append((f"{waiting:,} waiting, {COLUMNS[field]}", row[field], comparison, target))
     ours = rows.get(f"mistral {smallest:,}")
-    # One that blocks the event loop so long that not all of its triggers ever begin is no measure.
+    # A provider that blocks the event loop so long that some triggers never start does not count.
     peers = [
         row["cpu_seconds"]
         for name, row in rows.items()
@@ -209,12 +209,20 @@ def _is_installed(module: str) -> bool:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "--waiting", type=int, nargs="+", default=list(TARGETS), help="triggers (default: %(default)s)"
+        "--waiting",
+        type=int,
+        nargs="+",
+        default=list(TARGETS),
+        help="numbers of triggers (default: %(default)s)",
     )
     parser.add_argument("--seconds", type=float, default=95, help="how long they wait (default: %(default)s)")
     parser.add_argument("--poll-interval", type=float, default=30, help="in seconds (default: %(default)s)")
     parser.add_argument(
-        "--provider", choices=["mistral", *PEERS], action="append", default=[], help="only these"
+        "--provider",
+        choices=["mistral", *PEERS],
+        action="append",
+        default=[],
+        help="measure only this provider; may be repeated",
     )
     return parser.parse_args()
 

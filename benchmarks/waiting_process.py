@@ -1,4 +1,4 @@
-"""One process full of waiting triggers, measured from within; there is one for each provider."""
+"""One process full of waiting triggers of one provider, which measures itself."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-#: Seconds between two beats of the heart by which stalls of the event loop are noticed.
+#: Seconds between two heartbeats, which detect stalls of the event loop.
 BEAT = 0.01
 
-#: Seconds for which the heart beats alone, to know what it takes.
+#: Seconds with heartbeats only, to measure their CPU time.
 _CALIBRATION = 3.0
 
 
@@ -67,14 +67,14 @@ def _deadline() -> float:
 
 
 async def _run(trigger: Any) -> Any:
-    """Take the first event of a trigger, as the triggerer does."""
+    """Return the first event of a trigger, as the triggerer would."""
     async for event in trigger.run():
         return event
     return None
 
 
 class _Heartbeat:
-    """Notices how long the event loop did not come round, and how much of that the garbage collector took."""
+    """Measures how long the event loop stalls, and how much of that is garbage collection."""
 
     def __init__(self) -> None:
         self.longest = 0.0
@@ -95,10 +95,10 @@ class _Heartbeat:
             self.note()
 
     def note(self) -> None:
-        """Note how late the next beat is already."""
+        """Record how late the next beat already is."""
         now = time.perf_counter()
         late = now - self._last - BEAT
-        # A collection in another thread holds us up as well, and may not have said yet that it is over.
+        # A collection in another thread also stalls the loop, and may not have reported its end yet.
         collecting = self._collecting + (now - self._began if self._began else 0.0)
         if late > self.longest:
             self.longest, self.cpu_in_longest = late, time.process_time() - self._last_cpu
@@ -115,10 +115,10 @@ class _Heartbeat:
 
 async def _measure(order: dict[str, Any], tell: Callable[[dict[str, Any]], None]) -> None:
     make = TRIGGERS[order["provider"]]
-    # One wait that is over at once, so that all that is ever imported has been.
+    # One wait that ends at once, so that every module is imported before the measurement.
     ended = await _run(make(order["over"], order["poll_interval"]))
     assert ended is not None
-    # What triggers log is formatted and written as in a triggerer, and read by nobody.
+    # Log lines are formatted and written as in a triggerer, but discarded.
     logging.basicConfig(level=logging.INFO, handlers=[logging.FileHandler(os.devnull)], force=True)
     logging.getLogger("httpx").setLevel(logging.WARNING)
     gc.collect()
@@ -145,17 +145,17 @@ async def _measure(order: dict[str, Any], tell: Callable[[dict[str, Any]], None]
             "objects_before": before,
         }
 
-    # By a thread, since triggers that block the event loop would not let it come to that.
+    # In a thread, because triggers that block the event loop would delay it.
     threading.Timer(order["seconds"], lambda: tell(measured())).start()
     for batch_id in order["batch_ids"]:
-        # The triggerer lets others run between two triggers that it starts, too.
+        # The triggerer also yields to the event loop between two triggers that it starts.
         await asyncio.sleep(0)
         waiting.append(asyncio.create_task(_run(make(batch_id, order["poll_interval"]))))
     await asyncio.Event().wait()
 
 
 async def _cpu_a_second() -> float:
-    """CPU seconds a second while nothing waits yet: what the heart takes."""
+    """Measure the CPU seconds per second that the heartbeats alone take."""
     cpu, began = _cpu(), time.monotonic()
     await asyncio.sleep(_CALIBRATION)
     return (_cpu() - cpu) / (time.monotonic() - began)
@@ -167,25 +167,25 @@ def _cpu() -> float:
 
 
 def _reset_peak() -> None:
-    """Forget the peak of the imports, where Linux lets us."""
+    """Reset the peak memory, which the imports have raised."""
     Path("/proc/self/clear_refs").write_text("5")
 
 
 def _memory(field: str) -> int:
-    """Kibibytes of this process, as Linux tells: ``VmRSS`` now, ``VmHWM`` at most so far."""
+    """Return this process's memory in KiB, from Linux: ``VmRSS`` is current, ``VmHWM`` the peak."""
     return int(Path("/proc/self/status").read_text().split(f"{field}:")[1].split()[0])
 
 
 def main() -> None:
-    """Read from standard input what to wait for, and print what it took."""
+    """Read from standard input what to wait for, and print the measurements."""
     order = json.load(sys.stdin)
-    # Whatever is printed does not go to whoever reads the result.
+    # Keep the original standard output for the result, and discard everything else that is printed.
     result = os.dup(1)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
     def tell(measured: dict[str, Any]) -> None:
         os.write(result, json.dumps(measured).encode())
-        # Whatever waits is of no more interest.
+        # Ends the process at once: the waiting triggers no longer matter.
         os._exit(0)
 
     asyncio.run(_measure(order, tell))

@@ -14,11 +14,11 @@ import tenacity
 
 FINISHED = frozenset({"success", "failed"})
 
-#: Seconds to wait for an answer: more than a server waits for its database.
+#: Seconds to wait for an answer: longer than the API server waits for its database.
 _TIMEOUT = 60
 
-#: The API server writes its audit log on its event loop. A write that has to wait for another one of the same process
-#: keeps that from ending, until the database's patience does (seen in 3.3.2, on SQLite): then it is answered with 500.
+#: The API server writes its audit log on its event loop. If two writes meet in one process, each blocks the other until
+#: SQLite's timeout, and one is answered with 500 (seen in 3.3.2). So we send one write at a time.
 _one_write_at_a_time = threading.Lock()
 
 
@@ -47,7 +47,7 @@ class AirflowRest:
     def __init__(self, url: str) -> None:
         self.url = url
         self._session = requests.Session()
-        # A proxy of the environment has no business between two processes of this machine.
+        # Ignore a proxy in the environment: both processes are on this machine.
         self._session.trust_env = False
 
     def call(self, method: str, *path: str, **kwargs: Any) -> Any:
@@ -68,12 +68,12 @@ class AirflowRest:
 
     def write(self, method: str, *path: str, json: dict[str, Any]) -> None:
         """
-        Make a call that changes something, again while a busy database keeps it from that.
+        Make a call that changes something, and repeat it while the database is busy.
 
-        What is there already is done: an earlier call may have made it whose answer did not come.
+        A conflict counts as success: an earlier call whose answer was lost may already have made the change.
 
         :param path: The path's segments.
-        :param json: The body, which names what is made.
+        :param json: The body, which contains the id of the new object.
         :raises requests.HTTPError: With the answer's body in its message.
         """
         with _one_write_at_a_time:
@@ -84,7 +84,7 @@ class AirflowRest:
                     raise
 
     def health(self) -> dict[str, str | None]:
-        """Status of each component, such as ``{"scheduler": "healthy", …}``; empty while nothing answers."""
+        """Return the status of each component, such as ``{"scheduler": "healthy", …}``; empty without an answer."""
         try:
             answer = self._session.get(f"{self.url}/api/v2/monitor/health", timeout=10)
         except (requests.ConnectionError, requests.Timeout):
@@ -93,22 +93,22 @@ class AirflowRest:
 
     def save_connection(self, connection_id: str, **fields: Any) -> None:
         """
-        Save a connection in Airflow's database, in place of one that has its id.
+        Save a connection in Airflow's database, and overwrite any with the same id.
 
-        :param connection_id: Its id.
+        :param connection_id: The connection's id.
         :param fields: ``conn_type``, ``host``, ``password`` and so on, as the API names them.
         """
         connection = {"connection_id": connection_id, **fields}
         self.write("POST", "connections", json=connection)
-        # The write before leaves alone what was there already.
+        # POST changes nothing if the connection already exists.
         self.write("PATCH", "connections", connection_id, json=connection)
 
     def dag_ids(self) -> set[str]:
-        """Ids of the Dags that the Dag processor has parsed."""
+        """Return the ids of the Dags that the Dag processor has parsed."""
         return {dag["dag_id"] for dag in self.call("GET", "dags", params={"limit": 100})["dags"]}
 
     def import_errors(self) -> dict[str, str]:
-        """Stack trace by file, for each file that the Dag processor could not import."""
+        """Return the stack trace by file, for each file that the Dag processor could not import."""
         errors = self.call("GET", "importErrors", params={"limit": 100})["import_errors"]
         return {error["filename"]: error["stack_trace"] for error in errors}
 
@@ -117,7 +117,7 @@ class AirflowRest:
         Start a Dag run and return its run id.
 
         :param conf: The run's ``conf``.
-        :param run_id: Its id; by default one as Airflow itself makes it.
+        :param run_id: The run's id; by default in the form that Airflow itself uses.
         """
         run_id = run_id or f"manual__{datetime.now(timezone.utc).isoformat()}"
         body = {"dag_run_id": run_id, "logical_date": None, "conf": conf or {}}
@@ -125,16 +125,16 @@ class AirflowRest:
         return run_id
 
     def dag_runs(self, dag_id: str) -> list[dict[str, Any]]:
-        """The runs of a Dag, oldest first."""
+        """Return the runs of a Dag, oldest first."""
         answer = self.call("GET", "dags", dag_id, "dagRuns", params={"limit": 100, "order_by": "id"})
         return list(answer["dag_runs"])
 
     def run_state(self, dag_id: str, run_id: str) -> str:
-        """State of a Dag run."""
+        """Return the state of a Dag run."""
         return str(self.call("GET", "dags", dag_id, "dagRuns", run_id)["state"])
 
     def task_instances(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
-        """Every task instance of a run, mapped ones included, as the API gives them."""
+        """Return every task instance of a run, mapped ones included, in the API's form."""
         path = ("dags", dag_id, "dagRuns", run_id, "taskInstances")
         found: list[dict[str, Any]] = []
         while True:
@@ -144,7 +144,7 @@ class AirflowRest:
                 return found
 
     def task_states(self, dag_id: str, run_id: str) -> dict[str, str | None]:
-        """State by task id; a mapped task's instances are ``task_id[map_index]``."""
+        """Return the state by task id; a mapped task's instances are ``task_id[map_index]``."""
         return {_label(ti): ti["state"] for ti in self.task_instances(dag_id, run_id)}
 
     def wait_for_run(
@@ -159,10 +159,10 @@ class AirflowRest:
         """
         Wait until a Dag run is over and return its state.
 
-        :param timeout: Seconds to wait at most.
-        :param watch: Called between two looks; what it raises ends the wait.
+        :param timeout: Most seconds to wait.
+        :param watch: Called between two looks; an exception from it ends the wait.
         :param interval: Seconds between two looks.
-        :raises TimeoutError: When the run is not over by then; names each task's state.
+        :raises TimeoutError: When the run is not over in time; names each task's state.
         """
         deadline = time.monotonic() + timeout
         while (state := self.run_state(dag_id, run_id)) not in FINISHED:
@@ -177,7 +177,7 @@ class AirflowRest:
     def xcom(
         self, dag_id: str, run_id: str, task_id: str, key: str = "return_value", map_index: int = -1
     ) -> Any:
-        """Value of an XCom; ``None`` when there is none."""
+        """Return the value of an XCom; ``None`` if there is none."""
         try:
             entry = self.call(
                 "GET",
@@ -191,7 +191,7 @@ class AirflowRest:
         return entry["value"]
 
     def log(self, dag_id: str, run_id: str, task_id: str, try_number: int = 1, map_index: int = -1) -> str:
-        """The log of one try of a task, one line an event; empty for a try that Airflow does not know (any more)."""
+        """Return the log of one try of a task, one line per event; empty if Airflow has no log of that try."""
         try:
             answer = self.call(
                 "GET",
@@ -208,9 +208,9 @@ class AirflowRest:
 
     def worker_starts(self, dag_id: str, run_id: str, task_id: str, map_index: int = -1) -> int:
         """
-        How often a worker began with a task, resumptions after a deferral included.
+        Count how often a worker started a task, resumptions after a deferral included.
 
-        Airflow writes an audit event at each of them (not in 3.0).
+        Airflow writes an audit event for each start, except in 3.0.
         """
         events = self.call(
             "GET",

@@ -1,4 +1,4 @@
-"""``make demo``: the nightly example Dag, from start to end, in a real Airflow against the emulator on this machine."""
+"""``make demo``: runs the nightly example Dag in a real Airflow, against the emulator on this machine."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 HOME = CHECKOUT / ".airflow" / "demo"
 DAG_ID = "mistral_batch_nightly"
 
-#: Seconds that the emulator works on the job: enough to see it move.
+#: Seconds that the emulator takes for the job: enough to see progress.
 JOB_SECONDS = 6.0
-#: Rows of the table at the end.
+#: Most rows in the table at the end.
 SHOWN = 10
 
 
 class Screen:
-    """Prints what happens, each line with the seconds since the start."""
+    """Prints lines, each with the seconds since the start."""
 
     def __init__(self) -> None:
         self._start = time.monotonic()
@@ -37,7 +37,7 @@ class Screen:
 
 
 class Progress:
-    """Says what changed in a Dag run, and in the batch job that it waits for, since the last look."""
+    """Prints what changed since the last look, in a Dag run and in the batch job that it waits for."""
 
     def __init__(
         self, screen: Screen, airflow: LocalAirflow, run_id: str, client: MistralBatchClient
@@ -52,7 +52,7 @@ class Progress:
         self._job_said_at = 0.0
 
     def look(self) -> None:
-        """Look once, and say what is new."""
+        """Look once, and print what is new."""
         for task_id, state in self._airflow.rest.task_states(DAG_ID, self._run_id).items():
             if state != self._states.get(task_id):
                 remark = " (in the triggerer: no worker waits)" if state == "deferred" else ""
@@ -69,7 +69,7 @@ class Progress:
         line = (
             f"job {job.id}: {job.status}, {counts.completed} of {counts.total} done, {counts.failed} failed"
         )
-        # The counts move all the time: every second is often enough, but no status is left out.
+        # Counts change all the time, so one line a second is enough; but every status gets a line.
         due = job.status != self._job_status or time.monotonic() >= self._job_said_at + 1
         if line != self._job and due:
             self._screen.say(line)
@@ -133,7 +133,7 @@ def print_results(requests_path: Path, manifest: dict[str, Any]) -> int:
     counts, usage = manifest["counts"], manifest["usage"]
     print(f"\n{len(asked)} requests: {counts['succeeded']} succeeded, {counts['failed']} failed")
     print(
-        f"{usage['total_tokens']} tokens: {usage['prompt_tokens']} asked, {usage['completion_tokens']} answered"
+        f"{usage['total_tokens']} tokens: {usage['prompt_tokens']} in prompts, {usage['completion_tokens']} in answers"
     )
     print(f"Results: {results_path}")
     missing = sorted(asked - answers.keys())
@@ -149,7 +149,7 @@ def rows_of(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def local_path(path: str) -> Path:
-    """Path of a file on this machine, given as a path or as a ``file://`` URL."""
+    """Return the path of a local file, given as a path or as a ``file://`` URL."""
     return Path(path.removeprefix("file://"))
 
 
@@ -157,4 +157,4 @@ if __name__ == "__main__":
     try:
         sys.exit(main())
     except KeyboardInterrupt:
-        sys.exit("Interrupted; everything that the demo started is ended.")
+        sys.exit("Interrupted. All processes that the demo started have ended.")

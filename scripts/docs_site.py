@@ -1,4 +1,4 @@
-"""``make docs``: builds the documentation's site into ``site/``, and fails on a link that leads nowhere."""
+"""``make docs``: builds the documentation site into ``site/``, and fails if a link is broken."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 CHECKOUT = Path(__file__).resolve().parents[1]
-#: Laid out as in the repository, so that a link between two pages is the same there and on the site.
+#: Has the repository's layout, so that links between pages work both there and on the site.
 PAGES = CHECKOUT / "build" / "pages"
 SITE = CHECKOUT / "site"
 SHOWN = (
@@ -28,7 +28,7 @@ SHOWN = (
 
 
 class Page(HTMLParser):
-    """What a page links to, and which places in it can be linked to."""
+    """The links and the anchors of a page."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -50,11 +50,11 @@ def main() -> None:
     build()
     if problems := broken_links(SITE):
         sys.exit("\n".join([*problems, f"Broken links: {len(problems)}"]))
-    print(f"{SITE.relative_to(CHECKOUT)}/index.html is built; no link in it is broken.")
+    print(f"{SITE.relative_to(CHECKOUT)}/index.html is built, without broken links.")
 
 
 def lay_out_pages() -> None:
-    """Copy what the site shows: the generator follows no links to folders, and must not read the whole checkout."""
+    """Copy the pages of the site: the generator follows no symlinked folders, and must not read the whole checkout."""
     shutil.rmtree(PAGES, ignore_errors=True)
     PAGES.mkdir(parents=True)
     for name in SHOWN:
@@ -66,7 +66,7 @@ def lay_out_pages() -> None:
 
 
 def build() -> None:
-    """Run the generator; its warnings, and those of the reader of docstrings, are errors."""
+    """Run the generator; treat its warnings, and the docstring parser's, as errors."""
     shutil.rmtree(SITE, ignore_errors=True)
     done = subprocess.run(
         [sys.executable, "-m", "zensical", "build", "--strict", "--clean"],
@@ -83,14 +83,14 @@ def build() -> None:
 
 def broken_links(site: Path) -> list[str]:
     """
-    Find links to files and places that do not exist, and pages that no other page links to.
+    Find links to missing files and anchors, and pages that no other page links to.
 
-    The generator itself checks links between pages, but none to images and other files.
+    The generator checks links between pages, but not links to images and other files.
 
-    :param site: The folder of the site.
+    :param site: The site's folder.
     """
     pages = {path: Page(path) for path in sorted(site.rglob("*.html"))}
-    # Shown under any address, so its links begin at the server's root.
+    # Served at any address, so its links start at the server's root.
     pages.pop(site / "404.html", None)
     problems, linked = [], {site / "index.html"}
     for path, page in pages.items():
@@ -104,9 +104,9 @@ def broken_links(site: Path) -> list[str]:
             if target != path:
                 linked.add(target)
             if not target.is_relative_to(site) or not target.is_file():
-                problems.append(f"{path.relative_to(site)}: {link}: there is no such file")
+                problems.append(f"{path.relative_to(site)}: {link}: no such file")
             elif url.fragment and target in pages and unquote(url.fragment) not in pages[target].anchors:
-                problems.append(f"{path.relative_to(site)}: {link}: there is no such place in that page")
+                problems.append(f"{path.relative_to(site)}: {link}: no such anchor on that page")
     return problems + [
         f"{path.relative_to(site)}: no page links here" for path in pages if path not in linked
     ]

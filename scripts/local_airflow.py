@@ -1,4 +1,4 @@
-"""A real Airflow in a folder of its own: API server, scheduler, Dag processor and triggerer as processes."""
+"""Runs a real Airflow in its own folder: API server, scheduler, Dag processor and triggerer as processes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from processes import Program, end_programs
 
 Settings = Mapping[str, Mapping[str, object]]
 
-#: What runs unless the caller names its own: program and arguments of ``airflow``.
+#: The default processes, with the arguments of ``airflow`` for each.
 COMPONENTS: Mapping[str, Sequence[str]] = {
     "api-server": ["api-server"],
     "scheduler": ["scheduler", "--skip-serve-logs"],
@@ -33,9 +33,9 @@ COMPONENTS: Mapping[str, Sequence[str]] = {
     "triggerer": ["triggerer", "--skip-serve-logs"],
 }
 
-#: On a busy machine SQLite's 5 seconds of patience with other writers are few. But the API server waits on its event
-#: loop, so that nobody is answered meanwhile; it had better say soon that it cannot: who calls it calls again.
-SQLITE_PATIENCE = '''"""What Airflow's processes pass to SQLite."""
+#: On a busy machine, SQLite's default timeout of 5 seconds for a lock is too short. The API server keeps it, because it
+#: waits on its event loop and answers nobody meanwhile: it should fail soon, and its callers try again.
+SQLITE_PATIENCE = '''"""Arguments with which Airflow's processes connect to SQLite."""
 
 import sys
 
@@ -45,16 +45,16 @@ CONNECT_ARGS = {"timeout": 5 if "api-server" in sys.argv else 30}
 
 class LocalAirflow:
     """
-    A context manager that runs an Airflow and ends it, however the block ends.
+    A context manager that runs an Airflow, and always ends it with the block.
 
-    The folder is a whole ``AIRFLOW_HOME`` with its ``airflow.cfg``, SQLite database and logs: after the block,
-    ``AIRFLOW_HOME=<home> airflow ...`` works on what the run left.
+    The folder is a complete ``AIRFLOW_HOME`` with ``airflow.cfg``, SQLite database and logs. After the block,
+    ``AIRFLOW_HOME=<home> airflow ...`` works with it.
 
-    :param home: The folder. What an earlier run left there stays, so the same Airflow goes on.
+    :param home: The folder. If it has files of an earlier run, the same Airflow continues.
     :param dags_folder: Folder with the Dag files.
-    :param connections: Connections by id, each as its URI or as the dictionary of its fields.
-    :param env: More environment variables for all processes.
-    :param settings: Airflow settings by section and option; they win over this class's own.
+    :param connections: Connections by id, each as a URI or as a dictionary of fields.
+    :param env: Additional environment variables for all processes.
+    :param settings: Airflow settings by section and option; they override this class's own.
     :param components: Names and ``airflow`` arguments of the processes to start.
     :param port: Port of the API server on the loopback interface; a free one by default.
     """
@@ -102,7 +102,7 @@ class LocalAirflow:
         self.stop()
 
     def prepare(self) -> None:
-        """Write the folder's ``airflow.cfg`` and bring its database up to date."""
+        """Write the folder's ``airflow.cfg`` and migrate its database."""
         self.home.mkdir(parents=True, exist_ok=True)
         config = configparser.RawConfigParser()
         config.read_dict(
@@ -113,18 +113,18 @@ class LocalAirflow:
         )
         with (self.home / "airflow.cfg").open("w") as file:
             config.write(file)
-        # Airflow finds modules in this folder.
+        # Airflow imports modules from this folder.
         (self.home / "config").mkdir(exist_ok=True)
         (self.home / "config" / "sqlite_patience.py").write_text(SQLITE_PATIENCE)
         self._prepare_database()
 
     def start(self, name: str, *arguments: str, env: Mapping[str, str] | None = None) -> Program:
         """
-        Start one more process of this Airflow, for example ``start("triggerer-2", "triggerer")``.
+        Start another process of this Airflow, for example ``start("triggerer-2", "triggerer")``.
 
         :param name: Key in :attr:`processes` and name of its log file.
         :param arguments: Arguments of the ``airflow`` command.
-        :param env: Environment variables for this process alone.
+        :param env: Environment variables for this process only.
         """
         self.processes[name] = Program(
             name,
@@ -141,18 +141,18 @@ class LocalAirflow:
 
     def check(self) -> None:
         """
-        Make sure that every process that was started runs.
+        Check that every started process is running.
 
-        :raises ProgramEnded: When one does not; shows the end of its log.
+        :raises ProgramEnded: When one is not; shows the end of its log.
         """
         for program in self.processes.values():
             program.check()
 
     def wait_until_healthy(self, timeout: float = 120) -> None:
         """
-        Wait until Airflow itself calls every component healthy.
+        Wait until Airflow reports every component as healthy.
 
-        :param timeout: Seconds to wait at most.
+        :param timeout: Most seconds to wait.
         :raises ProgramEnded: When a process ends instead.
         :raises TimeoutError: When it takes longer.
         """
@@ -171,7 +171,7 @@ class LocalAirflow:
         Wait until Dags are parsed.
 
         :param dag_ids: Their ids.
-        :param timeout: Seconds to wait at most.
+        :param timeout: Most seconds to wait.
         :raises TimeoutError: When it takes longer; names missing Dags and import errors.
         """
         deadline = time.monotonic() + timeout
@@ -179,7 +179,7 @@ class LocalAirflow:
             self.check()
             if time.monotonic() > deadline:
                 raise TimeoutError(
-                    f"Dags {sorted(missing)} are not there after {timeout:.0f} s; "
+                    f"Dags {sorted(missing)} are not parsed after {timeout:.0f} s; "
                     f"import errors: {self.rest.import_errors()}"
                 )
             time.sleep(0.2)
@@ -187,7 +187,7 @@ class LocalAirflow:
     def wait_for_run(
         self, dag_id: str, run_id: str, *, watch: Callable[[], object] | None = None, **options: Any
     ) -> str:
-        """Like :meth:`AirflowRest.wait_for_run`, and fail at once when a process of this Airflow ends."""
+        """Do what :meth:`AirflowRest.wait_for_run` does, and fail at once if a process of this Airflow ends."""
 
         def watch_all() -> None:
             self.check()
@@ -239,12 +239,12 @@ class LocalAirflow:
                 "worker_log_server_port": free_port(),
                 "trigger_log_server_port": free_port(),
             },
-            # Airflow's defaults spare big installations; here one run is waited for.
+            # Airflow's defaults save load in big installations; here, a caller waits for one run.
             "scheduler": {
                 "scheduler_idle_sleep_time": 0.1,
                 "job_heartbeat_sec": 1,
                 "scheduler_heartbeat_sec": 1,
-                # A run begins when somebody asks for it, and not because of the time of day.
+                # Runs start only when triggered, never by schedule.
                 "use_job_schedule": False,
             },
             "triggerer": {"job_heartbeat_sec": 1},
@@ -258,12 +258,12 @@ class LocalAirflow:
         return merged
 
     def _secret(self, section: str, option: str) -> str:
-        """A new secret, or the one of an earlier run in this folder: its database has passwords encrypted with it."""
+        """Return the secret of an earlier run in this folder, which encrypts its database's passwords, or a new one."""
         new = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
         return self._earlier.get(section, option, fallback=new)
 
     def _prepare_database(self) -> None:
-        """Migrate the database; a fresh SQLite file of this Airflow version is copied from an earlier one."""
+        """Migrate the database; copy a new SQLite file from a template of the same Airflow version, if there is one."""
         url = str(self._settings["database"]["sql_alchemy_conn"])
         database = Path(url.removeprefix("sqlite:///"))
         template = Path(sys.prefix, "airflow-db", f"{version('apache-airflow-core')}.db")
@@ -289,13 +289,13 @@ class LocalAirflow:
 
 
 def _let_readers_and_writers_pass(database: Path) -> None:
-    """Put a SQLite file into WAL mode, where one who reads does not stop one who writes. The file remembers."""
+    """Switch a SQLite file to WAL mode permanently, so that readers do not block writers."""
     with contextlib.closing(sqlite3.connect(database)) as connection:
         connection.execute("PRAGMA journal_mode=WAL")
 
 
 def free_port() -> int:
-    """A TCP port of the loopback interface that nobody listens on."""
+    """Find a TCP port of the loopback interface that no process listens on."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
@@ -304,7 +304,7 @@ def free_port() -> int:
 def _environment(
     home: Path, connections: Mapping[str, str | Mapping[str, Any]], env: Mapping[str, str]
 ) -> dict[str, str]:
-    # What the caller's shell says of its own Airflow must not reach into this one.
+    # Settings of another Airflow in the caller's environment must not affect this one.
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     own = {"AIRFLOW_HOME": str(home), "PATH": path}

@@ -1,8 +1,8 @@
-"""Long-running programs, each in a session of its own, so that exactly those that were started are ended.
+"""Runs programs, each in its own session, so that exactly the processes that they started can be ended.
 
-A session's id stays with every process below its leader, through forks, new process groups and the leader's death: it
-names what a program started, and nothing else. A guard process sees when whoever started them is gone, however that
-came (a crash, ``kill -9``), and ends what is left.
+Every process below a session's leader keeps the session's id, through forks, new process groups and the leader's death.
+So the id identifies all that a program started, and nothing else. A guard process notices when the process that started
+the programs is gone, even after a crash or ``kill -9``, and ends the remaining sessions.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ GRACE = 5.0
 
 
 class ProgramEnded(RuntimeError):
-    """A program that should be running is not; the message ends with its last lines."""
+    """A program that should be running has ended; the message ends with its last log lines."""
 
 
 class Program:
     """
     One program, its log file and its processes.
 
-    :param name: How messages call it.
+    :param name: Its name in messages.
     :param command: The command and its arguments.
     :param log_path: File that standard output and error are appended to.
-    :param env: The whole environment.
+    :param env: The complete environment; by default the caller's.
     :param cwd: Working directory.
     """
 
@@ -56,7 +56,7 @@ class Program:
         self._popen: subprocess.Popen[bytes] | None = None
 
     def start(self) -> Program:
-        """Start it, unless it is running."""
+        """Start the program, unless it is running."""
         if not self.running:
             self.log_path.parent.mkdir(parents=True, exist_ok=True)
             with self.log_path.open("ab") as log:
@@ -91,9 +91,9 @@ class Program:
 
     def check(self) -> None:
         """
-        Make sure that it runs.
+        Check that the program is running.
 
-        :raises ProgramEnded: When it does not.
+        :raises ProgramEnded: When it is not.
         """
         if not self.running:
             code = self._popen.returncode if self._popen is not None else None
@@ -103,7 +103,7 @@ class Program:
 
     def kill(self, *, only_itself: bool = False) -> None:
         """
-        Kill it as a lost machine would (``kill -9``), all of its processes at once.
+        Kill all of its processes at once (``kill -9``), as if the machine were lost.
 
         :param only_itself: Kill the program but none of the processes below it, as the OOM killer would.
         """
@@ -115,25 +115,25 @@ class Program:
 
     def wait(self, timeout: float | None = None) -> int:
         """
-        Wait until it ends by itself and return its exit code.
+        Wait until the program ends by itself, and return its exit code.
 
-        :param timeout: Seconds to wait at most.
+        :param timeout: Most seconds to wait.
         :raises subprocess.TimeoutExpired: When it takes longer.
         """
         assert self._popen is not None
         return self._popen.wait(timeout)
 
     def stop(self, grace: float = GRACE) -> None:
-        """Ask it to end, and after ``grace`` seconds make it."""
+        """Ask the program to end, and kill it after ``grace`` seconds."""
         end_programs([self], grace=grace)
 
     def restart(self) -> Program:
-        """Stop it, unless it has ended already, and start it again. Its log goes on in the same file."""
+        """Stop the program, unless it has already ended, and start it again. It appends to the same log file."""
         self.stop()
         return self.start()
 
     def tail(self, lines: int = 30) -> str:
-        """The last lines of its log."""
+        """Return the last lines of its log."""
         with contextlib.suppress(FileNotFoundError):
             return "\n".join(self.log_path.read_text("utf-8", "replace").splitlines()[-lines:])
         return ""
@@ -143,7 +143,7 @@ def end_programs(programs: Iterable[Program], grace: float = GRACE) -> None:
     """
     End programs and everything below them, as :func:`end_sessions` does.
 
-    :param grace: Seconds that the programs get to end by themselves.
+    :param grace: Seconds that the programs have to end by themselves.
     """
     started = [program for program in programs if program._popen is not None]
     end_sessions([program.pid for program in started], grace=grace)
@@ -153,7 +153,7 @@ def end_programs(programs: Iterable[Program], grace: float = GRACE) -> None:
 
 
 def session_processes(sessions: Iterable[int]) -> list[psutil.Process]:
-    """Every live process of these sessions."""
+    """Find every live process of these sessions."""
     wanted = set(sessions)
     found = []
     for pid in psutil.pids():
@@ -167,11 +167,11 @@ def session_processes(sessions: Iterable[int]) -> list[psutil.Process]:
 
 def end_sessions(sessions: Collection[int], grace: float) -> None:
     """
-    End every process of these sessions: SIGTERM to the leaders, then SIGKILL to what they leave behind.
+    End every process of these sessions: SIGTERM to the leaders, then SIGKILL to all that remain.
 
-    SIGTERM goes to the leaders alone, because a parent knows in which order its children end well.
+    SIGTERM goes only to the leaders, because a parent knows in which order to end its children.
 
-    :param grace: Seconds that the leaders get to end by themselves; 0 for none.
+    :param grace: Seconds that the leaders have to end by themselves; 0 for none.
     """
     deadline = time.monotonic() + grace
     if grace:
@@ -214,13 +214,13 @@ def _tell_guard(sign: str, session: int) -> None:
 
 
 def guard() -> None:
-    """Read from standard input which sessions there are until whoever writes is gone, then end them."""
-    # A Ctrl-C or a SIGTERM that ends the one who started us must not end us before our work.
+    """Read from standard input which sessions exist until the writer is gone, and then end them."""
+    # A Ctrl-C or SIGTERM for our parent must not end us before our work is done.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     sessions: set[int] = set()
     for line in sys.stdin:
-        # A session that was ended is forgotten: its number may by now be another program's.
+        # An ended session is forgotten: its number may now belong to another program.
         (sessions.add if line[0] == "+" else sessions.discard)(int(line[1:]))
     end_sessions(sessions, grace=GRACE)
 

@@ -1,4 +1,4 @@
-"""How the API page reads our docstrings: cross-references as code, and default values instead of their names."""
+"""Prepares docstrings for the API page: shows cross-references as code, and defaults by value instead of name."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _ROLE = re.compile(r":(?:attr|class|func|meth|mod):`(~)?([\w.]+)`")
 
 
 class ReadableDocstrings(griffe.Extension):
-    """Makes pages of Markdown from docstrings that are written for Sphinx."""
+    """Converts docstrings written for Sphinx to Markdown."""
 
     def on_instance(self, *, obj: Any, **_: Any) -> None:
         if obj.docstring:
@@ -30,12 +30,12 @@ class ReadableDocstrings(griffe.Extension):
 
 
 def _as_code(role: re.Match[str]) -> str:
-    """Give the code that a cross-reference shows; ``~`` asks for the last part of the name."""
+    """Return a cross-reference as code; ``~`` means only the last part of the name."""
     return f"`{role[2].rpartition('.')[2] if role[1] else role[2]}`"
 
 
 def _say_defaults(function: Any, package: Any) -> None:
-    """Put the values of our constants where parameters name them as defaults."""
+    """Replace default values that name one of our constants by the constant's value."""
     for parameter in function.parameters:
         path = getattr(parameter.default, "canonical_path", "")
         if path.startswith(f"{package.path}."):

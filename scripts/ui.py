@@ -1,4 +1,4 @@
-"""``make ui``: ``airflow standalone`` with the example Dags and a connection to the emulator, until Ctrl-C."""
+"""``make ui``: runs ``airflow standalone`` with the example Dags and a connection to the emulator, until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from processes import exit_on_sigterm
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 HOME = CHECKOUT / ".airflow" / "ui"
-#: Airflow's own port, where people look for it; when it is taken, another one.
+#: Airflow's default port, where people expect it; if it is in use, another one.
 PORT = 8080
-#: Seconds that the emulator works on a job: time to look at it while it waits.
+#: Seconds that the emulator takes for a job: enough time to look at the waiting task.
 JOB_SECONDS = 30.0
 
 
 def main() -> None:
-    """Start everything, say where to click, and wait for Ctrl-C."""
+    """Start everything, print where to click, and wait for Ctrl-C."""
     exit_on_sigterm()
     print("Starting Airflow and the emulator …", flush=True)
     airflow = LocalAirflow(
@@ -29,16 +29,16 @@ def main() -> None:
         port=PORT if is_free(PORT) else None,
     )
     with Emulator(job_seconds=JOB_SECONDS) as emulator, airflow:
-        # In Airflow's database: a connection of the environment would not show up in the UI.
+        # In Airflow's database, because the UI does not show connections from the environment.
         airflow.rest.save_connection(
             "mistral_default", conn_type="mistral", host=emulator.url, password=emulator.api_key
         )
         print(
-            f"\nAirflow      {airflow.url} (no login: whoever opens it is admin)"
-            f"\nA first run  {airflow.url}/dags/mistral_batch_nightly: click Trigger there, and in the dialog"
+            f"\nAirflow      {airflow.url} (no login: every visitor is admin)"
+            f"\nA first run  {airflow.url}/dags/mistral_batch_nightly: click Trigger, and again in the dialog"
             f"\nConnection   {airflow.url}/connections: mistral_default points to the emulator at {emulator.url}"
             f"\nFiles        {HOME.relative_to(CHECKOUT)}: results in mistral_batch/, logs in logs/"
-            "\n\nCtrl-C ends everything.",
+            "\n\nPress Ctrl-C to end everything.",
             flush=True,
         )
         while True:
@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def is_free(port: int) -> bool:
-    """Whether nobody listens on a port of the loopback interface."""
+    """Tell whether no process listens on a port of the loopback interface."""
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) != 0
 
@@ -56,4 +56,4 @@ if __name__ == "__main__":
     try:
         main()
     except KeyboardInterrupt:
-        print("\nEverything is ended.")
+        print("\nAll processes have ended.")

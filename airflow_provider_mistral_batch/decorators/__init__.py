@@ -1,4 +1,4 @@
-"""``task``, as Airflow has it; imported from here, editors and type checkers know its ``mistral_batch``, too."""
+"""Airflow's ``task``. Imported from here, it also shows ``mistral_batch`` to editors and type checkers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What editors and type checkers are told of ``@task.mistral_batch``; a test compares it with the operator."""
+"""The types of ``@task.mistral_batch``, for editors and type checkers; a test compares them with the operator."""
 
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -45,19 +45,19 @@ class MistralTaskDecoratorCollection(TaskDecoratorCollection):
         multiple_outputs: bool | None = None,
         **kwargs: Any,
     ) -> TaskDecorator:
-        """Make a task of a function that returns or yields requests: it returns the manifest of their results.
+        """Turn a function that returns or yields requests into a task that returns the manifest of their results.
 
-        The parameters are those of ``MistralBatchInferenceOperator``, and of every task.
+        It takes the parameters of ``MistralBatchInferenceOperator`` and of every task.
 
         :param destination: Folder for the results, local or on any object storage. Each run and each mapped task needs
             its own.
         :param endpoint: API endpoint that each request goes to.
-        :param model: The model of all requests; by default the connection's ``default_model``.
-        :param agent_id: An agent instead of a model.
+        :param model: The model for all requests; by default the connection's ``default_model``.
+        :param agent_id: An agent to use instead of a model.
         :param system: System message before each prompt.
-        :param max_tokens: Most tokens of an answer, for requests that do not say it themselves.
-        :param response_model: Form of the answers, as a pydantic model class or a JSON schema.
-        :param row_retries: Further rounds for requests that failed for a cause that can pass or have no result.
+        :param max_tokens: Most tokens in an answer, for requests that do not set it.
+        :param response_model: A pydantic model class or a JSON schema that each answer must match.
+        :param row_retries: Most further rounds for requests without a result or with an error that may pass.
         :param max_failed_ratio: Share of requests that may fail, 0 to 1.
         :param deferrable: Wait in the triggerer instead of on a worker.
         """

@@ -1,4 +1,4 @@
-"""``@task.mistral_batch``: a function returns requests, the task brings their answers."""
+"""``@task.mistral_batch``: a function returns requests, and the task lands their answers."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class MistralBatchDecoratedOperator(DecoratedOperator, MistralBatchInferenceOper
     """
     The operator behind ``@task.mistral_batch``.
 
-    What the function returns is data, not a Jinja template as the operator's ``requests``: a stray ``{{`` in it means
-    nothing.
+    The function's result is data. Unlike the operator's ``requests``, it is not rendered as a Jinja template, so it may
+    contain ``{{``.
 
     :param python_callable: Returns or yields rows or prompts. Each try of the task calls it again, so its result should
-        depend on its arguments alone; otherwise a retry asks for something else and pays again.
+        depend only on its arguments. Otherwise, a retry may send different requests and pay again.
     :param op_args: Positional arguments for it.
     :param op_kwargs: Keyword arguments for it.
     """
@@ -56,7 +56,7 @@ class MistralBatchDecoratedOperator(DecoratedOperator, MistralBatchInferenceOper
         for name in _REPLACED:
             if kwargs.get(name) is not None:
                 raise InvalidInputError(
-                    f"{name}: the decorated function returns the requests; leave {name} out"
+                    f"{name} is not a parameter of @task.mistral_batch, whose function returns requests: leave it out"
                 )
         super().__init__(python_callable=python_callable, op_args=op_args, op_kwargs=op_kwargs, **kwargs)
 

@@ -1,4 +1,4 @@
-"""What an Airflow connection of type ``mistral`` says, and the client of the API that it describes."""
+"""Reads an Airflow connection of type ``mistral``, and makes the API client that it describes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_mistral_batch.api.client import MistralBatchClient
 
-#: Fields of a connection by the client's parameters.
+#: The connection's field for each parameter of the client.
 _FIELDS = {
     "api_key": "password",
     "base_url": "host",
@@ -30,10 +30,10 @@ _FIELDS = {
 
 class Settings(NamedTuple):
     """
-    What a connection says.
+    The settings in a connection.
 
-    :param client: The client of the API that its fields describe.
-    :param default_model: Model of requests for which nobody names a model or an agent (extra ``default_model``).
+    :param client: The API client that its fields describe.
+    :param default_model: Model to use if neither task nor requests name a model or an agent (extra ``default_model``).
     :param deployment: Name of this Airflow among several that share a workspace (extra ``deployment``).
     """
 
@@ -50,9 +50,9 @@ def read_connection(
 
     :param connection: The connection.
     :param conn_id: Its id, for messages.
-    :param longest_timeout: Seconds to wait for an answer at most, whatever the connection says.
-    :param options: Parameters of the client, which win over the connection's fields.
-    :raises InvalidInputError: When a field cannot work; names the field.
+    :param longest_timeout: Most seconds to wait for an answer, even if the connection allows more.
+    :param options: Parameters of the client, which override the connection's fields.
+    :raises InvalidInputError: When a field is wrong; names the field.
     """
     try:
         return Settings(
@@ -69,19 +69,19 @@ def read_connection(
 
 def warnings_about(connection: Connection, conn_id: str, client: MistralBatchClient) -> Iterator[str]:
     """
-    Say what works in a connection, but is likely a mistake.
+    Warn of settings that work but are probably mistakes.
 
     :param connection: The connection.
     :param conn_id: Its id, for messages.
     :param client: The client that was made of it.
     """
-    # Airflow adds no fields by itself: forms write plain names since Airflow 3, and ``__extra__`` of a URI is unpacked
-    # before we see it. So ``extra__mistral__timeout`` and ``__extra__`` are mistakes, too.
+    # Airflow itself adds no fields: since Airflow 3 its form writes plain names, and it unpacks ``__extra__`` of a URI.
+    # So ``extra__mistral__timeout`` and ``__extra__`` are also mistakes.
     known = [*connection_type()["conn-fields"]]
     if unknown := sorted(repr(name)[:80] for name in _extra(connection).keys() - set(known)):
         yield (
-            f"The extra of connection {conn_id!r} has fields that are not known and do nothing: {', '.join(unknown)}. "
-            f"Known are {', '.join(known)}."
+            f"The extra of connection {conn_id!r} has unknown fields, which are ignored: {', '.join(unknown)}. "
+            f"Known fields are {', '.join(known)}."
         )
     if client.verifies_tls is False:
         yield (
@@ -90,13 +90,13 @@ def warnings_about(connection: Connection, conn_id: str, client: MistralBatchCli
         )
     if not _keeps_secrets(client.base_url):
         yield (
-            f"Connection {conn_id!r} has a host without https: the API key goes to {client.base_url} in clear text, "
-            "and anyone on the way can read it."
+            f"Connection {conn_id!r} has a host without https: the API key is sent to {client.base_url} in clear text, "
+            "and anyone in between can read it."
         )
 
 
 def connection_type() -> dict[str, Any]:
-    """Give the connection type's entry in the provider info."""
+    """Return the connection type's entry in the provider info."""
     # Imported late: parsing a Dag needs none of it.
     from airflow_provider_mistral_batch.get_provider_info import get_provider_info
 
@@ -107,7 +107,7 @@ def connection_type() -> dict[str, Any]:
 def _client_of(
     connection: Connection, *, longest_timeout: float | None, **options: Any
 ) -> MistralBatchClient:
-    """Make the client that a connection's fields describe; given options win over them."""
+    """Make the client that a connection's fields describe; ``options`` override them."""
     # Imported late: `requests` is not needed to parse a Dag.
     from airflow_provider_mistral_batch.api import client as api
     from airflow_provider_mistral_batch.api.retries import RetryPolicy
@@ -115,7 +115,7 @@ def _client_of(
     extra = {name: value for name, value in _extra(connection).items() if value not in (None, "")}
     api_key = (connection.password or "").strip()
     if not api_key:
-        raise InvalidInputError("password is empty: put the API key of your Mistral workspace there")
+        raise InvalidInputError("password is empty: enter the API key of your Mistral workspace")
     fields: dict[str, Any] = {name: extra[name] for name in ("dialect", "proxies", "verify") if name in extra}
     if "timeout" in extra:
         fields["timeout"] = _number(extra["timeout"])
@@ -127,7 +127,7 @@ def _client_of(
         check_whole("extra.retries", attempts, at_least=1, unit="attempts")
         fields["retries"] = RetryPolicy(attempts=attempts)
     if isinstance(extra.get("proxies"), str):
-        # What is no JSON is refused by the client, which does not show it.
+        # The client refuses text that is not JSON, without showing it: a proxy URL may contain a password.
         with contextlib.suppress(msgspec.DecodeError):
             fields["proxies"] = msgspec.json.decode(extra["proxies"])
     if isinstance(extra.get("verify"), str):
@@ -137,7 +137,7 @@ def _client_of(
 
 
 def _keeps_secrets(base_url: str) -> bool:
-    """Whether the API key cannot be read on the way to a server."""
+    """Tell whether the API key travels over TLS, or never leaves this machine."""
     parts = urlsplit(base_url)
     return (
         parts.scheme == "https"
@@ -149,19 +149,21 @@ def _keeps_secrets(base_url: str) -> bool:
 def _text(connection: Connection, field: str) -> str:
     value = _extra(connection).get(field) or ""
     if not isinstance(value, str):
-        raise InvalidInputError(f"extra.{field}={value!r} is not a text: write a name")
+        raise InvalidInputError(f"extra.{field}={value!r} is not a string: enter a name")
     return value
 
 
 def _extra(connection: Connection) -> dict[str, Any]:
     extra: Any = connection.extra_dejson
     if not isinstance(extra, dict):
-        raise InvalidInputError('extra is no JSON object: write {"timeout": 60}, or leave it empty')
+        raise InvalidInputError(
+            'extra is not a JSON object: enter one such as {"timeout": 60}, or leave it empty'
+        )
     return extra
 
 
 def _base_url(connection: Connection) -> str:
-    """The base URL as the host field says it: a whole URL, or a host, maybe with scheme and port beside it."""
+    """Read the base URL from the host field: a whole URL, or a host with scheme and port in their own fields."""
     host = (connection.host or "").strip()
     if not host:
         return ""
@@ -175,7 +177,7 @@ def _base_url(connection: Connection) -> str:
 
 
 def _number(value: Any) -> Any:
-    """The number that a field means: forms and URIs hold text only. What is not a number stays as it is."""
+    """Convert a field to a number if it is one: forms and URIs hold only text. Return anything else unchanged."""
     if not isinstance(value, (str, float)):
         return value
     try:

@@ -34,21 +34,21 @@ if TYPE_CHECKING:
 
 class MistralBatchHook(BaseHook):
     """
-    Talks to Mistral's Batch API with what an Airflow connection says.
+    Talks to Mistral's Batch API through an Airflow connection.
 
-    The four calls of the Batch API have their own names here (:meth:`create`, :meth:`list`, :meth:`get`,
-    :meth:`cancel`), with :meth:`delete` and :meth:`iter_jobs` beside them; the calls on files end in ``_file(s)``.
+    The four calls of the Batch API have their own names: :meth:`create`, :meth:`list`, :meth:`get` and :meth:`cancel`.
+    There are also :meth:`delete` and :meth:`iter_jobs`; the names of calls on files end in ``_file`` or ``_files``.
 
     Connection fields: ``password`` is the API key, ``host`` the base URL (by default the real API). Extra:
     ``timeout`` (seconds), ``retries`` (attempts per call), ``proxies`` (URL by scheme, also as JSON text), ``verify``
     (false, or the path of a CA bundle), ``default_model``, ``dialect`` (``mistral`` or ``openai``), ``deployment``.
-    Other fields are warned about.
+    Any other field causes a warning.
 
-    Its methods raise the errors of :mod:`airflow_provider_mistral_batch.exceptions`.
+    The methods raise the errors of :mod:`airflow_provider_mistral_batch.exceptions`.
 
     :param mistral_conn_id: The connection's id.
-    :param retries: How stubbornly calls are made, instead of what the connection says.
-    :param longest_timeout: Seconds to wait for an answer at most, whatever the connection says.
+    :param retries: When to retry a call; overrides the connection's ``retries``.
+    :param longest_timeout: Most seconds to wait for an answer, even if the connection allows more.
     """
 
     conn_name_attr = "mistral_conn_id"
@@ -72,16 +72,16 @@ class MistralBatchHook(BaseHook):
 
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
-        """Say what the connection's form shows."""
+        """Return what the connection's form shows."""
         behaviour = connection_type()["ui-field-behaviour"]
-        # The provider info writes its keys with dashes, this method's callers with underscores.
+        # The provider info has keys with dashes; callers of this method expect underscores.
         return {name.replace("-", "_"): value for name, value in behaviour.items()}
 
     def get_conn(self) -> MistralBatchClient:
         """
-        Return the client of this connection; made once, with the first call.
+        Return the client of this connection, which the first call makes.
 
-        :raises InvalidInputError: When a field of the connection cannot work; names the field.
+        :raises InvalidInputError: When a field of the connection is wrong; names the field.
         """
         return self._read_settings().client
 
@@ -102,7 +102,7 @@ class MistralBatchHook(BaseHook):
         return self._settings
 
     def _current_key(self) -> str | None:
-        """Read the key again: it may have been rotated while we waited."""
+        """Read the key again, in case it was rotated while we waited."""
         return self.get_connection(self.mistral_conn_id).password
 
     def close(self) -> None:
@@ -118,28 +118,28 @@ class MistralBatchHook(BaseHook):
 
     @property
     def default_model(self) -> str | None:
-        """Model of requests for which nobody names a model, nor an agent (extra ``default_model``)."""
+        """Model to use if neither task nor requests name a model or an agent (extra ``default_model``)."""
         return self._read_settings().default_model
 
     def model_of_job(
         self, model: str | None, agent_id: str | None, *, named: str | None = None
     ) -> str | None:
         """
-        Choose the one model of a job, as far as jobs have one in the connection's dialect.
+        Choose the model of a job. The connection's ``default_model`` counts only if jobs have a model in its dialect.
 
-        :param model: As the job names it.
-        :param agent_id: An agent instead of a model.
-        :param named: As the requests name it themselves, where that is known.
-        :raises InvalidInputError: When job and requests name different ones.
+        :param model: The model that the job names.
+        :param agent_id: An agent to use instead of a model.
+        :param named: The model that the requests name, if known.
+        :raises InvalidInputError: When job and requests name different models.
         """
         default = self.default_model if self.get_conn().dialect.jobs_have_model else None
         return chosen_model(model, agent_id, named=named, default=default)
 
     def model_of_rows(self, model: str | None = None) -> str | None:
         """
-        Choose the model for rows that name none themselves; ``None`` where the job names it for all.
+        Choose the model to write into rows that name none; ``None`` if the job names the model for all rows.
 
-        :param model: As the task names it.
+        :param model: The model that the task names.
         """
         return None if self.get_conn().dialect.jobs_have_model else model or self.default_model
 
@@ -175,16 +175,16 @@ class MistralBatchHook(BaseHook):
 
         :param input_files: Ids of uploaded request files. Either these or ``requests``.
         :param endpoint: API endpoint that each request goes to.
-        :param completion_window: Time the job may take, ``"<n>h"`` or ``"<n>d"``, 1 hour to 7 days; ``"24h"`` by
+        :param completion_window: Time that the job may take, ``"<n>h"`` or ``"<n>d"``, 1 hour to 7 days; ``"24h"`` by
             default.
         :param metadata: Keys of 1 to 32 characters, values of 1 to 512.
-        :param requests: Up to 10,000 requests instead of files, each ``{"custom_id", "body"}``; those without
+        :param requests: Up to 10,000 requests instead of files, each ``{"custom_id", "body"}``; requests without
             ``custom_id`` are numbered.
-        :param model: The model of all requests; by default the one that ``requests`` name, or else the connection's
+        :param model: The model for all requests; by default the model that ``requests`` name, or else the connection's
             ``default_model``.
-        :param agent_id: An agent instead of a model.
+        :param agent_id: An agent to use instead of a model.
         :param timeout_hours: ``completion_window`` as a number of hours.
-        :raises InvalidInputError: When a field cannot work; nothing was sent.
+        :raises InvalidInputError: When a field is wrong; nothing was sent.
         """
         job = BatchJobIn(
             input_files=input_files,
@@ -211,7 +211,7 @@ class MistralBatchHook(BaseHook):
         """
         List batch jobs, newest first.
 
-        :param limit: Jobs at most; 100 when ``None``.
+        :param limit: Most jobs to return; 100 if ``None``.
         :param after: Start after the job with this id.
         :param filters: ``status``, ``model``, ``agent_id``, ``created_after``, ``created_by_me``, ``metadata``,
             ``order_by``, as in :class:`~airflow_provider_mistral_batch.api.dialects.base.JobFilter`.
@@ -220,9 +220,9 @@ class MistralBatchHook(BaseHook):
 
     def iter_jobs(self, **filters: Any) -> Iterator[BatchJobOut]:
         """
-        Go through batch jobs, each once, reading pages as they are needed.
+        Iterate over batch jobs, each once, and read pages as needed.
 
-        :param filters: As for :meth:`list`, and ``after``.
+        :param filters: As for :meth:`list`, plus ``after``.
         """
         return self.get_conn().iter_jobs(**filters)
 
@@ -231,14 +231,14 @@ class MistralBatchHook(BaseHook):
         Read a batch job.
 
         :param batch_id: The job's id.
-        :param inline: Ask for the result rows in ``outputs``; inline jobs have them.
+        :param inline: Also ask for the result rows of an inline job, in ``outputs``.
         :raises NotFoundError: When this workspace has no such job.
         """
         return self.get_conn().get(batch_id, inline=inline)
 
     def cancel(self, batch_id: str) -> BatchJobOut:
         """
-        Ask for a job's cancellation; over it is only when its status is ``cancelled``.
+        Ask the API to cancel a job; the job is not over until its status is ``cancelled``.
 
         :param batch_id: The job's id.
         """
@@ -269,7 +269,7 @@ class MistralBatchHook(BaseHook):
 
     def get_file(self, file_id: str) -> FileOut:
         """
-        Read what the API knows of a file.
+        Read the metadata of a file.
 
         :param file_id: The file's id.
         """
@@ -279,7 +279,7 @@ class MistralBatchHook(BaseHook):
         """
         List files.
 
-        :param limit: Files at most; 100 when ``None``.
+        :param limit: Most files to return; 100 if ``None``.
         :param after: Start after the file with this id.
         :param filters: ``purpose``, ``search``, ``sample_type``, ``source``, ``mimetypes``.
         """
@@ -287,7 +287,7 @@ class MistralBatchHook(BaseHook):
 
     def download_file(self, file_id: str) -> bytes:
         """
-        Download a file into memory; for large ones use :meth:`stream_file`.
+        Download a file into memory; for large files use :meth:`stream_file`.
 
         :param file_id: The file's id.
         """
@@ -295,7 +295,7 @@ class MistralBatchHook(BaseHook):
 
     def stream_file(self, file_id: str) -> Iterator[bytes]:
         """
-        Download a file in chunks of at most 1 MiB, in constant memory; goes on by itself where it breaks.
+        Download a file in chunks of at most 1 MiB, in constant memory; resume it if the connection breaks.
 
         :param file_id: The file's id.
         """
@@ -306,7 +306,7 @@ class MistralBatchHook(BaseHook):
         Get a URL from which anyone can download a file.
 
         :param file_id: The file's id.
-        :param expiry: Hours that it is good for, 1 to 168.
+        :param expiry: Hours for which the URL is valid, 1 to 168.
         """
         return self.get_conn().get_signed_url(file_id, expiry)
 

@@ -1,1 +1,1 @@
-"""One batch from requests to landed results: what ``MistralBatchInferenceOperator`` is made of."""
+"""One batch from requests to landed results: the parts of ``MistralBatchInferenceOperator``."""

@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 def delete_account_files(hook: MistralBatchHook, batch_ids: Iterable[str]) -> None:
     """
-    Delete the files that went into jobs and came out of them; one that cannot be deleted is a warning.
+    Delete the input and output files of jobs; a failure is logged, not raised.
 
     :param hook: How to talk to the API.
     :param batch_ids: The jobs' ids.
@@ -29,7 +29,7 @@ def _delete(hook: MistralBatchHook, file_id: str) -> None:
     try:
         hook.delete_file(file_id)
     except NotFoundError:
-        log.debug("File %s is deleted already.", file_id)
+        log.debug("File %s is already deleted.", file_id)
     except MistralCallError as error:
         log.warning("%s File %s stays in the account.", error, file_id)
 

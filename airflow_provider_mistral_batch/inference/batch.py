@@ -1,4 +1,4 @@
-"""A batch at work: round after round it submits jobs, waits for them and lands their results, then it finishes."""
+"""Runs a batch: round after round it submits jobs, waits for them and lands their results, and then it finishes."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Seconds that cancelled jobs get to end, so that their partial results can be landed.
+#: Seconds to wait for cancelled jobs to end, so that their partial results can land.
 _CANCELLATION_SECONDS = 600.0
 
 
 class Pause(NamedTuple):
     """
-    A wait that the triggerer takes over.
+    The end of a worker's turn: the task defers, and a trigger waits.
 
-    :param trigger: Waits there.
-    :param timeout: When Airflow ends the deferral, should the triggerer not have done so.
-    :param carried: What the worker that goes on needs to know.
+    :param trigger: The trigger.
+    :param timeout: When Airflow ends the deferral if the trigger has not.
+    :param carried: What the next worker needs to know to continue.
     """
 
     trigger: BaseTrigger
@@ -57,10 +57,10 @@ class Pause(NamedTuple):
 
 class Batch:
     """
-    A batch at work.
+    A batch, as one worker runs it.
 
-    :param work: What this worker has at hand.
-    :param plan: Where the batch is: its rounds and their jobs so far.
+    :param work: What the worker has at hand.
+    :param plan: The batch's rounds and jobs so far.
     """
 
     def __init__(self, work: Workplace, plan: BatchPlan) -> None:
@@ -70,16 +70,16 @@ class Batch:
         self.options = work.options
         self.submission = work.submission
         self.results = LandedRounds(work, plan)
-        #: The jobs of the current round, once they are over.
+        #: The jobs of the current round, once all of them are over.
         self.jobs: list[BatchJobOut] = []
-        #: What has landed of the current round.
+        #: Fields of the current round's manifest, once it has landed.
         self.landed: dict[str, Any] = {}
 
     def run(self) -> Pause | dict[str, Any]:
         """
-        Go on from wherever the batch is.
+        Run the batch from its current state to the next pause or the end.
 
-        :return: A pause, where a wait begins that a triggerer can take over; else, at the end, the manifest.
+        :return: A pause if a trigger can do the next wait; the manifest at the end.
         :raises AirflowException: When the batch did not end well, or not in time.
         """
         try:
@@ -90,13 +90,13 @@ class Batch:
                 if not self.next_round():
                     return self.finish()
         except FileNotFoundError:
-            # Another try, which Airflow took for dead, may have ended well meanwhile and removed this try's files.
+            # Another try, which Airflow considered dead, may have finished meanwhile and removed this try's files.
             if (manifest := self.finished_by_another_try()) is None:
                 raise
             return manifest
 
     def submit(self) -> Pause | None:
-        """Submit the round's jobs that are not submitted yet, and wait where the workspace has no room for one."""
+        """Submit the remaining jobs of the round, and wait when the workspace has no room for the next one."""
         for number, job in enumerate(self.plan.rounds[-1]):
             while job.batch_id is None:
                 limit = PendingLimit(self.hook, job.request_count, self.options.max_pending_requests)
@@ -133,7 +133,7 @@ class Batch:
         has_results = any(job.output_file_id or job.error_file_id for job in jobs)
         completed = any(job.status == BatchStatus.COMPLETED for job in jobs)
         if not has_results and not completed and len(self.plan.rounds) == 1:
-            # A job that expired is worth another round, unless the batch's own time is up.
+            # If all jobs expired, another round may help, unless the batch's own deadline has passed.
             expired = all(job.status == BatchStatus.EXPIRED for job in jobs)
             if not expired or self.plan.given_up_at is not None:
                 self.work.destination.release()
@@ -141,7 +141,7 @@ class Batch:
         self.landed = self.results.land(len(self.plan.rounds) - 1)
 
     def next_round(self) -> bool:
-        """Begin a further round with the requests that are worth it, if one is allowed; tell whether there is one."""
+        """Start another round, if one is allowed and some requests may succeed in it; tell whether it was started."""
         if not self._may_ask_again():
             return False
         number = len(self.plan.rounds)
@@ -150,7 +150,7 @@ class Batch:
         if not shards or not can_afford(paths, self.options, self.plan.model, self.results.usages()):
             return False
         log.info(
-            "Asking again for %d requests: round %d of %d at most.",
+            "Asking again for %d requests, in round %d of at most %d.",
             sum(shard.request_count for shard in shards),
             number + 1,
             self._rounds_allowed,
@@ -163,8 +163,8 @@ class Batch:
         Publish the results, then judge them.
 
         :return: The manifest.
-        :raises AirflowException: When too many requests failed, but a retry of the task may bring more.
-        :raises AirflowFailException: When too many requests failed for good.
+        :raises AirflowException: When too many requests failed, and some may succeed in a retry of the task.
+        :raises AirflowFailException: When too many requests failed, and no retry can help.
         """
         # Imported late: parsing a Dag needs none of it.
         from airflow_provider_mistral_batch.jsonl.results.digest import describe_errors
@@ -187,9 +187,9 @@ class Batch:
             }
         )
         verdict = verdict.with_digest(describe_errors(final["errors"]))
-        message = f"{self._time_is_up}{verdict.message}. The answers are in {final['results_path']}"
+        message = f"{self._time_is_up}{verdict.message}. Answers are in {final['results_path']}"
         if counts["total"] > counts["succeeded"]:
-            message += f", all other requests in {final['errors_path']}"
+            message += f", failed and missing requests in {final['errors_path']}"
         if not verdict.acceptable:
             push_return_value(self.work.ti, manifest)
             raise (AirflowException if verdict.new_job_may_help else AirflowFailException)(message)
@@ -200,7 +200,7 @@ class Batch:
         return manifest
 
     def finished_by_another_try(self) -> dict[str, Any] | None:
-        """The manifest of another try that did this very work to its end, if its results are still there."""
+        """Return the manifest if another try has finished the same work, and its results are still in place."""
         destination = self.work.destination
         manifest = destination.own_manifest()
         if (
@@ -214,18 +214,18 @@ class Batch:
             or not destination.errors_path.exists()
         ):
             return None
-        log.info("Another try of this task has landed these very results: there is nothing to do.")
+        log.info("Another try of this task has already landed the same results, so there is nothing to do.")
         try:
             push_xcoms(self.work.ti, job_xcoms(self.hook.get(manifest["batch_ids"][-1])))
         except NotFoundError as gone:
-            log.info("%s So that job's XComs are left out.", gone)
-        # That try may have died before it cleaned up.
+            log.info("%s The XComs of that job are not pushed.", gone)
+        # The other try may have died before it cleaned up.
         destination.release()
         self.clean_up(manifest["batch_ids"])
         return manifest
 
     def clean_up(self, batch_ids: Sequence[str]) -> None:
-        """Delete the batch's files from the account, if that is wished."""
+        """Delete the batch's files from the account, if the user wants that."""
         if self.options.delete_files == "on_success":
             delete_account_files(self.hook, batch_ids)
 
@@ -249,7 +249,7 @@ class Batch:
         push_xcoms(self.work.ti, {"batch_id": job.batch_id})
 
     def _wait_for_room(self, limit: PendingLimit) -> Pause | None:
-        """Wait until a job fits; where the API itself refused it, it is submitted again then."""
+        """Wait until the job fits into the workspace; the caller then submits it again."""
         plan, options = self.plan, self.options
         if plan.room_deadline is None:
             plan.room_deadline = time.time() + LONGEST.total_seconds()
@@ -269,8 +269,8 @@ class Batch:
             return self._pause(trigger, plan.room_deadline)
         if not limit.wait(deadline=plan.room_deadline, pause=options.poll_interval):
             raise AirflowException(
-                f"the workspace had no room for {limit.requests:,} more requests for a week, as other jobs keep it "
-                "full: run the task again when they are over"
+                f"the workspace had no room for {limit.requests:,} more requests for a week, because other jobs kept "
+                "it full: run the task again when they are over"
             )
         return None
 
@@ -306,22 +306,22 @@ class Batch:
         )
 
     def _deadline(self) -> float:
-        """When to give up: counted from the jobs' submission, so that no retry and no re-attach moves it."""
+        """Return when to stop waiting: counted from the jobs' submission, so that no retry moves it."""
         if self.plan.given_up_at is not None:
             return self.plan.given_up_at + _CANCELLATION_SECONDS
         return max(job.submitted_at for job in self.plan.rounds[-1]) + self.options.seconds_allowed
 
     def _give_up(self, batch_ids: Sequence[str]) -> None:
-        """The time is up: cancel what runs, so that at least partial results can be landed."""
+        """Cancel running jobs after the deadline, so that at least partial results can land."""
         message = f"{_named(batch_ids)} not over before the deadline"
         if not self.options.cancel_on_timeout:
-            # A retry would find the same jobs, past the same deadline.
+            # A retry would attach to the same jobs, past the same deadline.
             raise LeftRunningError(f"{message} and left running (cancel_on_timeout=False)")
         if self.plan.given_up_at is not None:
             raise AirflowException(
-                f"{message}, nor {_CANCELLATION_SECONDS:g} s after their cancellation was requested"
+                f"{message}, and not {_CANCELLATION_SECONDS:g} s after their cancellation was requested either"
             )
-        log.warning("%s: cancelling, then landing the results that exist.", message)
+        log.warning("%s: cancelling, then landing partial results.", message)
         self.plan.given_up_at = time.time()
         for batch_id in batch_ids:
             self.submission.cancel(batch_id)

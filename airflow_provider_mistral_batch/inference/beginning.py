@@ -1,4 +1,4 @@
-"""Begins a batch, on each try anew: claims the destination, makes request files, checks the cost, uploads."""
+"""Begins a batch, again on each try: claims the destination, makes request files, checks the cost, uploads."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 def begin(work: Workplace, source: Callable[[], Any]) -> Pause | dict[str, Any]:
     """
-    Begin a batch and take it as far as it goes without waiting elsewhere.
+    Begin a batch and run it to its first pause or its end.
 
     :param work: What this worker has at hand.
-    :param source: Gives the requests: rows, prompts, or paths of request files. Called once the destination is claimed.
+    :param source: Returns the requests: rows, prompts, or paths of request files. Called after the claim.
     :return: What :meth:`~airflow_provider_mistral_batch.inference.batch.Batch.run` returns.
     """
     work.destination.claim(work.options.if_exists)
@@ -37,7 +37,7 @@ def begin(work: Workplace, source: Callable[[], Any]) -> Pause | dict[str, Any]:
         batch.plan.rounds.append(work.files.upload(prepared.shards))
         return batch.run()
     except Exception:
-        # Nothing was asked, so nothing will come: other tasks may have the destination.
+        # No job was submitted, so no results will come: other tasks may have the destination.
         if not work.submission.batch_ids:
             work.destination.withdraw()
         raise
@@ -63,7 +63,7 @@ def _plan(work: Workplace, prepared: PreparedRequests) -> BatchPlan:
     model = chosen_model(
         options.model, options.agent_id, named=prepared.model, default=work.hook.default_model
     )
-    # Everything that makes two batches the same work.
+    # Two batches that agree on all of this are the same work.
     asked = {
         "content": content_hash(prepared.shards),
         "endpoint": options.endpoint,

@@ -17,12 +17,12 @@ log = logging.getLogger(__name__)
 
 def check_cost(paths: Iterable[Path], options: BatchOptions, model: str | None) -> None:
     """
-    Refuse a batch that may cost too much; a batch without a limit is not estimated.
+    Refuse a batch that may cost too much; without ``max_cost_usd`` nothing is estimated.
 
-    :param paths: Its request files.
-    :param options: What is asked of the batch.
-    :param model: The model of all requests.
-    :raises InvalidInputError: When it may cost more than ``max_cost_usd``, or when that cannot be estimated.
+    :param paths: The batch's request files.
+    :param options: The options of the batch.
+    :param model: The model for all requests.
+    :raises InvalidInputError: When the batch may cost more than ``max_cost_usd``, or its cost cannot be estimated.
     """
     if options.max_cost_usd is None:
         return
@@ -36,8 +36,8 @@ def check_cost(paths: Iterable[Path], options: BatchOptions, model: str | None) 
     )
     if cost.usd > options.max_cost_usd:
         raise InvalidInputError(
-            f"max_cost_usd={options.max_cost_usd:g}: the batch may cost {details}. Nothing was sent: raise the limit, "
-            "lower max_tokens, or ask less"
+            f"max_cost_usd={options.max_cost_usd:g}: the batch may cost {details}. Nothing was sent: increase the "
+            "limit, lower max_tokens, or send fewer requests"
         )
     log.info("The batch may cost %s.", details)
 
@@ -46,12 +46,12 @@ def can_afford(
     paths: Iterable[Path], options: BatchOptions, model: str | None, usages: Iterable[Mapping[str, float]]
 ) -> bool:
     """
-    Tell whether another round keeps to ``max_cost_usd``; says so in the log if not.
+    Tell whether another round stays within ``max_cost_usd``; log a warning if not.
 
     :param paths: The round's request files.
-    :param options: What is asked of the batch.
-    :param model: The model of all requests.
-    :param usages: What each round so far has used; not read without a limit.
+    :param options: The options of the batch.
+    :param model: The model for all requests.
+    :param usages: The usage of each round so far; not read without a limit.
     """
     if options.max_cost_usd is None or model is None:
         return True
@@ -62,8 +62,8 @@ def can_afford(
     if spent + more <= options.max_cost_usd:
         return True
     log.warning(
-        "max_cost_usd=%g: the rounds so far cost about $%.3g, and another one may cost $%.3g: no request is asked "
-        "again.",
+        "max_cost_usd=%g: the rounds so far cost about $%.3g, and another one may cost $%.3g, so no request is "
+        "asked again.",
         options.max_cost_usd,
         spent,
         more,
@@ -73,11 +73,11 @@ def can_afford(
 
 def estimated_cost(model: str | None, usage: Mapping[str, float]) -> float | None:
     """
-    Price what a batch has used.
+    Estimate what a batch has cost, from its usage.
 
-    :param model: The model of all requests.
+    :param model: The model for all requests.
     :param usage: Sums of tokens and pages.
-    :return: US dollars; ``None`` where the price is not known, or the extra ``costs`` is not installed.
+    :return: US dollars; ``None`` if the price is unknown or the extra ``costs`` is not installed.
     """
     from airflow_provider_mistral_batch.inference.costs import price_usd
     from airflow_provider_mistral_batch.jsonl.lines import MissingExtraError

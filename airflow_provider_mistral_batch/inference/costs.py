@@ -1,7 +1,7 @@
-"""What a batch costs, estimated before it is sent and afterwards from its usage. Works offline.
+"""Estimates what a batch costs: before it is sent, and afterwards from its usage. Works offline.
 
-Prices are those of the package ``genai-prices``, tokens are counted by ``mistral-common``: both come with the extra
-``costs``. The invoice is Mistral's; this is an estimate.
+Prices come from the package ``genai-prices``, and ``mistral-common`` counts tokens; the extra ``costs`` installs both.
+Mistral's invoice may differ.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.jsonl.lines import ANY_LENGTH, MissingExtraError, file_chunks, line_blocks
 from airflow_provider_mistral_batch.jsonl.row_ids import row_ids
 
-#: Share of the price that batches cost: "50 % discount" (Mistral's documentation of the Batch API).
+#: Share of the normal price that a batch costs: "50 % discount" (Mistral's documentation of the Batch API).
 BATCH_SHARE = 0.5
 
-#: Tokens that mark the role and the ends of each message, about.
+#: About how many tokens mark the role and the ends of each message.
 _MESSAGE_TOKENS = 4
 
-#: Tokens of an image, at most: 1540 by 1540 pixels in patches of 28 by 28, and a mark for each line (Mistral's
+#: Most tokens in an image: 1540 by 1540 pixels in patches of 28 by 28, and one token for each line (Mistral's
 #: documentation of vision).
 _IMAGE_TOKENS = 3080
 
@@ -32,7 +32,7 @@ _IMAGE_TOKENS = 3080
 _TEXT_FIELDS = ("input", "inputs", "prompt", "suffix", "instructions")
 _JSON_FIELDS = ("tools", "response_format")
 
-#: Our names of what is counted, and those of ``genai-prices``.
+#: Fields of our usage, and their names in ``genai-prices``.
 _USAGE_NAMES = {
     "prompt_tokens": "input_tokens",
     "completion_tokens": "output_tokens",
@@ -43,10 +43,10 @@ _USAGE_NAMES = {
 
 class CostEstimate(msgspec.Struct, frozen=True, kw_only=True):
     """
-    What a batch may cost at most, about.
+    An estimate of the most that a batch can cost.
 
-    :param prompt_tokens: Tokens that will be read.
-    :param completion_tokens: Tokens that may be written: the sum of ``max_tokens``.
+    :param prompt_tokens: Tokens in the requests.
+    :param completion_tokens: Most tokens in the answers: the sum of ``max_tokens``.
     :param usd: The price at the batch discount, in US dollars.
     """
 
@@ -61,14 +61,14 @@ def price_usd(model: str, usage: Mapping[str, float]) -> float | None:
 
     :param model: The model's name, as the API knows it.
     :param usage: ``prompt_tokens``, ``completion_tokens``, ``pages_processed``, ``prompt_audio_seconds``.
-    :return: US dollars; ``None`` when the model's price is not known.
+    :return: US dollars; ``None`` if the model's price is unknown.
     :raises MissingExtraError: When the extra ``costs`` is not installed.
     """
     try:
         import genai_prices
     except ImportError:
         raise MissingExtraError(
-            "prices come from genai-prices: install airflow-provider-mistral-batch[costs]"
+            "prices come from genai-prices, which is not installed: install airflow-provider-mistral-batch[costs]"
         ) from None
     counted = {name: math.ceil(usage[ours]) for ours, name in _USAGE_NAMES.items() if usage.get(ours)}
     if "input_audio_seconds" in counted:
@@ -82,30 +82,30 @@ def price_usd(model: str, usage: Mapping[str, float]) -> float | None:
     except LookupError:
         return None
     total = float(price.total_price)
-    # A price of nothing for something means that the model is not sold by what was counted.
+    # A price of 0 for a usage above 0 means that the model is priced by something that we did not count.
     return None if total == 0 and counted else total * BATCH_SHARE
 
 
 def estimate(paths: Iterable[Any], *, endpoint: str, model: str | None) -> CostEstimate:
     """
-    Estimate what some requests cost at most.
+    Estimate the most that some requests can cost.
 
     :param paths: Request files.
     :param endpoint: The job's endpoint.
-    :param model: The model of all requests.
-    :raises InvalidInputError: When no bound can be given: names the reason.
+    :param model: The model for all requests.
+    :raises InvalidInputError: When the cost has no upper bound that can be estimated; names the reason.
     """
     if not ENDPOINTS[endpoint].tokens_known:
         raise InvalidInputError(
-            f"max_cost_usd: what {endpoint} costs depends on documents or recordings that nobody has opened yet; "
-            "leave it out"
+            f"max_cost_usd: the cost of {endpoint} depends on documents or recordings that only the API opens: leave "
+            "max_cost_usd out"
         )
     if model is None:
-        raise InvalidInputError("max_cost_usd: prices are by model; pass model")
+        raise InvalidInputError("max_cost_usd: prices depend on the model, and none is named: pass model")
     if price_usd(model, {"prompt_tokens": 1_000_000}) is None:
         raise InvalidInputError(
-            f"max_cost_usd: genai-prices knows no price of model {model!r}; leave max_cost_usd out, or install a newer "
-            "genai-prices"
+            f"max_cost_usd: genai-prices has no price for model {model!r}: install a newer genai-prices, or leave "
+            "max_cost_usd out"
         )
     count = _token_counter()
     prompt_tokens = completion_tokens = 0
@@ -135,10 +135,10 @@ def _body(line: bytes) -> _Body:
     try:
         return _decode_body(line)
     except UNREADABLE as error:
-        # Rows are checked to be JSON, whose numbers have no bounds.
+        # Rows were checked to be JSON, but a JSON number may be too large to decode.
         (custom_id,) = row_ids([line])
         raise InvalidInputError(
-            f"max_cost_usd: row {custom_id!r} cannot be counted: {error}; change it, or leave max_cost_usd out"
+            f"max_cost_usd: row {custom_id!r} cannot be counted ({error}): change the row, or leave max_cost_usd out"
         ) from None
 
 
@@ -147,9 +147,10 @@ def _token_counter() -> Callable[[str], int]:
         from mistral_common.tokens.tokenizers.mistral import MistralTokenizer
     except ImportError:
         raise MissingExtraError(
-            "max_cost_usd: tokens are counted by mistral-common: install airflow-provider-mistral-batch[costs]"
+            "max_cost_usd: mistral-common, which counts tokens, is not installed: install "
+            "airflow-provider-mistral-batch[costs]"
         ) from None
-    # The newest one that comes with the package: those of newer models would be downloads, and count much the same.
+    # The newest tokenizer in the package. Newer models' tokenizers need a download, and count much the same.
     encode = MistralTokenizer.v3(is_tekken=True).instruct_tokenizer.tokenizer.encode
     return lambda text: len(encode(text, bos=False, eos=False))
 
@@ -169,7 +170,7 @@ def _prompt_tokens(body: Mapping[str, Any], count: Callable[[str], int], custom_
 
 
 def _content_tokens(value: Any, count: Callable[[str], int], custom_id: str) -> int:
-    """Tokens of a text, of a message, of a piece of one, or of several of them."""
+    """Count the tokens of a text, a message, a part of a message, or a list of these."""
     if value is None:
         return 0
     if isinstance(value, str):
@@ -189,8 +190,8 @@ def _content_tokens(value: Any, count: Callable[[str], int], custom_id: str) -> 
                 + (count(msgspec.json.encode(calls).decode()) if calls else 0)
             )
         raise InvalidInputError(
-            f"max_cost_usd: row {custom_id!r} has content of type {kind!r}, whose tokens nobody can tell beforehand; "
-            "leave max_cost_usd out"
+            f"max_cost_usd: row {custom_id!r} has content of type {kind!r}, whose tokens cannot be counted in "
+            "advance: leave max_cost_usd out"
         )
     return 0
 
@@ -200,7 +201,7 @@ def _max_tokens(body: Mapping[str, Any], custom_id: str) -> int:
     value = body.get("max_tokens", arguments.get("max_tokens") if isinstance(arguments, dict) else None)
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
         raise InvalidInputError(
-            f"max_cost_usd: row {custom_id!r} has no max_tokens of 0 or more, so nothing bounds what it costs; set "
+            f"max_cost_usd: row {custom_id!r} has no max_tokens of 0 or more, so its cost has no upper bound: set "
             "max_tokens"
         )
     answers = body.get("n")

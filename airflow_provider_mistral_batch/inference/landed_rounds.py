@@ -1,4 +1,4 @@
-"""Lands the results of each round, and makes one final outcome for each request of all of them."""
+"""Lands the results of each round, and merges all rounds into one final outcome for each request."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class LandedRounds:
     """
     The results of a batch's rounds in its destination.
 
-    A round that an earlier try of the task, or a worker before a deferral, has landed there is not downloaded again.
+    A round is not downloaded again if an earlier try, or a worker before a deferral, has already landed it.
 
     :param work: What this worker has at hand.
     :param plan: The batch.
@@ -41,7 +41,7 @@ class LandedRounds:
         Land one round, whose jobs must be over.
 
         :param number: The round, from 0.
-        :return: Fields of a manifest, and ``may_pass``: how many requests another try can bring.
+        :return: Fields of a manifest, and ``may_pass``: how many requests may succeed in another try.
         :raises InvalidInputError: When another task has taken the destination.
         """
         from airflow_provider_mistral_batch.jsonl.results.manifest import read_manifest, write_manifest
@@ -69,8 +69,9 @@ class LandedRounds:
         except NotFoundError as gone:
             self.destination.release()
             raise InvalidInputError(
-                f"{gone}. The job did this task's work, but its results are not in the account any more; an earlier "
-                "run may have deleted them (delete_files). To ask, and pay, again: set force_new=True, clear the task"
+                f"{gone}. The job did this task's work, but its results are no longer in the account; an earlier run "
+                "may have deleted them (delete_files). To submit, and pay for, the requests again, set force_new=True "
+                "and clear the task"
             ) from None
         landed = {
             **summary.as_dict(),
@@ -82,7 +83,7 @@ class LandedRounds:
         write_manifest(landed, manifest_path)
         counts = summary.counts
         log.info(
-            "Round %d: %d of %d requests succeeded, %d failed, %d have no result; %d of them can pass in another try.",
+            "Round %d: %d of %d requests succeeded, %d failed, %d have no result; %d may succeed in another try.",
             number + 1,
             counts["succeeded"],
             counts["total"],
@@ -98,10 +99,10 @@ class LandedRounds:
 
     def write_next_requests(self, directory: Path) -> tuple[Shard, ...]:
         """
-        Write the request files of the round after the last one that has landed.
+        Write the request files of the next round, after the last one has landed.
 
         :param directory: Local directory for them.
-        :return: The files; none if no request is worth another try.
+        :return: The files; none if no request may succeed in another try.
         """
         from airflow_provider_mistral_batch.jsonl.results.resubmission import write_resubmission
 
@@ -120,7 +121,7 @@ class LandedRounds:
 
     def finish(self) -> dict[str, Any]:
         """
-        Put the final outcome of every request into the destination.
+        Publish the final outcome of every request in the destination.
 
         :return: Fields of a manifest, and ``may_pass``.
         """
@@ -136,7 +137,7 @@ class LandedRounds:
                 {**one, "results_path": paths[0], "errors_path": paths[1]}
                 for one, paths in zip(landed, map(destination.round_paths, range(len(landed))), strict=True)
             ]
-            # Where one more round would be: what is not final never lies beside what is.
+            # Merged where the next round would be, so that unfinished files never lie beside final ones.
             last += 1
             merged = merge_rounds(
                 rounds,
@@ -156,15 +157,15 @@ class LandedRounds:
         }
 
     def _requests(self, number: int) -> list[Path] | None:
-        """A round's request files; ``None`` when somebody deleted them, which must not cost the results."""
+        """Return a round's request files; ``None`` if somebody deleted them, which must not stop the landing."""
         try:
             return self.files.paths(self.plan.rounds[number])
         except NotFoundError as error:
-            log.warning("%s Requests without a result cannot be told, and none is asked again.", error)
+            log.warning("%s Requests without a result cannot be identified, so none is asked again.", error)
             return None
 
     def _streams(self, jobs: Sequence[BatchJobOut]) -> Iterable[Iterable[bytes]]:
-        """Result rows of a round's jobs; files are opened one by one, as they are read."""
+        """Open the result files of a round's jobs, one by one as they are read."""
         for job in jobs:
             for file_id in (job.output_file_id, job.error_file_id):
                 if file_id is not None:

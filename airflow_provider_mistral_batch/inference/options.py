@@ -1,4 +1,4 @@
-"""What a user asks of a batch beside its requests, checked as a whole before anything is read or sent."""
+"""The options of a batch, checked together before anything is read or sent."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ DELETE_FILES = ("never", "on_success")
 @dataclass(frozen=True, kw_only=True)
 class BatchOptions:
     """
-    The options of a batch, by the names of ``MistralBatchInferenceOperator``'s parameters, which describes each.
+    The options of a batch. Each has the name of a parameter of ``MistralBatchInferenceOperator``, which describes it.
 
-    :raises InvalidInputError: When an option is wrong, or two contradict each other.
+    :raises InvalidInputError: When an option is wrong, or two options contradict each other.
     """
 
     destination: Any
@@ -78,7 +78,7 @@ class BatchOptions:
         check_positive("timeout", self.timeout, or_none=True)
         check_positive("max_pending_requests", self.max_pending_requests, unit="requests")
         _ = self.cadence
-        # Checks the job's fields as they will be; its files are not known yet.
+        # Checks the fields of the job's create call, except for its files, which do not exist yet.
         self.job(["not-yet-uploaded"], self.model)
         merged_metadata({}, self.metadata)
         if self.output_format == "parquet" and find_spec("pyarrow") is None:
@@ -87,18 +87,18 @@ class BatchOptions:
             )
         if self.reask_invalid and self.response_model is None:
             raise InvalidInputError(
-                "reask_invalid needs response_model, which says which answers are invalid: pass it, too"
+                "reask_invalid needs response_model, which says which answers are invalid: pass response_model, too"
             )
         if self.response_model is not None and self.response_format is not None:
             raise InvalidInputError(
-                "response_model and response_format are both given, and response_model sets the response format: "
+                "response_model and response_format are both given, but response_model already sets response_format: "
                 "leave response_format out"
             )
         _ = self.structured
 
     @cached_property
     def structured(self) -> StructuredOutput | None:
-        """The form that answers must have; ``None`` if any will do."""
+        """The check that answers must pass; ``None`` without ``response_model``."""
         return None if self.response_model is None else StructuredOutput(self.response_model, self.endpoint)
 
     @cached_property
@@ -113,7 +113,7 @@ class BatchOptions:
 
     @property
     def seconds_allowed(self) -> float:
-        """Seconds after its submission when the wait for a job is given up."""
+        """Seconds to wait for a job, counted from its submission."""
         return seconds_allowed(self.timeout, completion_window_hours(self.window))
 
     @property
@@ -125,7 +125,7 @@ class BatchOptions:
         """
         Make the template of request bodies.
 
-        :param model: The model that goes into the rows; ``None`` where jobs have it.
+        :param model: The model to write into the rows; ``None`` if the jobs name it.
         """
         # Imported late: parsing a Dag needs none of it.
         from airflow_provider_mistral_batch.jsonl.requests.template import RowTemplate
@@ -144,7 +144,7 @@ class BatchOptions:
         Make one job's create call.
 
         :param input_files: Ids of its request files.
-        :param model: The job's model; ``None`` where rows have it.
+        :param model: The job's model; ``None`` if the rows name it.
         """
         return BatchJobIn(
             input_files=input_files,

@@ -1,4 +1,4 @@
-"""What a batch is at any moment: its rounds, their jobs and their request files. It survives a deferral."""
+"""The state of a batch: its rounds, their jobs and their request files. It survives a deferral."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class PlannedJob(msgspec.Struct, kw_only=True, omit_defaults=True):
     One job of a round.
 
     :param input_files: Ids of its request files, as the API gave them.
-    :param content: Hash of what is in them.
-    :param request_count: Requests in them.
+    :param content: Hash of the files' content.
+    :param request_count: Requests in the files.
     :param batch_id: The job's id, once it is submitted.
-    :param submitted_at: When that was (epoch seconds of our own clock).
-    :param found_over: It was over already when it was found: an earlier try has seen its end.
+    :param submitted_at: When the job was submitted (epoch seconds of our own clock).
+    :param found_over: Whether the job was already over when this try attached to it.
     """
 
     input_files: list[str]
@@ -36,13 +36,13 @@ class PlannedJob(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 class BatchPlan(msgspec.Struct, kw_only=True, omit_defaults=True):
     """
-    A batch under way: small enough to travel through Airflow's database, complete enough to go on anywhere.
+    The state of a batch: small enough for Airflow's database, complete enough to continue on any worker.
 
-    :param key: What this batch is about, as a hash: the requests and how they are asked.
-    :param model: The model of all requests, if it is known.
-    :param rounds: The jobs of each round: the first has all requests, each further one those that are asked again.
-    :param room_deadline: When the wait for room in the workspace is given up (epoch seconds).
-    :param given_up_at: When the deadline had passed and the jobs were told to stop (epoch seconds).
+    :param key: Hash of the requests and their parameters.
+    :param model: The model for all requests, if known.
+    :param rounds: The jobs of each round: the first has all requests, each later round the requests to ask again.
+    :param room_deadline: When to stop waiting for room in the workspace (epoch seconds).
+    :param given_up_at: When the jobs were cancelled after the deadline (epoch seconds).
     """
 
     key: str
@@ -53,24 +53,24 @@ class BatchPlan(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     @property
     def batch_ids(self) -> list[str]:
-        """Ids of all jobs so far, in their order."""
+        """Ids of all jobs so far, in order."""
         return [job.batch_id for jobs in self.rounds for job in jobs if job.batch_id is not None]
 
     def part(self, job: int) -> str:
         """
-        Name a job of the current round among those of its task instance.
+        Return the part of a job of the current round, which no other job of the task instance has.
 
-        :param job: Its number in the round, from 0.
+        :param job: The job's number in the round, from 0.
         """
         return f"{self.key[:_KEY_LENGTH]}/{len(self.rounds) - 1}/{job}"
 
     @property
     def parts_prefix(self) -> str:
-        """How the names of this batch's jobs begin, and no other batch's."""
+        """How the parts of this batch's jobs begin, and no other batch's."""
         return f"{self.key[:_KEY_LENGTH]}/"
 
     def as_builtins(self) -> dict[str, Any]:
-        """The plan as it travels with a deferral."""
+        """Return the plan in the form that a deferral carries."""
         plan: dict[str, Any] = msgspec.to_builtins(self)
         return plan
 
@@ -82,7 +82,7 @@ class BatchPlan(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 def content_hash(shards: Iterable[Shard]) -> str:
     """
-    Hash what is in some request files.
+    Hash the content of some request files.
 
     :param shards: The files in order.
     """
@@ -91,10 +91,10 @@ def content_hash(shards: Iterable[Shard]) -> str:
 
 def jobs_of(shards: Sequence[Shard], *, files_per_job: int | None = None) -> list[list[Shard]]:
     """
-    Group request files by the job that they go to.
+    Group request files by job.
 
     :param shards: The files in order.
-    :param files_per_job: Files that a job can have at most; ``None`` when only their requests count.
+    :param files_per_job: Most files in a job; ``None`` if only the number of requests is limited.
     """
     if files_per_job == 1:
         return [[shard] for shard in shards]

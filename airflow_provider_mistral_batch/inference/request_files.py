@@ -1,4 +1,4 @@
-"""A batch's request files: uploaded once, and read back wherever the batch goes on."""
+"""A batch's request files: uploaded once, and read back on whichever worker the batch continues."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class RequestFiles:
     """
     The request files of one batch.
 
-    The worker that made them has them on its disk. After a deferral another one may go on, the source may have changed
-    or be used up: what was really asked is then read back from the API.
+    The worker that made the files has them on its disk. After a deferral, another worker may continue, and the source
+    may have changed. Then the files are read back from the API.
 
     :param hook: How to talk to the API.
     :param directory: Local directory for files that are read back.
@@ -40,14 +40,14 @@ class RequestFiles:
         Upload the files of a round.
 
         :param shards: The files in order.
-        :return: The round's jobs, not yet submitted.
+        :return: The round's jobs, which are not submitted yet.
         """
         files_per_job = self.hook.get_conn().dialect.files_per_job
         return [self._upload_job(group) for group in jobs_of(shards, files_per_job=files_per_job)]
 
     def paths(self, jobs: Iterable[PlannedJob]) -> list[Path]:
         """
-        Give the local paths of some jobs' request files; what is not on this disk is downloaded.
+        Give the local paths of some jobs' request files; files that are not on this disk are downloaded.
 
         :param jobs: The jobs.
         """
@@ -68,7 +68,7 @@ class RequestFiles:
     def _path(self, file_id: str) -> Path:
         if file_id not in self._paths:
             path = self.directory / f"read-back-{len(self._paths):05d}.jsonl"
-            log.info("Reading request file %s back, to account for every request.", file_id)
+            log.info("Downloading request file %s, to account for every request.", file_id)
             with path.open("wb") as file:
                 for chunk in self.hook.stream_file(file_id):
                     file.write(chunk)

@@ -1,4 +1,4 @@
-"""Answers of a given form: what the API is told about it, which answers have it, and how to ask again for it."""
+"""Structured output: how to request it from the API, which answers match the schema, and how to ask again."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from airflow_provider_mistral_batch.api.errors import InvalidInputError
 if TYPE_CHECKING:
     from airflow_provider_mistral_batch.jsonl.results.rows import ResultRow
 
-#: Problems of one answer that its error names.
+#: How many problems of one answer its error names.
 _PROBLEMS_SHOWN = 3
 _MAX_REASON_LENGTH = 500
 
-#: Begins the reason where the check itself failed.
+#: Begins the reason if the check itself failed.
 _UNCHECKED = "cannot be checked: "
 
 
 class StructuredOutput:
     """
-    The form that each answer must have.
+    The schema that each answer must match.
 
     :param response_model: A pydantic model class, or a JSON schema as a dict.
     :param endpoint: The job's endpoint.
-    :raises InvalidInputError: When the model is neither, the schema is none or refers to what it does not have, or the
-        endpoint has no structured answers.
+    :raises InvalidInputError: When the model is neither, the schema is invalid or has a reference that leads nowhere,
+        or the endpoint has no structured output.
     """
 
     def __init__(self, response_model: Any, endpoint: str) -> None:
         if endpoint != CHAT:
             raise InvalidInputError(
-                f"response_model: answers of {endpoint} have no form to choose; it is for {CHAT}"
+                f"response_model: {endpoint} has no structured output, only {CHAT} has: leave response_model out"
             )
         if isinstance(response_model, Mapping):
             self.schema = dict(response_model)
@@ -64,27 +64,27 @@ class StructuredOutput:
         Say what is wrong with an answer.
 
         :param row: A row that succeeded.
-        :return: The reason, or ``None`` when the answer has the form.
+        :return: The reason, or ``None`` if the answer matches.
         """
         if row.content is None:
             return "the answer has no text"
         try:
             reason = self._problem(row.content)
         except Exception as error:
-            # A validator of the user's, or the library on an odd answer. The other answers are paid for and must land.
+            # The user's validator failed, or the library on an odd answer. All other answers are paid and must land.
             reason = f"{_UNCHECKED}{type(error).__name__}: {error}"
         if reason is not None and row.finish_reason == "length":
-            reason = f"the answer was cut at max_tokens; {reason}"
+            reason = f"the answer was cut off at max_tokens; {reason}"
         return None if reason is None else _cut(reason)
 
     def reask(self, body: Mapping[str, Any], failed: ResultRow) -> dict[str, Any] | None:
         """
-        Write the request that asks again: the same conversation, the answer, and what is wrong with it.
+        Make the request that asks again: the same conversation, the answer, and what is wrong with it.
 
         :param body: The request's body.
-        :param failed: The row whose answer did not have the form.
-        :return: The next body; ``None`` where nothing is to be asked again, as where the answer could not be checked:
-            that may be the checker's fault, and then a whole batch would be paid again.
+        :param failed: The row whose answer did not match.
+        :return: The next body; ``None`` if there is no reason to ask again. That includes an answer whose check failed:
+            if the check is at fault, the whole batch would be paid for again.
         """
         messages = body.get("messages")
         if not isinstance(messages, list) or _UNCHECKED in (failed.error or ""):
@@ -121,7 +121,7 @@ def _schema_checker(schema: dict[str, Any]) -> Callable[[str], str | None]:
     except jsonschema.SchemaError as error:
         raise InvalidInputError(f"response_model is not a JSON schema: {error.message}") from None
     _check_references(schema, REGISTRY)
-    # With its own registry, the library fetches what references name.
+    # Without a registry of ours, the library would fetch referenced documents from the network.
     validator = validator_class(schema, registry=REGISTRY)
 
     def problem(text: str) -> str | None:
@@ -137,11 +137,11 @@ def _schema_checker(schema: dict[str, Any]) -> Callable[[str], str | None]:
 
 def _check_references(schema: dict[str, Any], registry: Any) -> None:
     """
-    Follow all references of a schema, before answers are paid for that nobody can check.
+    Follow all references of a schema, so that we do not pay for answers that cannot be checked.
 
     :param schema: The schema.
-    :param registry: What it may refer to beside itself.
-    :raises InvalidInputError: If one leads nowhere.
+    :param registry: Other documents that the schema may refer to.
+    :raises InvalidInputError: If a reference leads nowhere.
     """
     from referencing.jsonschema import DRAFT202012, specification_with
 
@@ -159,12 +159,12 @@ def _check_references(schema: dict[str, Any], registry: Any) -> None:
                     target = resolver.lookup(contents[keyword])
                 except Exception:
                     raise InvalidInputError(
-                        f"response_model: {keyword} {contents[keyword]!r:.200} names nothing in the schema, and no "
-                        "other document is fetched; put what it is to name into $defs"
+                        f"response_model: {keyword} {contents[keyword]!r:.200} names nothing in the schema, and "
+                        "other documents are not fetched: put the definition into $defs"
                     ) from None
                 follow(specification.create_resource(target.contents), target.resolver)
         for part in resource.subresources():
-            # Older drafts have lists among them.
+            # In older drafts, some subresources are lists.
             if isinstance(part.contents, Mapping):
                 follow(part, resolver.in_subresource(part))
 
@@ -182,7 +182,7 @@ def _listed(errors: list[tuple[Any, str]]) -> str:
 
 
 def _closed(schema: Any) -> Any:
-    """Forbid fields that the schema does not name, as the API's strict mode wants it said."""
+    """Forbid fields that the schema does not name, as the API's strict mode requires."""
     if isinstance(schema, list):
         return [_closed(item) for item in schema]
     if not isinstance(schema, dict):
@@ -197,6 +197,6 @@ def _closed(schema: Any) -> Any:
 
 
 def _cut(text: str) -> str:
-    # A validator may speak of half a character, and the row that the text goes into is UTF-8.
+    # A validator's message may contain a lone surrogate, which the row's UTF-8 cannot hold.
     text = text.encode("utf-8", "replace").decode()
     return text if len(text) <= _MAX_REASON_LENGTH else f"{text[:_MAX_REASON_LENGTH]}…"

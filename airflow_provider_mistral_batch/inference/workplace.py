@@ -1,4 +1,4 @@
-"""What a worker has at hand while it is at work on a batch, from its start or resumption to its next pause."""
+"""What a worker has at hand while it runs a batch, from the task's start or resumption to its next pause."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class Workplace:
     What a worker has at hand.
 
     :param context: The running task's context.
-    :param options: What is asked of the batch.
-    :param submission: The task instance's way to its jobs.
+    :param options: The options of the batch.
+    :param submission: Finds, creates and cancels the task instance's jobs.
     :param destination: Where the results go.
-    :param directory: Local directory, removed when the worker is done with the batch or pauses.
-    :param files: The request files, of which ``directory`` has what was read or written on this worker.
+    :param directory: Local directory, removed at the batch's next pause or end.
+    :param files: The request files; ``directory`` holds the local copies.
     """
 
     context: Context
@@ -56,14 +56,14 @@ class Workplace:
 @contextmanager
 def workplace(context: Context, options: BatchOptions, submission: Submission) -> Iterator[Workplace]:
     """
-    Set up a workplace, and clear it away.
+    Set up a workplace, and remove it afterwards.
 
     :param context: The running task's context.
-    :param options: What is asked of the batch.
-    :param submission: The task instance's way to its jobs.
+    :param options: The options of the batch.
+    :param submission: Finds, creates and cancels the task instance's jobs.
     """
     identity = submission.identity
-    # Files that will be deleted are not to be shared with other tasks.
+    # Files that will be deleted must not be shared with other tasks.
     owner = identity_hash(identity) if options.delete_files == "on_success" else ""
     folder = storage_path(options.destination, field="destination")
     with tempfile.TemporaryDirectory(prefix="mistral-batch-") as name:

@@ -1,1 +1,1 @@
-"""Buttons of the task's page."""
+"""Buttons on a task's page in Airflow's UI."""

@@ -17,7 +17,7 @@ CONSOLE_URL = "https://console.mistral.ai/build/batches"
 
 def console_url(batch_id: object) -> str:
     """
-    Give the console's address of a batch job, or of all of them where the job is not known.
+    Return the console's URL of a batch job, or of the list of jobs if the id is not a string.
 
     :param batch_id: The job's id.
     """
@@ -31,10 +31,10 @@ class MistralBatchJobLink(BaseOperatorLink):
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
         """
-        Return the console's address of the job that the task is about.
+        Return the console's URL of the task's job.
 
-        :param operator: The task.
-        :param ti_key: The task instance; its XCom ``batch_id`` names the job, or else its argument.
+        :param operator: The task. Its argument ``batch_id`` names the job if there is no such XCom.
+        :param ti_key: The task instance, whose XCom ``batch_id`` names the job.
         """
         # Imported late: parsing a Dag needs none of it.
         from airflow.providers.common.compat.sdk import XCom

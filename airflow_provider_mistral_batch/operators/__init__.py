@@ -1,4 +1,4 @@
-"""Operators of the provider; ``operators.mistral_batch`` is the same under the name that Airflow users expect."""
+"""Operators of the provider; ``operators.mistral_batch`` exports them under the name that Airflow users expect."""
 
 from __future__ import annotations
 

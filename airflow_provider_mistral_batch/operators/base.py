@@ -1,4 +1,4 @@
-"""What all operators have in common: the connection, and which errors end a task for good."""
+"""What all operators share: the connection, the errors that no retry can fix, the check of ``requests``."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class MistralBatchOperator(BaseOperator):
         return MistralBatchHook(self.mistral_conn_id)
 
     def execute(self, context: Context) -> Any:
-        """Do the work; an error that no retry can mend fails the task for good."""
+        """Do the work; an error that no retry can fix fails the task without retries."""
         with failing_for_good():
             return self.run_batch_task(context)
 
@@ -74,6 +74,6 @@ def check_requests(requests: Any) -> None:
     check_requests_are_stable(requests)
     if isinstance(requests, (str, bytes)) or not isinstance(requests, Sequence):
         raise InvalidInputError(
-            f"requests={requests!r:.80} is not a list of rows: pass a list; if it comes from a Jinja template, use the "
-            "task's output itself (requests=prepare.output) or set render_template_as_native_obj=True on the Dag"
+            f"requests={requests!r:.80} is not a list of rows: pass a list. If it comes from a Jinja template, pass "
+            "the output itself (requests=prepare.output), or set render_template_as_native_obj=True on the Dag"
         )

@@ -25,15 +25,14 @@ if TYPE_CHECKING:
 
 class MistralCancelBatchJobOperator(MistralBatchOperator):
     """
-    Cancel a batch job. If the job is over already, the task succeeds and leaves it as it is.
+    Cancel a batch job. If the job is already over, the task leaves it alone and succeeds.
 
-    Returns the job's id. XComs: those of the sensor, as the job was seen last. A cancelled job may have partial
-    results.
+    Returns the job's id. XComs: the sensor's, from the last look at the job. A cancelled job may have partial results.
 
     :param batch_id: The job's id.
-    :param wait_for_completion: Wait until the job is over; the API cancels jobs some time after it was asked to.
-    :param timeout: Seconds to wait at most.
-    :param poll_interval: Seconds between two looks at the job, at most.
+    :param wait_for_completion: Wait until the job is over; the API takes some time to cancel a job.
+    :param timeout: Most seconds to wait.
+    :param poll_interval: Most seconds between two looks at the job.
     :param mistral_conn_id: The connection's id.
     """
 
@@ -57,7 +56,7 @@ class MistralCancelBatchJobOperator(MistralBatchOperator):
         self.poll_interval = poll_interval
 
     def run_batch_task(self, context: Context) -> str:
-        """Cancel, and wait if asked."""
+        """Cancel the job, and wait if the user wants that."""
         check_positive("timeout", self.timeout)
         cadence = Cadence(shortest=DEFAULT_POLL_INTERVAL_MIN, longest=self.poll_interval)
         job = self._cancel()
@@ -66,8 +65,8 @@ class MistralCancelBatchJobOperator(MistralBatchOperator):
             ended = JobPoller(self.hook, job.id).wait(deadline=deadline, cadence=cadence)
             if ended is None:
                 raise AirflowException(
-                    f"batch job {job.id} is not over {self.timeout:g} s after its cancellation: raise timeout, or wait "
-                    "for it with MistralBatchJobSensor"
+                    f"batch job {job.id} was not over {self.timeout:g} s after its cancellation was requested: "
+                    "increase timeout, or wait for the job with MistralBatchJobSensor"
                 )
             job = ended
         self.log.info("Batch job %s is %s.", job.id, job.status)
@@ -75,10 +74,10 @@ class MistralCancelBatchJobOperator(MistralBatchOperator):
         return job.id
 
     def _cancel(self) -> BatchJobOut:
-        """Cancel the job unless it is over; it may end while we ask."""
+        """Cancel the job unless it is over; it may also end before the API gets our call."""
         job = self.hook.get(self.batch_id)
         if job.status == BatchStatus.CANCELLING:
-            self.log.info("Batch job %s is being cancelled already.", job.id)
+            self.log.info("Batch job %s is already being cancelled.", job.id)
         elif not job.is_terminal:
             try:
                 job = self.hook.cancel(self.batch_id)
@@ -90,5 +89,5 @@ class MistralCancelBatchJobOperator(MistralBatchOperator):
             else:
                 self.log.info("Asked the API to cancel batch job %s.", job.id)
         else:
-            self.log.info("Batch job %s is over already: there is nothing to cancel.", job.id)
+            self.log.info("Batch job %s is already over, so there is nothing to cancel.", job.id)
         return job

@@ -49,31 +49,32 @@ if TYPE_CHECKING:
 
 class MistralCreateBatchJobOperator(MistralSubmittingOperator):
     """
-    Create a batch job from uploaded request files or from inline requests; a retry finds the job of the try before.
+    Create a batch job from uploaded request files or from inline requests; a retry attaches to the existing job.
 
-    Returns the job's id, ``batch_id``, also an XCom of that name. A task that waits leaves the sensor's XComs too:
+    Returns the job's id, which is also the XCom ``batch_id``. A task that waits also leaves the sensor's XComs:
     ``status``, ``output_file_id``, ``error_file_id``, ``request_counts``.
 
     :param input_files: Ids of uploaded request files. Either these or ``requests``.
     :param requests: Up to 10,000 requests, each ``{"custom_id", "body"}``.
     :param endpoint: API endpoint that each request goes to.
-    :param model: The model of all requests; by default the one that ``requests`` name, or else the connection's
+    :param model: The model for all requests; by default the model that ``requests`` name, or else the connection's
         ``default_model``.
-    :param agent_id: An agent instead of a model.
-    :param completion_window: Time the job may take, ``"<n>h"`` or ``"<n>d"``, 1 hour to 7 days; ``"24h"`` by default.
-    :param timeout_hours: The same as a number of hours.
+    :param agent_id: An agent to use instead of a model.
+    :param completion_window: Time that the job may take, ``"<n>h"`` or ``"<n>d"``, 1 hour to 7 days; by default
+        ``"24h"``.
+    :param timeout_hours: ``completion_window`` as a number of hours.
     :param metadata: Metadata of the job: keys of 1 to 32 characters, values of 1 to 512.
-    :param wait_for_completion: Wait until the job is over, and fail when it did not end well.
+    :param wait_for_completion: Wait until the job is over, and fail if it did not end well.
     :param deferrable: Wait in the triggerer instead of on a worker.
-    :param timeout: Seconds after its creation when the wait for the job is given up; by default the completion window
-        and an hour.
+    :param timeout: Seconds to wait for the job, counted from its creation; by default the completion window plus an
+        hour.
     :param max_failed_ratio: Share of requests that may fail, 0 to 1; a job in which none succeeded fails in any case.
-    :param poll_interval: Seconds between two looks at the job, at most.
-    :param poll_interval_min: Seconds between two looks at a job that was just created, at least.
-    :param force_new: Submit a new job whenever the task is cleared, even where one exists that did this very work.
-        Retries go on with it.
-    :param cancel_on_kill: Cancel the job when the task is killed, or fails for good, while it runs.
-    :param cancel_on_timeout: Cancel the job when the wait for it is given up.
+    :param poll_interval: Most seconds between two looks at the job.
+    :param poll_interval_min: Least seconds between two looks at the job, which applies while it is young.
+    :param force_new: Submit a new job whenever the task is cleared, even if an earlier job did the same work. Retries
+        attach to the new job.
+    :param cancel_on_kill: Cancel the running job when the task is killed, or fails, without a further try.
+    :param cancel_on_timeout: Cancel the job when ``timeout`` has passed.
     :param mistral_conn_id: The connection's id.
     """
 
@@ -138,7 +139,7 @@ class MistralCreateBatchJobOperator(MistralSubmittingOperator):
         self.cancel_on_timeout = cancel_on_timeout
 
     def run_batch_task(self, context: Context) -> str:
-        """Create the job, or find the job of an earlier try; wait if asked."""
+        """Create the job, or attach to the job of an earlier try; wait if the user wants that."""
         cadence = Cadence(shortest=self.poll_interval_min, longest=self.poll_interval)
         check_ratio("max_failed_ratio", self.max_failed_ratio)
         check_positive("timeout", self.timeout, or_none=True)
@@ -150,7 +151,7 @@ class MistralCreateBatchJobOperator(MistralSubmittingOperator):
         deadline = self._deadline(job, asked)
         if job.is_terminal:
             return self._conclude(context, job)
-        # Past the deadline, the last look is a worker's.
+        # Past the deadline, the worker takes the last look.
         if self.may_defer and deadline > time.time():
             # Imported late: parsing a Dag needs none of it.
             from airflow_provider_mistral_batch.triggers.finishing import may_finish_in_triggerer
@@ -164,7 +165,7 @@ class MistralCreateBatchJobOperator(MistralSubmittingOperator):
                     poll_interval=self.poll_interval,
                     poll_interval_min=self.poll_interval_min,
                     cancel_on_kill=self.cancel_on_kill,
-                    # A worker looks for duplicates at the end, where there may be some.
+                    # If there may be duplicate jobs, a worker has to look for them at the end.
                     finish_with=(
                         "batch_id"
                         if may_finish_in_triggerer(self) and not self.submission.may_have_duplicates
@@ -182,13 +183,13 @@ class MistralCreateBatchJobOperator(MistralSubmittingOperator):
     def execute_complete(
         self, context: Context, event: dict[str, Any], may_have_duplicates: bool = False
     ) -> str:
-        """Go on where the trigger ended."""
+        """Continue after the trigger's event."""
         self.submission.resume([event["batch_id"]], may_have_duplicates=may_have_duplicates)
         job = job_after_deferral(event, self.hook)
         return self._conclude(context, job) if job is not None else self._give_up(context, event["batch_id"])
 
     def _job(self) -> BatchJobIn:
-        """Check what is asked, before anything is sent."""
+        """Check the fields of the create call, before anything is sent."""
         inline = self._inline_requests()
         job = BatchJobIn(
             input_files=self.input_files,
@@ -214,7 +215,7 @@ class MistralCreateBatchJobOperator(MistralSubmittingOperator):
         return validate_inline(list(self.requests), endpoint=self.endpoint)
 
     def _deadline(self, job: BatchJobOut, asked: BatchJobIn) -> float:
-        """When to give up: counted from the job's submission, so that no retry and no re-attach moves it."""
+        """Return when to stop waiting: counted from the job's submission, so that no retry moves it."""
         begun = submitted_at(job, clock_offset=self.hook.clock_offset, now=time.time())
         return begun + seconds_allowed(self.timeout, asked.timeout_hours)
 
@@ -224,27 +225,27 @@ class MistralCreateBatchJobOperator(MistralSubmittingOperator):
             if self.submission.may_have_duplicates:
                 self.submission.cancel_running(keep=[job.id])
             return job.id
-        # A job that completed is ours for good: a retry would find it and judge it the same.
+        # A retry would attach to the same completed job and come to the same verdict.
         raise (AirflowException if verdict.new_job_may_help else AirflowFailException)(verdict.message)
 
     def _give_up(self, context: Context, batch_id: str) -> str:
         message = f"batch job {batch_id} was not over before its deadline"
         if not self.cancel_on_timeout:
-            # A retry would find the same job, past the same deadline.
-            raise LeftRunningError(f"{message} and goes on running (cancel_on_timeout=False)")
+            # A retry would attach to the same job, past the same deadline.
+            raise LeftRunningError(f"{message} and was left running (cancel_on_timeout=False)")
         try:
             job = self.hook.cancel(batch_id)
         except MistralCallError as error:
-            # It may have ended just now. Then there is nothing to cancel, and its results are paid for.
+            # The job may have ended just now. Then there is nothing to cancel, and its results are paid for.
             seen = JobPoller(self.hook, batch_id).look()
             if seen is None or runs(seen):
                 if is_permanent(error):
                     raise LeftRunningError(
-                        f"{message} and goes on running, since it cannot be cancelled: {error}"
+                        f"{message} and keeps running, because it cannot be cancelled: {error}"
                     ) from error
-                # A retry finds the job past its deadline, and cancels it.
+                # A retry will find the job past its deadline and try again to cancel it.
                 raise AirflowException(
-                    f"{message} and may go on running, since cancelling it failed: {error}"
+                    f"{message} and may keep running, because cancelling it failed: {error}"
                 ) from error
             job = seen
         if job.is_terminal and job.status != BatchStatus.CANCELLED:

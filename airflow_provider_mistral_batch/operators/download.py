@@ -28,18 +28,17 @@ class MistralDownloadBatchResultsOperator(MistralBatchOperator):
     """
     Download a job's results: rows that succeeded go to ``results.jsonl``, failed rows to ``errors.jsonl``.
 
-    Rows stay byte for byte as the API gave them. Both files appear whole or not at all, then ``manifest.json``. Partial
-    results of a job that failed, expired or was cancelled are landed, too, with a warning.
+    Rows stay byte for byte as the API wrote them. Both files appear whole or not at all, and ``manifest.json`` follows.
+    Partial results of a job that failed, expired or was cancelled land, too, with a warning.
 
     Returns the manifest: ``batch_ids``, ``results_path``, ``errors_path``, ``counts``, ``usage`` (sums of tokens and
     pages), ``errors`` (a digest of the failures), ``started_at``, ``completed_at`` (epoch seconds), ``task``. XComs:
-    those of the sensor.
+    the sensor's.
 
     :param batch_id: The job's id. The job must be over: put ``MistralBatchJobSensor`` before this task.
     :param destination: Folder for the files, local or on any object storage (``s3://conn@bucket/folder``). Each run and
         each mapped task needs its own.
-    :param if_exists: What to do when the destination has another task instance's results: ``fail``, or ``replace``
-        them.
+    :param if_exists: What to do if the destination has another task instance's results: ``fail``, or ``replace`` them.
     :param mistral_conn_id: The connection's id.
     """
 
@@ -65,16 +64,16 @@ class MistralDownloadBatchResultsOperator(MistralBatchOperator):
         check_choice("if_exists", self.if_exists, IF_EXISTS)
         folder = storage_path(self.destination, field="destination")
         destination = Destination(folder, identity_of(context, self.hook), "jsonl")
-        # Before the download, which may be a million rows.
+        # Before the download, which may have a million rows.
         destination.claim(self.if_exists)
         try:
             return self._land(context, destination)
         except FileNotFoundError:
-            # Another try, which Airflow took for dead, may have landed the same results and removed this try's files.
+            # Another try, which Airflow considered dead, may have landed these results and removed this try's files.
             manifest = destination.own_manifest()
             if manifest is None or manifest.get("batch_ids") != [self.batch_id]:
                 raise
-            self.log.info("Another try of this task has landed these very results.")
+            self.log.info("Another try of this task has already landed the same results.")
             destination.release()
             return manifest
 
@@ -85,13 +84,13 @@ class MistralDownloadBatchResultsOperator(MistralBatchOperator):
         try:
             job, summary = self._download(context, destination)
         except Exception:
-            # Another try starts anew.
+            # The next try starts from the beginning.
             destination.withdraw()
             raise
         destination.publish(0)
         counts = summary.counts
         self.log.info(
-            "Batch job %s (%s): %d rows succeeded, now in %s; %d failed, now in %s.",
+            "Batch job %s (%s): wrote %d rows that succeeded to %s, and %d failed rows to %s.",
             job.id,
             job.status,
             counts["succeeded"],
@@ -113,7 +112,7 @@ class MistralDownloadBatchResultsOperator(MistralBatchOperator):
             {
                 "batch_ids": [job.id],
                 **summary.as_dict(),
-                # Only the request file tells which ones they are.
+                # Which requests are missing is unknown here: only the request file tells.
                 "counts": {**counts, "total": counts["total"] + missing, "missing": missing},
                 "results_path": str(destination.results_path),
                 "errors_path": str(destination.errors_path),
@@ -137,7 +136,7 @@ class MistralDownloadBatchResultsOperator(MistralBatchOperator):
         return job, split_downloads(lambda: self._streams(job), *destination.round_paths(0))
 
     def _streams(self, job: BatchJobOut) -> list[Iterable[bytes]]:
-        """The job's result rows, from its files or inline, read lazily."""
+        """Open the job's result rows, from its files or inline; they are read lazily."""
         files = [file_id for file_id in (job.output_file_id, job.error_file_id) if file_id]
         if files:
             return [self.hook.stream_file(file_id) for file_id in files]

@@ -28,17 +28,17 @@ if TYPE_CHECKING:
 
 class MistralBatchInferenceOperator(MistralSubmittingOperator):
     """
-    Run a whole batch: check the requests, upload them, create the job, wait, and land the results.
+    Run a whole batch: check the requests, upload them, create the jobs, wait, and land the results.
 
-    Any number of requests goes through in constant memory. Requests that do not fit into one file or one job become
-    several. A job that would exceed the workspace's limit of pending requests waits. Requests that have no result, or
-    failed with an error that can pass, are asked again in a smaller job. A retry of the task goes on where the last try
-    stopped: it finds its files and jobs, and pays for nothing twice.
+    Any number of requests passes through in constant memory. If they do not fit into one file or one job, the task
+    makes several. A job that would exceed the workspace's limit of pending requests waits for room. Requests without a
+    result, or with an error that may pass, are asked again in a smaller job. A retry of the task continues where the
+    last try stopped: it finds the files and jobs of that try, and pays for nothing twice.
 
-    Lands in ``destination``: ``results.jsonl`` (rows that succeeded), ``errors.jsonl`` (all others) and, last,
+    Writes to ``destination``: ``results.jsonl`` (rows that succeeded), ``errors.jsonl`` (all others) and, last,
     ``manifest.json``. Returns the manifest: ``batch_ids``, ``results_path``, ``errors_path``, ``counts``, ``usage``,
     ``errors`` (a digest of the failures), ``estimated_cost_usd``, ``rounds``, ``started_at``, ``completed_at`` (epoch
-    seconds). XComs: those of the sensor, for the last job. Results land before the task fails.
+    seconds). XComs: the sensor's, for the last job. Results land before the task fails.
 
     :param requests: Rows, each ``{"custom_id", "body"}``, or prompts as plain strings. Either these or ``path``.
     :param path: JSONL file, plain or ``.gz`` or ``.zst``, local or on any object storage
@@ -46,39 +46,40 @@ class MistralBatchInferenceOperator(MistralSubmittingOperator):
     :param destination: Folder for the results, local or on any object storage. Each run and each mapped task needs its
         own.
     :param endpoint: API endpoint that each request goes to.
-    :param model: The model of all requests; by default the one that they name, or else the connection's
+    :param model: The model for all requests; by default the model that they name, or else the connection's
         ``default_model``.
-    :param agent_id: An agent instead of a model.
+    :param agent_id: An agent to use instead of a model.
     :param system: System message before each prompt.
-    :param max_tokens: Most tokens of an answer, for requests that do not set it.
+    :param max_tokens: Most tokens in an answer, for requests that do not set it.
     :param temperature: Sampling temperature, for requests that do not set it.
-    :param response_format: Form of the answers as the API takes it, for requests that do not set it.
+    :param response_format: The API's ``response_format``, for requests that do not set it.
     :param parameters: Any other fields of the endpoint's body, for requests that do not set them.
-    :param response_model: Form of the answers, as a pydantic model class or a JSON schema: sets ``response_format``. An
-        answer without that form is a failed row that keeps its text.
-    :param reask_invalid: Ask again if an answer does not have that form, telling the model what is wrong with it.
-    :param completion_window: Time a job may take, ``"<n>h"`` or ``"<n>d"``, 1 hour to 7 days; ``"24h"`` by default.
-    :param timeout_hours: The same as a number of hours.
+    :param response_model: A pydantic model class or a JSON schema that each answer must match; sets
+        ``response_format``. An answer that does not match becomes a failed row, which keeps the answer's text.
+    :param reask_invalid: If an answer does not match, ask again and tell the model what is wrong with it.
+    :param completion_window: Time that a job may take, ``"<n>h"`` or ``"<n>d"``, 1 hour to 7 days; by default
+        ``"24h"``.
+    :param timeout_hours: ``completion_window`` as a number of hours.
     :param metadata: Metadata of the jobs: keys of 1 to 32 characters, values of 1 to 512.
-    :param row_retries: Further rounds for requests that have no result or failed with an error that can pass. Each
-        retry of the task may make one more.
+    :param row_retries: Most further rounds for requests without a result or with an error that may pass. Each retry of
+        the task may add one more round.
     :param max_failed_ratio: Share of requests that may fail, 0 to 1; a batch in which none succeeded fails in any case.
     :param max_cost_usd: Send nothing if the batch may cost more US dollars than this, estimated from its tokens and
         ``max_tokens`` (needs the extra ``costs``).
     :param output_format: ``jsonl``, or ``parquet`` (needs the extra ``parquet``).
-    :param if_exists: What to do when the destination has another batch's results: ``fail``, or ``replace`` them.
+    :param if_exists: What to do if the destination has another batch's results: ``fail``, or ``replace`` them.
     :param delete_files: ``on_success`` deletes the uploaded files and the results from the account once the
         results have landed; ``never`` keeps them.
     :param deferrable: Wait in the triggerer instead of on a worker.
-    :param timeout: Seconds after its submission when the wait for a job is given up; by default the completion window
-        and an hour.
-    :param poll_interval: Seconds between two looks at a job, at most.
-    :param poll_interval_min: Seconds between two looks at a job that was just created, at least.
-    :param max_pending_requests: Requests that your workspace may have pending.
-    :param force_new: Submit new jobs whenever the task is cleared, even if earlier ones did the same work. Retries go
-        on with the jobs that exist.
-    :param cancel_on_kill: Cancel the jobs when the task is killed, or fails for good, while they run.
-    :param cancel_on_timeout: Cancel the jobs when the wait for them is given up.
+    :param timeout: Seconds to wait for a job, counted from its submission; by default the completion window plus an
+        hour.
+    :param poll_interval: Most seconds between two looks at a job.
+    :param poll_interval_min: Least seconds between two looks at a job, which applies while the job is young.
+    :param max_pending_requests: Most requests that may be pending in your workspace.
+    :param force_new: Submit new jobs whenever the task is cleared, even if earlier jobs did the same work. Retries
+        attach to the new jobs.
+    :param cancel_on_kill: Cancel running jobs when the task is killed, or fails, without a further try.
+    :param cancel_on_timeout: Cancel running jobs when ``timeout`` has passed.
     :param mistral_conn_id: The connection's id.
     """
 
@@ -207,7 +208,7 @@ class MistralBatchInferenceOperator(MistralSubmittingOperator):
         return BatchOptions(**{field.name: getattr(self, field.name) for field in fields(BatchOptions)})
 
     def _source(self, context: Context) -> Any:
-        """Where the requests come from."""
+        """Return the source of the requests."""
         check_exactly_one(requests=self.requests, path=self.path)
         if self.path is None:
             check_requests(self.requests)

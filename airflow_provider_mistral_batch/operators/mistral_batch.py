@@ -1,4 +1,4 @@
-"""All operators of the provider under one name; each has a module of its own."""
+"""Exports all operators of the provider; each has its own module."""
 
 from __future__ import annotations
 

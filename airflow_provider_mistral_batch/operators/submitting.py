@@ -1,4 +1,4 @@
-"""What operators that submit batch jobs have in common: a task that ends for good leaves no job running."""
+"""What operators that submit batch jobs share: a task that ends without a further try leaves no job running."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ class MistralSubmittingOperator(MistralBatchOperator):
     """
     Base of the operators that submit batch jobs.
 
-    With ``cancel_on_kill``, a job is cancelled when its task is killed or fails and is not tried again. If the task is
-    tried again, the next try goes on with the job.
+    With ``cancel_on_kill``, a job is cancelled when its task is killed, or fails, without a further try. Otherwise the
+    next try continues with the job.
     """
 
     deferrable: bool
     force_new: bool
     cancel_on_kill: bool
 
-    #: Set when the task begins: its way to its jobs, and the task instance.
+    #: Both are set when the task starts.
     _submission: Submission | None = None
     _task_instance: Any = None
 
@@ -44,26 +44,26 @@ class MistralSubmittingOperator(MistralBatchOperator):
     def resume_execution(
         self, next_method: str, next_kwargs: Mapping[str, Any] | None, context: Context
     ) -> Any:
-        """Go on after a deferral, also after one that failed."""
+        """Continue after a deferral, even a failed one."""
         with self._answering_for_jobs(context, submitted=True), failing_for_good():
             if deferral_took_too_long(next_method, next_kwargs):
-                # The triggerer may have been down. The deferral's state is lost, but the jobs are in the API's record.
+                # The triggerer may have been down. The deferral's state is lost, but the API has a record of the jobs.
                 self.submission.take_last_look()
                 return self.run_batch_task(context)
             return super().resume_execution(next_method, next_kwargs, context)  # type: ignore[arg-type]
 
     def on_kill(self) -> None:
-        """Cancel the jobs if the task gave them up, including a job whose create call is under way."""
+        """Cancel the jobs, unless the task will be tried again; also a job whose create call is under way."""
         if not self.cancel_on_kill or self._submission is None:
             return
         if abandoned_on_worker(self._task_instance):
             self._submission.abandon()
         else:
-            self.log.info("The task was killed and will be tried again, so its batch jobs go on.")
+            self.log.info("The task was killed and will be tried again, so its batch jobs keep running.")
 
     @property
     def submission(self) -> Submission:
-        """The running task's way to its jobs."""
+        """The running task's submission, which finds, creates and cancels its jobs."""
         assert self._submission is not None
         return self._submission
 
@@ -75,9 +75,9 @@ class MistralSubmittingOperator(MistralBatchOperator):
     @contextmanager
     def _answering_for_jobs(self, context: Context, *, submitted: bool) -> Iterator[None]:
         """
-        Cancel running jobs if the task fails and is not tried again.
+        Cancel running jobs if the block fails and the task is not tried again.
 
-        :param submitted: Whether this try has submitted jobs before.
+        :param submitted: Whether this try may already have submitted jobs.
         """
         with failing_for_good():
             submission = self._submission = Submission.of_task(context, self.hook, force_new=self.force_new)

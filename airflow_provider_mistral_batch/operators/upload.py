@@ -27,9 +27,9 @@ class MistralUploadBatchFileOperator(MistralBatchOperator):
     """
     Check requests, row by row, and upload them as request files; nothing is sent unless all are valid.
 
-    Requests that do not fit into one file of the API become several files, for one job. More requests than a job may
-    have are refused. Rows without a ``custom_id`` are numbered. A file with the same content that was uploaded before
-    is used again.
+    Requests that do not fit into one file become several files for one job. If there are more requests than a job may
+    have, the task fails. Rows without a ``custom_id`` are numbered. If a file with the same content was uploaded
+    before, it is used again.
 
     Returns the ids of the uploaded files: pass them to ``MistralCreateBatchJobOperator(input_files=…)``. XComs:
     ``file_ids``, ``request_count``.
@@ -37,7 +37,7 @@ class MistralUploadBatchFileOperator(MistralBatchOperator):
     :param requests: Rows, each ``{"custom_id", "body"}``. Either these or ``path``.
     :param path: JSONL file, plain or ``.gz`` or ``.zst``, local or on any object storage
         (``s3://conn@bucket/key``); also a list of them or a glob.
-    :param endpoint: The endpoint that the requests are for; a row's ``url``, if it has one, must be the same.
+    :param endpoint: The endpoint that the requests are for; a row's ``url``, if present, must be the same.
     :param mistral_conn_id: The connection's id.
     """
 
@@ -60,7 +60,7 @@ class MistralUploadBatchFileOperator(MistralBatchOperator):
         self.endpoint = endpoint
 
     def run_batch_task(self, context: Context) -> list[str]:
-        """Check and upload."""
+        """Check the requests and upload them."""
         # Imported late: parsing a Dag needs none of it.
         from airflow_provider_mistral_batch.jsonl.requests.prepare import prepare_requests
         from airflow_provider_mistral_batch.jsonl.requests.template import RowTemplate
@@ -94,12 +94,12 @@ class MistralUploadBatchFileOperator(MistralBatchOperator):
         return file_ids
 
     def _check_count(self, count: int) -> None:
-        """Refuse more requests than one job may have, since all files go to one job, before any file is uploaded."""
+        """Fail before the upload if there are more requests than one job may have, because all files go to one job."""
         if count > limits.MAX_REQUESTS_PER_JOB:
             field = "requests" if self.path is None else "path"
             raise InvalidInputError(
-                f"{field} has {count:,} requests; a job may have {limits.MAX_REQUESTS_PER_JOB:,}: use "
-                "MistralBatchInferenceOperator, which makes several jobs, or split the input"
+                f"{field} has {count:,} requests, and a job may have at most {limits.MAX_REQUESTS_PER_JOB:,}: use "
+                "MistralBatchInferenceOperator, which creates several jobs, or split the input"
             )
 
     def _paths(self) -> Any:

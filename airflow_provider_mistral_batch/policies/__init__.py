@@ -1,1 +1,1 @@
-"""Decisions without I/O, shared by the worker's way and the deferred way so that the two cannot drift apart."""
+"""Decisions without I/O. Waits on a worker and waits in the triggerer share them, so the two cannot drift apart."""

@@ -6,7 +6,8 @@ import msgspec
 
 from airflow_provider_mistral_batch.api.checks import check_positive
 
-#: Share of a job's age until the next look: its end is noticed at most so much later, or after the shortest interval.
+#: The next look comes after this share of the job's age. So a job's end is noticed at most that much later, or after
+#: the shortest interval, whichever is longer.
 AGE_SHARE = 0.05
 
 DEFAULT_POLL_INTERVAL_MIN = 2.0
@@ -34,5 +35,5 @@ class Cadence(msgspec.Struct, frozen=True, kw_only=True):
 
         :param age: Seconds since the job was created.
         """
-        # If they contradict each other, the longest wins: it is the one that users set.
+        # If the shortest exceeds the longest, the longest wins: it is the one that users set.
         return min(max(age * AGE_SHARE, self.shortest), self.longest)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from airflow_provider_mistral_batch.api.models import BatchJobOut
 from airflow_provider_mistral_batch.policies.ownership import SUBMITTED_AT, noted_number
 
-#: Seconds beyond its completion window before the wait for a job is given up: the API ends jobs by itself.
+#: Seconds to wait beyond a job's completion window: the API itself ends jobs when the window is over.
 GRACE_SECONDS = 3600.0
 
 
@@ -15,7 +15,7 @@ def submitted_at(job: BatchJobOut, *, clock_offset: float, now: float) -> float:
 
     :param job: The job.
     :param clock_offset: Seconds by which the server's clock is ahead of ours.
-    :param now: The time now, for a job of which neither the API nor its metadata say.
+    :param now: The current time, used if neither the API nor the job's metadata say.
     :return: Epoch seconds.
     """
     if job.created_at:
@@ -26,9 +26,9 @@ def submitted_at(job: BatchJobOut, *, clock_offset: float, now: float) -> float:
 
 def seconds_allowed(timeout: float | None, timeout_hours: int) -> float:
     """
-    Tell how long a job is waited for.
+    Tell how long to wait for a job.
 
-    :param timeout: Seconds that the user allows; ``None`` is the job's own window and some grace.
+    :param timeout: Seconds that the user allows; ``None`` allows the job's window plus an hour.
     :param timeout_hours: The job's completion window in hours.
     """
     return timeout_hours * 3600 + GRACE_SECONDS if timeout is None else timeout

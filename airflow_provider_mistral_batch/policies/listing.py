@@ -1,4 +1,4 @@
-"""How far a poll loop reads a listing of many jobs, where it could read its own jobs one by one."""
+"""How many pages of a listing a poll loop reads before it reads its own jobs one by one."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from datetime import datetime, timezone
 
 from airflow_provider_mistral_batch.api.limits import PAGE_SIZE
 
-#: Seconds after which a loop forgets how long a listing was, and tries its first page again.
+#: Seconds after which a loop forgets the length of a listing and tries its first page again.
 LENGTH_KNOWN_SECONDS = 600.0
 
-#: Failures in a row, while single jobs can be read, after which a listing is left alone...
+#: Failures in a row, while single jobs can be read, after which a loop stops reading a listing...
 FAILURES_BEFORE_REST = 5
-#: ... and for how many seconds.
+#: ... and the seconds for which it stops.
 REST_SECONDS = 600.0
 
 
@@ -28,18 +28,18 @@ class Listing:
 
     def is_usable(self, now: float) -> bool:
         """
-        Whether the listing may be read.
+        Tell whether the listing may be read.
 
-        :param now: The time now, in seconds of a clock that never goes back; the same below.
+        :param now: Seconds of a monotonic clock, here and in the other methods.
         """
         return now >= self._rests_until
 
     def works(self) -> None:
-        """Note that a page came."""
+        """Note that a page was read."""
         self._failures = 0
 
     def failed(self, now: float) -> None:
-        """Note that a page did not come although single jobs can be read."""
+        """Note that a page could not be read although single jobs can."""
         self._failures += 1
         if self._failures >= FAILURES_BEFORE_REST:
             self._rests_until = now + REST_SECONDS
@@ -49,7 +49,7 @@ class Listing:
         self._rests_until = math.inf
 
     def pages(self, now: float) -> int | None:
-        """How many pages the listing has; ``None`` when that is not known, or was learned too long ago."""
+        """Return how many pages the listing has; ``None`` if that is unknown or was learned too long ago."""
         return self._pages if now < self._pages_known_until else None
 
     def has_pages(self, pages: int, now: float) -> None:
@@ -62,8 +62,8 @@ class Reading:
     One reading of a listing, page by page, as long as that costs fewer calls than reading the jobs one by one.
 
     :param listing: What is known of the listing.
-    :param wanted: How many jobs are looked for.
-    :param now: The time now.
+    :param wanted: How many jobs the loop looks for.
+    :param now: Seconds of a monotonic clock.
     """
 
     def __init__(self, listing: Listing, wanted: int, now: float) -> None:
@@ -77,22 +77,22 @@ class Reading:
 
     def goes_on(self, missing: int, now: float) -> bool:
         """
-        Whether to read the next page.
+        Tell whether to read the next page.
 
         :param missing: How many of the wanted jobs have not appeared yet.
         :param now: The time now.
         """
         if self.is_complete or self._has_cost_enough or not self.listing.is_usable(now):
             return False
-        # Where the length is unknown, a first page is worth its call as soon as it may save another one.
+        # If the length is unknown, a first page is worth its call as soon as it can save another call.
         return missing > (1 if self._pages_left is None else self._pages_left)
 
     def page_came(self, *, is_last: bool, jobs_in_all: int | None, now: float) -> None:
         """
-        Note that a page came.
+        Note that a page was read.
 
         :param is_last: Whether no further page can hold a wanted job.
-        :param jobs_in_all: Jobs on all pages, where the server tells.
+        :param jobs_in_all: Jobs on all pages, if the server says.
         :param now: The time now.
         """
         self.listing.works()
@@ -101,12 +101,12 @@ class Reading:
             self.is_complete = True
             self.listing.has_pages(self._pages_read, now)
         elif jobs_in_all is not None:
-            # Rounded up in whole numbers: a server's number may be too large for a float.
+            # Rounded up with integers: a server's number may be too large for a float.
             pages = -(-jobs_in_all // PAGE_SIZE)
             self.listing.has_pages(pages, now)
             self._pages_left = max(1, pages - self._pages_read)
         elif self._pages_read >= self._wanted:
-            # Single calls would have cost no more by now, and there are servers whose listing never ends.
+            # Single calls would have cost no more by now, and some servers' listings never end.
             self._has_cost_enough = True
             self.listing.has_pages(self._pages_read + 1, now)
 
@@ -116,12 +116,12 @@ def created_since(created_at: Iterable[int | None]) -> datetime | None:
     Give a time that bounds a listing without leaving out a wanted job.
 
     :param created_at: When each wanted job was created (epoch seconds); ``None`` for a job not seen yet.
-    :return: A time just before the oldest; ``None``, which is no bound, while one of the times is not known.
+    :return: A time just before the oldest job; ``None``, meaning no bound, while one of the times is unknown.
     """
     known = []
     for at in created_at:
         if at is None:
             return None
         known.append(at)
-    # A second earlier: "created after" may or may not include the very second.
+    # A second earlier: "created after" may or may not include the second itself.
     return datetime.fromtimestamp(min(known) - 1, tz=timezone.utc) if known else None

@@ -1,4 +1,4 @@
-"""Which batch job is ours? The server's own record tells, by the metadata that we put there."""
+"""Decides which batch jobs are ours, by the metadata that we put into the server's record of them."""
 
 from __future__ import annotations
 
@@ -16,20 +16,21 @@ PREFIX = "airflow_"
 KEY = "airflow_key"
 PART = "airflow_part"
 DEPLOYMENT = "airflow_deployment"
-#: When a job was submitted, in epoch seconds of our own clock: some gateways do not say when a job was created.
+#: When a job was submitted, in epoch seconds of our own clock: some gateways do not report creation times.
 SUBMITTED_AT = "airflow_submitted_at"
 
-#: A job in one of these did not do the work and will not; in any other, also one that nobody knows, it is paid for.
+#: A job in one of these has not done its work and never will. A job in any other status, even an unknown one, is paid
+#: for.
 _LOST = frozenset({BatchStatus.FAILED, BatchStatus.EXPIRED, BatchStatus.CANCELLING, BatchStatus.CANCELLED})
 
 
 class TaskIdentity(msgspec.Struct, frozen=True, kw_only=True):
     """
-    Which task instance a job belongs to. The try number is no part of it: a retry is the same work.
+    The task instance that a job belongs to. It excludes the try number, because a retry does the same work.
 
     :param map_index: -1 for a task that is not mapped.
-    :param part: Which of several jobs of one task instance; empty where it has only one.
-    :param deployment: Which of several Airflows that share a workspace; empty where there is only one.
+    :param part: The job's place among several jobs of one task instance; empty if it has only one.
+    :param deployment: Name of this Airflow among several that share a workspace; empty if there is only one.
     """
 
     dag_id: str
@@ -40,7 +41,7 @@ class TaskIdentity(msgspec.Struct, frozen=True, kw_only=True):
     deployment: str = ""
 
     def metadata(self) -> dict[str, str]:
-        """The identity as metadata of a job."""
+        """Return the identity as metadata of a job."""
         return {
             "airflow_dag_id": self.dag_id,
             "airflow_task_id": self.task_id,
@@ -62,7 +63,7 @@ def identity_hash(identity: TaskIdentity) -> str:
 
 def ownership_metadata(identity: TaskIdentity, asked: Mapping[str, Any]) -> dict[str, str]:
     """
-    Build the metadata by which a job is found again.
+    Build the metadata by which a later try finds a job.
 
     :param identity: Whose job it is.
     :param asked: Everything that makes two jobs the same work, as JSON-like data.
@@ -77,24 +78,24 @@ def merged_metadata(ours: Mapping[str, str], users: Mapping[str, str] | None) ->
     """
     Join the user's metadata with ours.
 
-    :raises InvalidInputError: When the user's has a key that is ours.
+    :raises InvalidInputError: When the user's metadata has a key that is ours.
     """
     collisions = sorted(key for key in users or {} if str(key).startswith(PREFIX))
     if collisions:
         raise InvalidInputError(
-            f"metadata has {', '.join(collisions)}: keys that begin with {PREFIX!r} are the provider's own; rename them"
+            f"metadata has {', '.join(collisions)}, but keys that begin with {PREFIX!r} are reserved: rename them"
         )
     return {**(users or {}), **ours}
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """
-    What to do instead of submitting blindly.
+    What to do before a job is submitted.
 
-    :param attach_to: The job that does this work already; ``None``: submit a new one.
+    :param attach_to: The job that already does this work; ``None`` if a new one must be submitted.
     :param reason: Why, for the log.
-    :param cancel: Jobs of this task instance that run for nothing.
-    :param duplicates: Further jobs that do or did the same work, besides ``attach_to``.
+    :param cancel: Running jobs of this task instance whose results it no longer needs.
+    :param duplicates: Other jobs that do or did the same work as ``attach_to``.
     """
 
     attach_to: BatchJobOut | None
@@ -111,18 +112,18 @@ def decide(
     parts_prefix: str | None = None,
 ) -> Decision:
     """
-    Decide between a job of ours that exists and a new one.
+    Decide whether to attach to an existing job or to submit a new one.
 
-    A running or completed job with our key is ours; of several, the oldest. One that failed, expired or was cancelled
-    is followed by a new one. A job of the same task instance with another key was asked something else: it is cancelled
-    if it still runs.
+    We attach to a running or completed job with our key; if there are several, to the oldest. If that job failed,
+    expired or was cancelled, a new one is submitted. A job of the same task instance with another key does other work,
+    so it is cancelled if it still runs.
 
     :param jobs: Jobs of the workspace, any order.
     :param ours: What :func:`ownership_metadata` returned.
-    :param keep_partial: Where there is none, a job that ended early is done, too, if it has results or its time was
-        over: its caller asks again for what is missing.
-    :param parts_prefix: For a task instance with several jobs, how the parts begin of what it is asked now: whatever
-        else it still has running, it was asked before.
+    :param keep_partial: If there is no such job, also attach to one that ended early but has results or used up its
+        time. The caller asks again for the requests that are missing.
+    :param parts_prefix: For a task instance with several jobs, how ``part`` begins for all jobs of the current batch.
+        Running jobs with another ``part`` belong to an earlier batch and are cancelled.
     """
     identity = {key: value for key, value in ours.items() if key != KEY}
     anyones = sorted(jobs, key=lambda job: (job.created_at, job.id))
@@ -137,25 +138,25 @@ def decide(
     if attach_to is not None:
         reason = f"it does the same work for this task instance and is {attach_to.status}"
     elif same_work:
-        reason = f"the job before it, {same_work[-1].id}, is {same_work[-1].status}"
+        reason = f"the previous job {same_work[-1].id} is {same_work[-1].status}"
     elif same_task:
-        reason = f"what is asked has changed since {same_task[-1].id}"
+        reason = f"the requests or their parameters have changed since batch job {same_task[-1].id}"
     else:
-        reason = "this task instance has none yet"
+        reason = "this task instance has no job yet"
     return Decision(
         attach_to=attach_to, reason=reason, cancel=cancel, duplicates=usable[1:] if attach_to else []
     )
 
 
 def _did_what_it_could(job: BatchJobOut) -> bool:
-    """Whether a job that ended early leaves nothing but missing requests: paid rows, or all the time it was given."""
+    """Tell whether a job that ended early is worth keeping: it has rows that are paid for, or it used up its time."""
     has_rows = job.output_file_id is not None or job.error_file_id is not None
     return job.status == BatchStatus.EXPIRED or (job.is_terminal and has_rows)
 
 
 def noted_number(job: BatchJobOut, name: str) -> int | None:
     """
-    Read a whole number that we put into a job's metadata; anybody may have changed it.
+    Read a whole number that we put into a job's metadata; ``None`` if it is missing or somebody changed it.
 
     :param job: The job.
     :param name: The metadata's key.
@@ -166,18 +167,18 @@ def noted_number(job: BatchJobOut, name: str) -> int | None:
 
 def running_jobs(jobs: Iterable[BatchJobOut], identity: TaskIdentity) -> Iterator[BatchJobOut]:
     """
-    Choose the jobs of a task instance that run, whatever they were asked and whichever part of its work they do.
+    Choose the running jobs of a task instance, whatever their key and part.
 
     :param jobs: Jobs of the workspace, any order.
     :param identity: The task instance.
-    :return: Them as they come: who stops early need not read all pages.
+    :return: The jobs, lazily, so that a caller that stops early reads no further pages.
     """
     mine = msgspec.structs.replace(identity, part="").metadata()
     return (job for job in jobs if _has(job, mine) and runs(job))
 
 
 def runs(job: BatchJobOut) -> bool:
-    """Whether a job goes on unless it is cancelled."""
+    """Tell whether a job will continue unless it is cancelled."""
     return job.status not in _LOST and not job.is_terminal
 
 
@@ -192,7 +193,7 @@ def _stale_parts(jobs: Iterable[BatchJobOut], identity: Mapping[str, str], prefi
 
 def _has(job: BatchJobOut, metadata: Mapping[str, str]) -> bool:
     has = job.metadata or {}
-    # An Airflow without a name is another one than those that have one.
+    # An Airflow without a deployment name is not the same as one with a name.
     return has.get(DEPLOYMENT) == metadata.get(DEPLOYMENT) and all(
         has.get(key) == value for key, value in metadata.items()
     )

@@ -1,4 +1,4 @@
-"""The progress lines that a waiting task logs about its job, and how rarely."""
+"""The progress lines that a waiting task logs about its job, and how often it logs one."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import msgspec
 
 from airflow_provider_mistral_batch.api.models import BatchJobOut, BatchJobRequestCounts, BatchStatus
 
-#: Seconds between two lines with the same status, at least.
+#: Least seconds between two lines with the same status.
 QUIET_SECONDS = 60.0
 
 
@@ -14,7 +14,7 @@ class Progress(msgspec.Struct):
     """
     Turns snapshots of one job into log lines: one when its status changes, otherwise at most one a minute.
 
-    It remembers the last line's status and counts, and when that was.
+    It remembers the status, the counts and the time of the last line.
     """
 
     _said: tuple[str, BatchJobRequestCounts] | None = None
@@ -22,14 +22,14 @@ class Progress(msgspec.Struct):
 
     def line(self, job: BatchJobOut, *, now: float, server_now: float) -> str | None:
         """
-        Describe the job, if that is worth a line.
+        Describe the job if there is something new to log.
 
         :param job: The job as it was just seen.
-        :param now: Seconds of a clock that never goes back.
-        :param server_now: Epoch seconds of the server's clock, from which the time left is worked out.
-        :return: The line; ``None`` when there is nothing new, or when it is too soon after the last line.
+        :param now: Seconds of a monotonic clock.
+        :param server_now: Epoch seconds of the server's clock, for the estimate of the time left.
+        :return: The line; ``None`` if nothing is new, or if the last line is too recent.
         """
-        # Not the time left: it changes with every look.
+        # Without the time left, which changes with every look.
         news = (job.status, job.request_counts)
         if self._said is not None:
             same_status = job.status == self._said[0]
@@ -56,9 +56,9 @@ def describe(job: BatchJobOut, *, server_now: float) -> str:
 
 def seconds_left(job: BatchJobOut, *, server_now: float) -> float | None:
     """
-    Guess how long a running job still takes, from its pace so far.
+    Estimate how long a running job will still take, from its pace so far.
 
-    :return: Seconds, or ``None`` where there is no pace to go by.
+    :return: Seconds, or ``None`` if the job has no pace yet.
     """
     counts = job.request_counts
     done = counts.completed + counts.failed

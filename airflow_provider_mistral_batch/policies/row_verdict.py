@@ -1,4 +1,4 @@
-"""Is what became of all the requests acceptable? The rows tell, not the job's own counts."""
+"""Judges a batch by the outcomes of its requests: by the rows, not by the jobs' own counts."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from airflow_provider_mistral_batch.policies.verdict import Verdict, describe_jo
 
 def rounds_allowed(row_retries: int, try_number: int) -> int:
     """
-    How many rounds of requests a try of the task may make, the first included.
+    Tell how many rounds a try of the task may have, the first included.
 
-    Each try has one more than the try before: it finds the jobs of that one done, and asks only for what is left.
+    Each try may have one more than the previous try. It finds the jobs of earlier rounds and asks only for the rest.
 
-    :param row_retries: Further rounds that the user allows.
+    :param row_retries: How many further rounds the user allows.
     :param try_number: Number of the task's try, from 1.
     """
     return 1 + row_retries + max(0, try_number - 1)
@@ -23,12 +23,12 @@ def rounds_allowed(row_retries: int, try_number: int) -> int:
 
 def may_ask_again(jobs: Sequence[BatchJobOut]) -> bool:
     """
-    Whether a round's end allows for another one.
+    Tell whether another round may follow a round whose jobs are over.
 
-    Not after a job that failed, for its input or the account is wrong, nor after one that somebody cancelled.
+    None may follow a failed job, whose input or account is wrong, or a job that somebody cancelled.
 
-    :param jobs: Those of the round's jobs that came to their end in this try of the task. What an earlier one saw is no
-        reason not to go on: whoever runs the task again wants that.
+    :param jobs: The jobs of the round that ended during this try of the task. Jobs that ended during an earlier try do
+        not count: running the task again means that the user wants to continue.
     """
     return all(job.status in (BatchStatus.COMPLETED, BatchStatus.EXPIRED) for job in jobs)
 
@@ -43,13 +43,13 @@ def judge_rows(
     """
     Judge the final outcomes of a batch.
 
-    Requests without an outcome are failed ones. Where they are missing since a job failed, expired or was cancelled,
-    no ratio excuses them.
+    Requests without a result count as failed. If they are missing because a job failed, expired or was cancelled, the
+    batch is not acceptable at any ``max_failed_ratio``.
 
     :param counts: ``total``, ``succeeded``, ``failed``, ``missing`` of the final outcomes.
     :param last_jobs: The jobs of the last round.
     :param max_failed_ratio: Share of requests that may fail, 0 to 1.
-    :param may_pass: Requests that another try could still bring.
+    :param may_pass: How many failed or missing requests may succeed in another try.
     """
     total, succeeded, missing = counts["total"], counts["succeeded"], counts["missing"]
     failed = counts["failed"]

@@ -1,4 +1,4 @@
-"""What a failed call means for a poll loop: which other calls fail too, and how long to pause."""
+"""What a failed call means for a poll loop: which other calls would fail too, and how long to pause."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from airflow_provider_mistral_batch.api.errors import (
 
 
 class Scope(Enum):
-    """Which calls fail like the one that failed."""
+    """Which other calls fail for the same cause."""
 
     THIS_CALL = "only calls for the same job or listing"
     ALL_CALLS = "every call through the connection"
-    UNKNOWN = "one or all: another call has to tell"
+    UNKNOWN = "one or all calls: only another call can tell"
 
 
 def scope(error: Exception) -> Scope:
     """
-    Tell which calls fail like the one that failed.
+    Tell which other calls fail for the same cause.
 
     :param error: What the call raised.
     """
     if isinstance(error, (ServerError, MistralResponseError)):
-        # The server may stumble over one job alone.
+        # The server may have trouble with one job only.
         return Scope.UNKNOWN
     if (
         isinstance(error, MistralAPIError)
@@ -43,7 +43,7 @@ def scope(error: Exception) -> Scope:
 
 def connection_may_be_wrong(error: Exception) -> bool:
     """
-    Whether a call may have failed because the Airflow connection has the wrong host, so that it is worth reading anew.
+    Tell whether a failure may be due to a wrong host in the Airflow connection, so that reading it again may help.
 
     :param error: What the call raised.
     """
@@ -52,14 +52,14 @@ def connection_may_be_wrong(error: Exception) -> bool:
 
 class Backoff:
     """
-    How long to pause after calls that failed: doubling from 2 s to 2 min, or as long as the server asks.
+    How long to pause after failed calls: from 2 s, doubling to 2 min, or as long as the server asks.
 
-    The first call that succeeds ends it.
+    The first call that succeeds resets it.
     """
 
     FIRST = 2.0
     LONGEST = 120.0
-    #: The server may ask for more by mistake.
+    #: A server may ask for a longer pause by mistake.
     LONGEST_ASKED = 3600.0
 
     def __init__(self) -> None:
@@ -73,20 +73,20 @@ class Backoff:
         """
         Note that a call failed.
 
-        :param retry_after: Seconds that the server asked for, if it did.
+        :param retry_after: Seconds that the server asked for; ``None`` if it did not ask.
         :return: Seconds to pause.
         """
         pause = min(self.LONGEST, self.FIRST * 2.0**self._failures) * random.uniform(0.75, 1.25)
         self._failures = min(self._failures + 1, 16)
-        # 0 is no answer: servers that say "at once" may say it for ever.
+        # 0 counts as no request: a server that says "at once" may say so for ever.
         return min(retry_after, self.LONGEST_ASKED) + random.uniform(0.0, 1.0) if retry_after else pause
 
 
 class Setbacks:
     """
-    The failures of a poll loop that no success has ended yet.
+    The failures of a poll loop since its last success.
 
-    A failure that concerns all slows the loop down, once for all jobs; one that concerns a job puts that job off alone.
+    A failure that affects all jobs slows the whole loop down. A failure that affects one job postpones only that job.
     """
 
     def __init__(self) -> None:
@@ -100,22 +100,22 @@ class Setbacks:
         self._unreadable = None
 
     def job_succeeded(self, batch_id: str) -> None:
-        """Note that a job could be read, or that nobody wants to read it any more."""
+        """Note that a job was read, or that it is no longer watched."""
         self._of_job.pop(batch_id, None)
 
     def server_fails_for_others(self, batch_id: str) -> bool:
         """
-        Note that the server stumbled over a job, and tell whether it does so over others.
+        Note that the server failed to read a job, and tell whether it also fails for other jobs.
 
         :param batch_id: The job's id.
-        :return: Whether the call before this one failed for another job.
+        :return: Whether the previous call also failed, for another job.
         """
         before, self._unreadable = self._unreadable, batch_id
         return before not in (None, batch_id)
 
     def pause_of_all(self, error: Exception) -> float:
         """
-        Note a failure that concerns all jobs.
+        Note a failure that affects all jobs.
 
         :param error: What the call raised.
         :return: Seconds for which the loop pauses.
@@ -124,11 +124,11 @@ class Setbacks:
 
     def pause_of_job(self, batch_id: str, error: Exception) -> float:
         """
-        Note a failure that concerns one job.
+        Note a failure that affects one job.
 
         :param batch_id: The job's id.
         :param error: What the call raised.
-        :return: Seconds for which the job is put off.
+        :return: Seconds by which the job's next look is postponed.
         """
         return self._of_job.setdefault(batch_id, Backoff()).failed(_retry_after(error))
 

@@ -1,4 +1,4 @@
-"""When a poll loop looks at each of its jobs. All times are seconds of a clock that never goes back."""
+"""When a poll loop looks at each of its jobs. All times are seconds of a monotonic clock."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ import random
 
 import msgspec
 
-#: Share of a job's interval by which it may be looked at early, to go along with a look that happens anyway.
+#: A look may come early by up to this share of the job's interval, to join a look at other jobs.
 MAX_EARLINESS = 0.3
 
-#: Share of a job's interval by which its next look is moved forward at random, so that looks spread out.
+#: The next look comes early by a random share of the job's interval, up to this one, so that looks spread out.
 MAX_JITTER = 0.15
 
-#: Seconds that a look at many jobs takes, about, until it has shown the last of them; looks begin earlier by that...
+#: About how many seconds a look at many jobs takes until it has shown the last one. Looks begin earlier by that...
 LOOK_SECONDS = 0.5
 #: ... but by no more than this share of a job's interval.
 MAX_LOOK_SHARE = 0.25
 
-#: Seconds that a new job waits for others, so that waits that begin together are looked at together...
+#: Seconds that a new job waits for other new jobs, so that one look covers all of them...
 GATHER_SECONDS = 0.2
-#: ... and seconds that the first of a crowd waits at most.
+#: ... and the most seconds that the first of them waits.
 GATHER_SECONDS_AT_MOST = 2.0
 
 
 class Schedule(msgspec.Struct):
     """
-    When a job is looked at next.
+    When the next look at a job is due.
 
     :param next_look: The time of the next look.
     :param interval: Seconds between the last look and the next.
@@ -38,10 +38,10 @@ class Schedule(msgspec.Struct):
 
 class Timetable:
     """
-    When each job of a poll loop is looked at next.
+    When the next look at each job of a poll loop is due.
 
-    Only :meth:`add` takes a job in. The other methods ignore a job that is not in here: it may have been removed while
-    the loop was looking at it, and a look that is planned for it would stay due for ever.
+    Only :meth:`add` adds a job. The other methods ignore a job that is not in the timetable: it may have been removed
+    while the loop was looking at it, and a look planned for it would stay due for ever.
     """
 
     def __init__(self) -> None:
@@ -51,11 +51,11 @@ class Timetable:
 
     def add(self, batch_id: str, now: float) -> float:
         """
-        Plan to look soon at a job that somebody begins to watch, even if others have watched it for long.
+        Plan an early look at a job that a new watch has joined, even if it already has other watches.
 
         :param batch_id: The job's id.
         :param now: The time now.
-        :return: When newcomers are looked at.
+        :return: When the look at new jobs is due.
         """
         soon = self._newcomers_look(now)
         planned = self._schedules.get(batch_id)
@@ -64,9 +64,9 @@ class Timetable:
         return soon.next_look
 
     def _newcomers_look(self, now: float) -> Schedule:
-        """One schedule for all jobs that come one after the other: each puts it off a bit, for the next to join."""
+        """Return the schedule that all new jobs share; each of them delays it a bit, so that the next can join."""
         if now >= self._newcomers.next_look:
-            # With an interval this long, a look that happens meanwhile takes the newcomers along.
+            # With so long an interval, the new jobs also join any look that happens before.
             self._newcomers = Schedule(now, GATHER_SECONDS_AT_MOST / MAX_EARLINESS)
             self._newcomers_wait_until = now + GATHER_SECONDS_AT_MOST
         self._newcomers.next_look = min(now + GATHER_SECONDS, self._newcomers_wait_until)
@@ -74,10 +74,10 @@ class Timetable:
 
     def seen(self, batch_id: str, interval: float, now: float) -> None:
         """
-        Plan the next look at a job that was just seen, no later than its interval allows.
+        Plan the next look at a job that was just seen, within its interval.
 
         :param batch_id: The job's id.
-        :param interval: Seconds until the job's end must be noticed.
+        :param interval: Seconds within which an end of the job must be noticed.
         :param now: The time now.
         """
         if batch_id in self._schedules:
@@ -97,17 +97,17 @@ class Timetable:
             self._schedules[batch_id] = Schedule(now + seconds, seconds)
 
     def stop(self, batch_id: str) -> None:
-        """Plan no further look at a job, until somebody new watches it."""
+        """Plan no further look at a job until a new watch joins."""
         if batch_id in self._schedules:
             self._schedules[batch_id] = Schedule(math.inf)
 
     def remove(self, batch_id: str) -> None:
-        """Forget a job that nobody watches any more."""
+        """Forget a job that is no longer watched."""
         del self._schedules[batch_id]
 
     def due(self, now: float) -> list[str]:
         """
-        Choose the jobs to look at now: those that are due, and with them those that are nearly due.
+        Choose the jobs to look at now: jobs that are due or nearly due.
 
         :param now: The time now.
         """
@@ -118,5 +118,5 @@ class Timetable:
         ]
 
     def next_look(self) -> float:
-        """When the next job is due; never, if there is no job."""
+        """Return when the next job is due; infinity if there is no job."""
         return min((at.next_look for at in self._schedules.values()), default=math.inf)

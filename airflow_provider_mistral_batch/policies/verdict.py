@@ -1,4 +1,4 @@
-"""Is this end of a batch job an acceptable one?"""
+"""Judges whether a batch job ended well enough."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import msgspec
 
 from airflow_provider_mistral_batch.api.models import BatchJobOut, BatchStatus
 
-#: Errors of a job as a whole that a message names; all of them are on the job.
+#: How many of a job's own errors a message shows; the job has all of them.
 _ERRORS_SHOWN = 3
 
 
@@ -15,8 +15,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     What a job's end means for the task that waited for it.
 
     :param acceptable: Whether the task succeeds.
-    :param message: What ended how, with the counts.
-    :param rows_failed: Whether rows failed, so that their errors are worth a look.
+    :param message: How the job or batch ended, with the counts.
+    :param rows_failed: Whether rows failed, so that their errors are worth showing.
     :param new_job_may_help: Whether the same requests in a new job may end better.
     """
 
@@ -26,7 +26,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     new_job_may_help: bool = False
 
     def with_digest(self, digest: str) -> Verdict:
-        """The same with the rows' most frequent errors in its message."""
+        """Return a copy whose message ends with the most frequent row errors."""
         return msgspec.structs.replace(self, message=f"{self.message}. {digest}") if digest else self
 
 
@@ -34,9 +34,9 @@ def judge(job: BatchJobOut, *, max_failed_ratio: float = 1.0) -> Verdict:
     """
     Judge a job that is over.
 
-    ``completed`` alone is not enough: a job in which no row succeeded is a failure whatever the ratio, and beyond that
-    ``max_failed_ratio`` decides. The counts are the API's hints; an error file counts as failed rows even beside
-    "0 failed", and an output file as rows that succeeded.
+    ``completed`` alone is not enough. A job in which no row succeeded fails at any ratio; otherwise
+    ``max_failed_ratio`` decides. The API's counts are hints: an error file means failed rows even beside "0 failed",
+    and an output file means rows that succeeded.
 
     :param job: A job whose ``is_terminal`` is true.
     :param max_failed_ratio: Share of rows that may fail, 0 to 1.
@@ -80,7 +80,7 @@ def judge(job: BatchJobOut, *, max_failed_ratio: float = 1.0) -> Verdict:
 
 def describe_job_errors(job: BatchJobOut) -> str:
     """
-    Name the first errors of a job as a whole, and how many more there are; empty if there is none.
+    Name the first of a job's own errors, and count the others; empty if it has none.
 
     :param job: The job.
     """

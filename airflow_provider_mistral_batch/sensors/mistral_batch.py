@@ -1,4 +1,4 @@
-"""``MistralBatchJobSensor``: lets the tasks after it run when a batch job has ended well."""
+"""``MistralBatchJobSensor``: waits for a batch job, so that downstream tasks run only if it ended well."""
 
 from __future__ import annotations
 
@@ -50,15 +50,15 @@ class MistralBatchJobSensor(BaseSensorOperator):
     Returns ``output_file_id``. XComs, however the job ended: ``batch_id``, ``status``, ``output_file_id``,
     ``error_file_id``, ``request_counts``.
 
-    A job that ended badly fails the task for good, whatever ``retries`` says: looking at the job again cannot help.
-    With ``soft_fail`` the task is skipped instead. While the API does not answer, the wait goes on until ``timeout``.
+    If the job ended badly, the task fails without retries: looking at the job again cannot help. With ``soft_fail`` the
+    task is skipped instead. If the API does not answer, the wait continues until ``timeout``.
 
     :param batch_id: The job's id.
     :param max_failed_ratio: Share of requests that may fail, 0 to 1; a job in which none succeeded fails in any case.
     :param deferrable: Wait in the triggerer instead of on a worker.
-    :param start_from_trigger: Begin the wait in the triggerer, too, so that a job that ends well needs no worker. This
-        takes Airflow 3.3 or newer, and a ``batch_id`` that is a plain string or another task's output. Otherwise there
-        is a warning when the Dag is parsed, and the task is deferred from a worker.
+    :param start_from_trigger: Also start the wait in the triggerer, so that a job that ends well needs no worker. This
+        needs Airflow 3.3 or newer, and a ``batch_id`` that is a plain string or another task's output. Otherwise, a
+        warning is shown when the Dag is parsed, and the task is deferred from a worker.
     :param mistral_conn_id: The connection's id.
     """
 
@@ -145,13 +145,13 @@ class MistralBatchJobSensor(BaseSensorOperator):
         )
 
     def _start_from_trigger(self) -> None:
-        """Have the scheduler begin the wait in the triggerer, if that can work."""
-        # Imported late: only Dags with such a sensor need it while they are parsed.
+        """Make the scheduler start the wait in the triggerer, if that can work."""
+        # Imported late: only Dags with such a sensor need it at parse time.
         from airflow.triggers.base import StartTriggerArgs
 
         from airflow_provider_mistral_batch.triggers.starting import obstacle_to_start, reference
 
-        # No worker will check it first, and the Dag's author sees an error sooner here than in the triggerer.
+        # Checked here, because no worker will do so first, and the Dag's author sees an error at parse time.
         check_ratio("max_failed_ratio", self.max_failed_ratio)
         obstacle = obstacle_to_start(self)
         if obstacle:
@@ -161,6 +161,7 @@ class MistralBatchJobSensor(BaseSensorOperator):
                 stacklevel=4,
             )
             return
+        # A mapped sensor is not affected: Airflow reads both attributes from its class or `partial()`, not from here.
         self.start_from_trigger = True
         self.start_trigger_args = StartTriggerArgs(
             trigger_cls=_TRIGGER,
@@ -170,14 +171,14 @@ class MistralBatchJobSensor(BaseSensorOperator):
                 "leave_link": True,
             },
             next_method="execute_complete",
-            # Airflow watches the time here: our deadline would have to be known before the task starts.
+            # Airflow enforces this one: our own deadline would have to be known before the task starts.
             timeout=timedelta(seconds=self.timeout),
         )
 
     def _trigger_options(self) -> dict[str, Any]:
         return {
             "mistral_conn_id": self.mistral_conn_id,
-            # A sensor on a worker may look without a pause; the poll loop that all triggers share may not.
+            # A poke interval of 0 is valid for a sensor on a worker, but not for the poll loop that triggers share.
             "poll_interval": self.poke_interval or DEFAULT_POLL_INTERVAL_MIN,
             "finish_with": "output_file_id" if may_finish_in_triggerer(self) else None,
             "max_failed_ratio": self.max_failed_ratio,
@@ -214,9 +215,9 @@ class MistralBatchJobSensor(BaseSensorOperator):
         )
 
     def _fail(self, message: str, error: type[AirflowException] = AirflowFailException) -> NoReturn:
-        """Fail for good, or skip if the user wants that; either way with the reason, which the base class drops."""
+        """Fail without retries, or skip if the user wants that. The base class would drop the reason."""
         if self.soft_fail or self.never_fail:
-            # Logged, too: after a deferral, the base class replaces the message of a skip.
+            # Also logged, because after a deferral the base class replaces the message of a skip.
             self.log.warning("%s", message)
             raise AirflowSkipException(message)
         raise error(message)

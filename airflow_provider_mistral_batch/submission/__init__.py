@@ -1,1 +1,1 @@
-"""What is sent is sent once: request files and batch jobs, found again by any later try."""
+"""Sends request files and batch jobs once; any later try finds them."""

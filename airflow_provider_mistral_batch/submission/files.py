@@ -1,4 +1,4 @@
-"""Uploads a request file once: a file of the same content that was uploaded before is used again."""
+"""Uploads a request file once: if a file with the same content is already there, it is used again."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Files that one look goes through at most.
+#: Most files that one look goes through.
 _FILES_SEARCHED = 1000
 
-#: Seconds between looks for a file whose upload's answer was lost.
+#: Seconds between looks for a file after the answer to its upload was lost.
 _RECHECKS = (1.0, 2.0, 4.0)
 
-#: A file that the API deletes sooner than this is of no use to a job that may wait and run for days.
+#: A file that expires sooner than this is not used again: a job may wait and run for days.
 _SECONDS_NEEDED = 8 * 24 * 3600
 
 #: Seconds between two log lines about an upload's progress.
@@ -31,19 +31,19 @@ _QUIET_SECONDS = 15.0
 
 def upload_once(hook: MistralBatchHook, shard: Shard, *, owner: str = "") -> FileOut:
     """
-    Upload a request file, or find it among those uploaded before.
+    Upload a request file, or find it among the files uploaded before.
 
-    The file's name in the workspace carries the hash of its content. So any try finds what an earlier one uploaded, and
-    an upload whose answer was lost is found instead of repeated.
+    The file's name in the workspace contains the hash of its content. So a try finds the files of earlier tries, and
+    after a lost answer the file is found instead of uploaded again.
 
     :param hook: How to talk to the API.
     :param shard: The file.
-    :param owner: Part of the file's name, for files that are not to be shared with other tasks.
-    :raises MistralCallError: When it can neither be found nor uploaded.
+    :param owner: Part of the file's name that keeps other tasks from using the file; empty to share it.
+    :raises MistralCallError: When the file can neither be found nor uploaded.
     """
     name = f"airflow-{owner}{'-' if owner else ''}{shard.sha256}.jsonl"
     if (known := _find(hook, name, shard.size, lasting=True)) is not None:
-        log.info("%s is uploaded already, as file %s: using that.", shard.path.name, known.id)
+        log.info("%s was uploaded before, as file %s: using that file.", shard.path.name, known.id)
         return known
     return send_once(
         partial(_upload, hook, shard, name), partial(_look_again, hook, name, shard.size), what="request file"
@@ -69,20 +69,20 @@ def _look_again(hook: MistralBatchHook, name: str, size: int) -> FileOut | None:
         partial(_find, hook, name, size), is_found=lambda file: file is not None, pauses=_RECHECKS
     )
     if found is not None:
-        log.info("The request file exists: it is file %s.", found.id)
+        log.info("The request file was uploaded after all: it is file %s.", found.id)
     return found
 
 
 def _find(hook: MistralBatchHook, name: str, size: int, *, lasting: bool = False) -> FileOut | None:
-    """Find the oldest file of a name; ``lasting`` leaves out those that the API deletes before a job could use them."""
-    # Where the API cannot search, only the newest files are looked through.
+    """Find the oldest file with a name; ``lasting`` excludes files that expire before a job may need them."""
+    # If the API cannot search by name, only the newest files are considered.
     by_name = {"search": name} if hook.get_conn().dialect.searches_files else {}
     files = hook.list_files(_FILES_SEARCHED, purpose="batch", **by_name).data
     same = [
         file
         for file in files
         if file.filename == name
-        # 0 is a size that the API does not tell, as in all its published examples; the name tells the content.
+        # 0 means that the API reports no size, as in all of its published examples; the name identifies the content.
         and file.bytes in (size, 0)
         and not file.deleted
         and (not lasting or _lasts(file))
@@ -95,7 +95,7 @@ def _lasts(file: FileOut) -> bool:
 
 
 class _Progress:
-    """Logs how far a long upload is, now and then."""
+    """Logs the progress of a long upload from time to time."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -104,4 +104,4 @@ class _Progress:
     def __call__(self, sent: int, size: int) -> Any:
         if time.monotonic() - self._said_at >= _QUIET_SECONDS:
             self._said_at = time.monotonic()
-            log.info("Uploading %s: %d of %d MB.", self._name, sent // 1_000_000, size // 1_000_000)
+            log.info("Uploading %s: %d of %d MB sent.", self._name, sent // 1_000_000, size // 1_000_000)

@@ -1,4 +1,4 @@
-"""Submits a batch job once, whatever dies: looks in the server's record before and after, and never posts blindly."""
+"""Submits a batch job once: searches the server's record before each create call and after each lost answer."""
 
 from __future__ import annotations
 
@@ -45,44 +45,45 @@ log = logging.getLogger(__name__)
 
 _Choose = Callable[[Iterable[BatchJobOut]], Decision]
 
-#: The API's clock may be behind ours, and a Dag run's start is by ours.
+#: Margin for clocks: a Dag run's start is by our clock, which may be ahead of the API's.
 _CLOCK_MARGIN = timedelta(minutes=15)
 
-#: Seconds between looks for a job that may exist.
+#: Seconds between looks for a job that may already exist.
 _RECHECKS = (1.0, 2.0, 4.0, 8.0)
 
 
 class Earlier(Enum):
     """What earlier create calls of the task instance may have left on the server."""
 
-    #: This is the first try: there was no call.
+    #: This is the first try, so there were no earlier calls.
     NOTHING = auto()
     #: The server may still carry out a call: its answer was lost, or an earlier try may have died in the middle of it.
     IN_DOUBT = auto()
-    #: The server had its time: what it made of earlier calls is in its record, or comes very late.
+    #: We waited long enough: a job created by an earlier call is in the server's record by now, save for rare delays.
     ON_RECORD = auto()
 
 
 class Aim(Enum):
-    """What the task still wants of its submission."""
+    """What the task still needs from its submission."""
 
-    #: A job that does the work: one that exists, or a new one.
+    #: A job that does the work, existing or new.
     ANY_JOB = auto()
-    #: Only a job that exists; nothing new is paid for.
+    #: An existing job; no new one is created.
     EXISTING_JOB = auto()
-    #: Nothing: the task was killed.
+    #: No job: the task was killed.
     NO_JOB = auto()
 
 
 class Submission:
     """
-    One task instance's way to its batch jobs, of which there are one or several.
+    Finds, creates and cancels the batch jobs of one task instance.
 
     :param hook: How to talk to the API.
-    :param identity: Whose jobs they are.
-    :param since: Nothing of this task instance is older (our own clock): where looking through the listing ends.
+    :param identity: The task instance.
+    :param since: The task instance has no older jobs (by our own clock), so a search of the listing ends here.
     :param earlier: What earlier create calls may have left.
-    :param run_token: Makes the work differ from that of jobs that have another token; empty if those will do.
+    :param run_token: Part of the jobs' key, so that jobs with another token do not count as the same work; empty to
+        attach to any job that does the same work.
     """
 
     def __init__(
@@ -100,7 +101,7 @@ class Submission:
         self.earlier = earlier
         self.run_token = run_token
         self.aim = Aim.ANY_JOB
-        #: Ids of the jobs that were found or created here.
+        #: Ids of the jobs that this object found or created.
         self.batch_ids: list[str] = []
 
     @classmethod
@@ -110,7 +111,7 @@ class Submission:
 
         :param context: The task's context.
         :param hook: How to talk to the API.
-        :param force_new: Submit a new job where one exists from before the task was last cleared.
+        :param force_new: Do not attach to jobs from before the task was last cleared.
         """
         return cls(
             hook,
@@ -122,7 +123,7 @@ class Submission:
 
     @property
     def may_have_duplicates(self) -> bool:
-        """Whether the server may have made, or may yet make, another job for the same work."""
+        """Whether the server may have created, or may still create, another job for the same work."""
         return self.earlier is not Earlier.NOTHING
 
     @property
@@ -142,19 +143,19 @@ class Submission:
         before_create: Callable[[], None] | None = None,
     ) -> BatchJobOut:
         """
-        Return the job that does this work: one that exists, or a new one.
+        Attach to the job that does this work, or create it.
 
-        :param job: What is asked.
-        :param part: Which of several jobs of this task instance.
-        :param parts_prefix: For a task instance with several jobs, how the parts of the present work begin: its jobs
-            with other parts are cancelled.
-        :param keep_partial: Also accept a job that ended early but has results.
-        :param content: What stands for the requests in the key; by default the input files' ids or the requests.
-        :param notes: Further metadata of the provider's own, which is no part of the key.
-        :param before_create: Called when a new job is needed, before it is created; may raise to prevent that.
-        :raises MistralCallError: When it can neither be found nor created.
-        :raises AirflowException: When the task was killed meanwhile; or when only an existing job will do
-            (:meth:`take_last_look`), and there is none.
+        :param job: The job's create call.
+        :param part: The job's place among several jobs of this task instance.
+        :param parts_prefix: For a task instance with several jobs, how ``part`` begins for all jobs of this batch. Its
+            running jobs with another ``part`` are cancelled.
+        :param keep_partial: Also attach to a job that ended early but has results.
+        :param content: Represents the requests in the key; by default the input files' ids or the requests themselves.
+        :param notes: More metadata of the provider's own, which is not part of the key.
+        :param before_create: Called before a new job is created; may raise to prevent that.
+        :raises MistralCallError: When the job can neither be found nor created.
+        :raises AirflowException: When the task was killed meanwhile, or when no job exists and none may be created
+            (:meth:`take_last_look`).
         """
         self._stop_if_abandoned()
         identity = msgspec.structs.replace(self.identity, part=part)
@@ -167,7 +168,7 @@ class Submission:
             return self._attach(decision)
         self._stop_if_abandoned()
         if self.aim is Aim.EXISTING_JOB:
-            raise AirflowException(f"there is no batch job to go on with: {decision.reason}")
+            raise AirflowException(f"no batch job to continue with: {decision.reason}")
         self._cancel_all(decision.cancel)
         if before_create is not None:
             before_create()
@@ -190,10 +191,10 @@ class Submission:
 
     def resume(self, batch_ids: Iterable[str], *, may_have_duplicates: bool) -> None:
         """
-        Go on after a deferral with what was known before.
+        Continue after a deferral with what was known before it.
 
         :param batch_ids: Ids of the jobs that were found or created.
-        :param may_have_duplicates: What :attr:`may_have_duplicates` was.
+        :param may_have_duplicates: The value of :attr:`may_have_duplicates` before the deferral.
         """
         self.batch_ids.extend(batch_ids)
         if may_have_duplicates and self.earlier is Earlier.NOTHING:
@@ -201,10 +202,10 @@ class Submission:
 
     def abandon(self) -> None:
         """
-        Cancel all jobs of this task instance: nobody wants them any more.
+        Cancel all jobs of this task instance, because no task needs them any more.
 
-        Made for signal handlers, which may interrupt :meth:`submit` anywhere: nothing is created any more, and a job
-        whose create call is under way is cancelled as soon as its answer comes, if it does.
+        Safe in a signal handler, which may interrupt :meth:`submit` anywhere. No job is created after this. A job whose
+        create call is under way is cancelled as soon as the answer arrives, if it arrives.
         """
         self.aim = Aim.NO_JOB
         log.info("The task was killed: cancelling its running batch jobs.")
@@ -212,12 +213,12 @@ class Submission:
 
     def cancel_running(self, *, keep: Collection[str] = ()) -> None:
         """
-        Cancel every running job of this task instance, also those that an earlier try left; never raises.
+        Cancel every running job of this task instance, also jobs of earlier tries; never raises.
 
-        :param keep: Ids of jobs that are still wanted.
+        :param keep: Ids of jobs to leave running.
         """
         seen = {*keep}
-        # Known jobs come first: a killed task has seconds, and a listing can take longer. It can also lag.
+        # Known jobs come first: a killed task has only seconds, and a listing may take longer or lag behind.
         for batch_id in self.batch_ids:
             if batch_id not in seen and self._may_run(batch_id):
                 self._cancel_unwanted(batch_id)
@@ -228,7 +229,8 @@ class Submission:
                     self._cancel_unwanted(job.id)
         except MistralCallError as error:
             log.warning(
-                "%s Other batch jobs of this task may go on running: the API could not list them.", error
+                "%s Other batch jobs of this task may keep running, because the API could not list them.",
+                error,
             )
 
     def cancel(self, batch_id: str) -> None:
@@ -240,19 +242,19 @@ class Submission:
         try:
             self.hook.cancel(batch_id)
         except MistralBatchError as error:
-            log.warning("%s Batch job %s may go on running.", error, batch_id)
+            log.warning("%s Batch job %s may keep running.", error, batch_id)
 
     def _look(self, choose: _Choose) -> Decision:
-        """Look for jobs of ours before anything is sent."""
+        """Look for jobs of ours before a create call."""
         if self.earlier is Earlier.NOTHING:
-            # There should be none, so this is worth one call and no more.
+            # There should be no such job, so one call is enough.
             return choose(itertools.islice(self._jobs(), PAGE_SIZE))
         if self.earlier is Earlier.ON_RECORD:
             return choose(self._jobs())
         return self._look_for_long(choose)
 
     def _look_for_long(self, choose: _Choose) -> Decision:
-        """Look until a job of ours appears, or until the server has had its time."""
+        """Look until a job of ours appears, or until we have waited long enough."""
         decision = look_repeatedly(
             lambda: choose(self._jobs()), is_found=lambda seen: seen.attach_to is not None, pauses=_RECHECKS
         )
@@ -273,17 +275,17 @@ class Submission:
         created = self.hook.get_conn().create(job)
         self.batch_ids.append(created.id)
         self._stop_if_abandoned(created.id)
-        log.info("Created batch job %s, since %s.", created.id, reason)
+        log.info("Created batch job %s: %s.", created.id, reason)
         if KEY not in (created.metadata or {}):
             log.warning(
-                "The server did not return the metadata of batch job %s. If it does not keep metadata, neither a retry "
-                "nor a clear of this task finds the job again: each submits, and pays for, a new one.",
+                "The server did not return the metadata of batch job %s. If it stores no metadata, the task cannot "
+                "find the job again: each retry and each clear submits, and pays for, a new job.",
                 created.id,
             )
         return created
 
     def _oldest(self, submitted: BatchJobOut, choose: _Choose) -> BatchJobOut:
-        """Keep the oldest job where the server made several for the same work, and cancel the others."""
+        """Keep the oldest job if the server has several for the same work, and cancel the others."""
         if not self.may_have_duplicates:
             return submitted
         jobs = {submitted.id: submitted, **{job.id: job for job in self._jobs()}}
@@ -298,7 +300,7 @@ class Submission:
         assert job is not None
         if decision.duplicates:
             log.warning(
-                "Several batch jobs do the work of this task instance: taking the oldest, %s; the others are %s.",
+                "Several batch jobs do the work of this task instance. Attaching to the oldest, %s; the others are %s.",
                 job.id,
                 ", ".join(duplicate.id for duplicate in decision.duplicates),
             )
@@ -309,7 +311,7 @@ class Submission:
         return job
 
     def _stop_if_abandoned(self, batch_id: str | None = None) -> None:
-        """Go no further when the task was killed: cancel the job that has just been created, if one has."""
+        """Raise if the task was killed; cancel the given job first."""
         if self.aim is not Aim.NO_JOB:
             return
         if batch_id is None:
@@ -330,7 +332,7 @@ class Submission:
         return asked
 
     def _jobs(self) -> Iterator[BatchJobOut]:
-        # Jobs are dated by the server's clock.
+        # `created_at` is by the server's clock.
         behind = timedelta(seconds=min(0.0, self.hook.clock_offset))
         return self.hook.iter_jobs(created_after=self.since - _CLOCK_MARGIN + behind)
 
@@ -343,7 +345,7 @@ class Submission:
             return True
 
     def _cancel_unwanted(self, batch_id: str) -> None:
-        log.info("Cancelling batch job %s: no task waits for it.", batch_id)
+        log.info("Cancelling batch job %s: no task needs it.", batch_id)
         self.cancel(batch_id)
 
     def _cancel_all(self, jobs: Iterable[BatchJobOut]) -> None:

@@ -1,4 +1,4 @@
-"""Sends what must not exist twice: after a lost answer, looks for what the call may have made before it sends again."""
+"""Makes create calls that must not be repeated blindly: after a lost answer it looks first, and then sends again."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-#: Lost answers, without anything to be found, after which this try of the task is given up.
+#: After this many lost answers, with nothing found after each, the last error is raised.
 _MAX_ANSWERS_LOST = 2
 
 
 def send_once(send: Callable[[], T], look: Callable[[], T | None], *, what: str) -> T:
     """
-    Make something on the server with a call that must not be repeated blindly.
+    Create something on the server with a call that must not be repeated blindly.
 
-    :param send: Makes it.
-    :param look: Finds what a call whose answer was lost may have made; looks for long enough to be sure.
+    :param send: Creates it.
+    :param look: Looks for it after a lost answer, long enough to be sure.
     :param what: Names it in the log, such as ``batch job``.
-    :return: What was made or found.
-    :raises MistralCallError: When it was refused, or when it neither could be made nor found.
+    :return: What was created or found.
+    :raises MistralCallError: When the server refused the call, or when it could neither be created nor found.
     """
     answers_lost = 0
     while True:
@@ -35,7 +35,7 @@ def send_once(send: Callable[[], T], look: Callable[[], T | None], *, what: str)
         except MistralCallError as error:
             if not error.may_have_acted:
                 raise
-            log.warning("%s The %s may exist all the same: looking for it.", error, what)
+            log.warning("%s The %s may exist anyway: looking for it.", error, what)
             if (found := look()) is not None:
                 return found
             answers_lost += 1
@@ -47,12 +47,12 @@ def send_once(send: Callable[[], T], look: Callable[[], T | None], *, what: str)
 
 def look_repeatedly(look: Callable[[], T], *, is_found: Callable[[T], bool], pauses: Sequence[float]) -> T:
     """
-    Look for what may or may not exist until it is found; listings lag behind what was made.
+    Look several times for something that may exist, because listings lag behind create calls.
 
     :param look: Looks once.
-    :param is_found: Whether a look has found it.
+    :param is_found: Tells from the result of a look whether it was found.
     :param pauses: Seconds between the looks.
-    :return: What the last look saw.
+    :return: The result of the last look.
     """
     for pause in pauses:
         seen = look()

@@ -1,4 +1,4 @@
-"""The limit of pending requests in a workspace: checked before a job is created, and waited for."""
+"""The limit of pending requests in a workspace: checks it before a job is created, and waits for room."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: No job is active for longer, so no job keeps a workspace full for longer.
+#: No job is active for longer than this, so none counts towards the limit for longer.
 LONGEST = timedelta(hours=MAX_TIMEOUT_HOURS + 1)
 
 
 class PendingLimitError(MistralBatchError):
-    """A job would exceed the limit of pending requests. It fits later."""
+    """A job would exceed the limit of pending requests now, but may fit later."""
 
 
 class PendingLimit:
     """
-    The limit of pending requests, for one job that is to be created.
+    The limit of pending requests, for one new job.
 
     :param hook: How to talk to the API.
     :param requests: Requests in the job.
-    :param limit: Requests that the workspace may have pending.
+    :param limit: Most requests that may be pending in the workspace.
     """
 
     def __init__(self, hook: MistralBatchHook, requests: int, limit: int) -> None:
@@ -50,15 +50,15 @@ class PendingLimit:
         pending = pending_requests(self.hook.iter_jobs(status=BatchStatus.ACTIVE, created_after=since))
         if pending + self.requests > self.limit:
             raise PendingLimitError(
-                f"{pending:,} requests are pending in the workspace, which may have {self.limit:,}: "
-                f"{self.requests:,} more do not fit yet."
+                f"The workspace has {pending:,} pending requests of at most {self.limit:,}, so the "
+                f"{self.requests:,} requests of the next job have to wait."
             )
 
     def has_room(self) -> bool:
         """
         Tell whether the job fits, and log the reason if not.
 
-        :raises Exception: When that cannot be told until somebody changes something.
+        :raises MistralCallError: When the API cannot be asked, for a cause that does not pass by itself.
         """
         try:
             self.check()
@@ -76,12 +76,12 @@ class PendingLimit:
         """
         Wait on a worker until the job fits.
 
-        :param deadline: When to give up (epoch seconds).
+        :param deadline: When to stop waiting (epoch seconds).
         :param pause: Seconds between two looks.
         :return: Whether it fits; if not, the deadline has passed.
         """
         while (left := deadline - time.time()) > 0:
-            # Sleep first: the limit was just found to be reached, or the API said so itself.
+            # Sleep first: a check or the API itself has just found the limit reached.
             time.sleep(min(pause, left))
             if self.has_room():
                 return True

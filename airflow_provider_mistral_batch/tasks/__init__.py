@@ -1,1 +1,1 @@
-"""What a task instance is: who it is, what it leaves behind, how it waits on a worker, and how it ends."""
+"""What a task instance is and does: its identity, its destination, its XComs, its wait on a worker, how it ends."""

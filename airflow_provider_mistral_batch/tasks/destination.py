@@ -1,4 +1,4 @@
-"""The folder that results go to: the names of its files, which task owns it, and what may be overwritten."""
+"""The folder that results go to: its file names, the task that owns it, and what may be overwritten."""
 
 from __future__ import annotations
 
@@ -28,19 +28,18 @@ IF_EXISTS = ("fail", "replace")
 
 MANIFEST = "manifest.json"
 
-#: Holds what is not final yet, in a folder for each task instance: its claim, and the results of each round until the
-#: last.
+#: Holds everything that is not final yet, in a folder for each task instance: its claim and the results of its rounds.
 _WORK = ".rounds"
 _OWNER = "owner.json"
 
 
 class Destination:
     """
-    One task instance's way to its destination folder.
+    The destination folder, as one task instance uses it.
 
-    Two batches never mix in it. A task that finds another task's results or claim leaves the folder alone. A claim is a
-    file that is written before any work is done; a task that then sees another task's claim gives up. So if two tasks
-    come at the same moment, at most one goes on.
+    Results of two batches never mix. A task that finds another task's results or claim leaves the folder alone. A claim
+    is a file that is written before any work; a task that then sees another task's claim gives up. So if two tasks
+    start at the same moment, at most one continues.
 
     :param folder: The folder: a local path or an ``ObjectStoragePath``.
     :param identity: The task instance.
@@ -57,22 +56,22 @@ class Destination:
 
     @property
     def results_path(self) -> StoragePath:
-        """Where the rows that succeeded go in the end."""
+        """Final path of the rows that succeeded."""
         return self.folder / f"results.{self.output_format}"
 
     @property
     def errors_path(self) -> StoragePath:
-        """Where the failed rows go in the end."""
+        """Final path of the rows that failed."""
         return self.folder / f"errors.{self.output_format}"
 
     @property
     def manifest_path(self) -> StoragePath:
-        """Where the manifest goes, after the results."""
+        """Path of the manifest, which is written after the results."""
         return self.folder / MANIFEST
 
     def round_path(self, number: int, name: str) -> StoragePath:
         """
-        Where a file of one round is until the batch is done.
+        Give the path of one round's file, until the batch is done.
 
         :param number: The round, from 0.
         :param name: The file's name.
@@ -81,7 +80,7 @@ class Destination:
 
     def round_paths(self, number: int) -> tuple[StoragePath, StoragePath]:
         """
-        Where a round's results are while there are more rounds to come: answers, and failures.
+        Give the paths of one round's answers and failures, until the batch is done.
 
         :param number: The round, from 0.
         """
@@ -92,16 +91,16 @@ class Destination:
 
     @property
     def _work(self) -> StoragePath:
-        """Where this task instance's work is that is not final."""
+        """Folder for everything of this task instance that is not final."""
         return self.folder / _WORK / self._name
 
     def claim(self, if_exists: str) -> None:
         """
-        Check, before any work is done, that results may and can be written here, and reserve the folder.
+        Reserve the folder before any work; check that results may be written to it, and that they can.
 
         :param if_exists: What to do about another task's results: ``fail``, or ``replace`` them at the end. The claim
-            of an unfinished batch is replaced at once; that batch fails before it publishes anything.
-        :raises InvalidInputError: When they may not or cannot.
+            of another unfinished batch is removed at once; that batch then fails before it publishes anything.
+        :raises InvalidInputError: When results may not or cannot be written here.
         """
         self._made_folder = not self.folder.exists()
         for path in (self.results_path, self.errors_path):
@@ -120,7 +119,7 @@ class Destination:
             raise self._occupied_by(described)
 
     def withdraw(self) -> None:
-        """Take back a claim that this try made. A claim of an earlier try stays, since its work goes on."""
+        """Take back a claim that this try made. An earlier try's claim stays, because its work continues."""
         if self._made_claim:
             self.release()
         if self._made_folder:
@@ -128,7 +127,7 @@ class Destination:
 
     def check_claim(self) -> None:
         """
-        Make sure that the folder is still this task instance's before something is published in it.
+        Check, before anything is published, that the folder still belongs to this task instance.
 
         :raises InvalidInputError: When another task has taken it.
         """
@@ -136,31 +135,31 @@ class Destination:
             return
         if (occupant := self._occupant()) is not None:
             raise InvalidInputError(
-                f"destination={str(self.folder)!r} was taken by another task with if_exists='replace' while this batch "
-                f"was under way, and has {occupant}: give each run and each mapped task a destination of its own"
+                f"destination={str(self.folder)!r} was taken over by another task with if_exists='replace' while this "
+                f"batch was running, and now has {occupant}: give each run and each mapped task its own destination"
             )
-        # Another try, which Airflow took for dead, has ended here and removed this try's claim, too.
+        # Another try, which Airflow considered dead, has finished here and removed this try's claim with its own.
         write_whole(self._work / _OWNER, msgspec.json.encode(self._task))
 
     def own_manifest(self) -> dict[str, Any] | None:
-        """The manifest of an earlier try of this task instance; ``None`` if there is none."""
+        """Read the manifest of an earlier try of this task instance; ``None`` if there is none."""
         manifest = _read_json(self.manifest_path)
         return manifest if manifest is not None and manifest.get("task") == self._task else None
 
     def publish(self, number: int) -> None:
         """
-        Give a round's files their final names, and remove files that readers would take for part of the same results.
+        Give a round's files their final names, and remove older files that readers could take for these results.
 
         :param number: The round, from 0.
         :raises InvalidInputError: When another task has taken the folder.
-        :raises FileNotFoundError: When another try of this task has cleared the files away; nothing was removed.
+        :raises FileNotFoundError: When another try of this task has removed the round's files; nothing was changed.
         """
         self.check_claim()
         paths = self.round_paths(number)
         for path in paths:
             if not path.exists():
                 raise FileNotFoundError(f"{path} is gone")
-        # A manifest says that the results beside it are complete.
+        # Removed first: a manifest says that the results beside it are complete.
         remove(self.manifest_path)
         for output_format in OUTPUT_FORMATS:
             if output_format != self.output_format:
@@ -171,10 +170,10 @@ class Destination:
 
     def write_manifest(self, manifest: Mapping[str, Any]) -> dict[str, Any]:
         """
-        Write the manifest and end the batch: whatever is not final is removed.
+        Write the manifest, and remove the claim and everything that is not final.
 
         :param manifest: The manifest.
-        :return: The same with the task instance's name.
+        :return: The manifest with the field ``task``, which names the task instance.
         """
         from airflow_provider_mistral_batch.jsonl.results.manifest import write_manifest
 
@@ -185,14 +184,14 @@ class Destination:
         return complete
 
     def release(self) -> None:
-        """Remove this task instance's claim and what was not final."""
-        # Deleting may be forbidden where writing is allowed. What stays is hidden, and harms no retry of this task.
+        """Remove this task instance's claim and everything of it that is not final."""
+        # The account may be allowed to write but not to delete. Remaining files are hidden and harm no retry.
         with suppress(Exception):
             remove_folder(self._work)
         remove_folder_if_empty(self.folder / _WORK)
 
     def _occupant(self) -> str | None:
-        """Describe whose results are here, if they are not this task instance's own."""
+        """Describe the results here that are not this task instance's own; ``None`` if there are none."""
         manifest = _read_json(self.manifest_path)
         if manifest is not None:
             task = manifest.get("task")
@@ -200,7 +199,7 @@ class Destination:
         for other in self._other_claims():
             return f"unfinished results of {_describe(_read_json(other / _OWNER))}"
         if (self._work / _OWNER).exists():
-            # Published by an earlier try that died before it wrote its manifest.
+            # An earlier try published them and died before it wrote its manifest.
             return None
         names = (
             f"{name}.{output_format}" for output_format in OUTPUT_FORMATS for name in ("results", "errors")
@@ -210,8 +209,9 @@ class Destination:
 
     def _occupied_by(self, occupant: str) -> InvalidInputError:
         return InvalidInputError(
-            f"destination={str(self.folder)!r} has {occupant}: choose another one (each run and each mapped task "
-            "needs its own, such as s3://bucket/batch/{{ run_id }}/{{ ti.map_index }}), or pass if_exists='replace'"
+            f"destination={str(self.folder)!r} already has {occupant}: choose another destination (each run and "
+            "each mapped task needs its own, such as s3://bucket/batch/{{ run_id }}/{{ ti.map_index }}), or pass "
+            "if_exists='replace'"
         )
 
     def _other_claims(self) -> list[StoragePath]:
@@ -229,7 +229,7 @@ def _describe(task: Any) -> str:
 
 
 def _read_json(path: StoragePath) -> dict[str, Any] | None:
-    """Read a small JSON object. Anything else reads as an empty one: its owner is unknown."""
+    """Read a small JSON object; ``None`` if there is no file, and empty if the content is anything else."""
     try:
         with path.open("rb") as file:
             content = msgspec.json.decode(file.read())

@@ -1,8 +1,8 @@
-"""How a task ends: which errors no retry can mend, and whether a killed task still wants its batch job.
+"""How a task ends: which errors no retry can fix, and whether a killed task still needs its batch job.
 
 A kill does not always mean that a user ended the task. Airflow also kills a try whose heartbeats came too late, and
-tries it again. And it moves triggers from a slow triggerer to another one, and tells the slow one that a user ended the
-task (seen in 3.3.2). Only the task's state tells these cases apart.
+then tries the task again. When it moves triggers from a slow triggerer to another one, it tells the slow one that a
+user ended the task (seen in 3.3.2). Only the task's state tells these cases apart.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: States after which Airflow starts no further try.
+#: States in which Airflow starts no further try.
 _OVER = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
 
-#: Seconds that a killed worker waits for Airflow's answer; a few more, and Airflow ends it by force.
+#: Seconds that a killed worker waits for Airflow's answer; a few seconds later, Airflow ends it by force.
 _WORKER_SECONDS = 3.0
 
 
 class LeftRunningError(AirflowFailException):
-    """The task fails for good, but its batch jobs are left running on purpose."""
+    """The task fails without retries, and its batch jobs are left running on purpose."""
 
 
 def is_permanent(error: BaseException) -> bool:
     """
-    Tell whether a retry fails the same way until somebody changes something.
+    Tell whether a retry would fail in the same way until somebody fixes the cause.
 
     :param error: What was raised.
     """
@@ -52,7 +52,7 @@ def is_permanent(error: BaseException) -> bool:
 @contextmanager
 def failing_for_good() -> Iterator[None]:
     """
-    Turn permanent errors into ``AirflowFailException``, so that no retry is spent on them.
+    Turn permanent errors into ``AirflowFailException``, so that Airflow does not retry them.
 
     :raises AirflowFailException: For every permanent error raised in the block.
     """
@@ -66,7 +66,7 @@ def failing_for_good() -> Iterator[None]:
 
 def gives_up(state: str | None, *, another_try: bool) -> bool:
     """
-    Tell whether a task instance that is being killed gives up its job.
+    Tell whether a task instance that is being killed no longer needs its job.
 
     :param state: The task instance's state; ``None`` after it was cleared.
     :param another_try: Whether Airflow tries the task again if this try fails now.
@@ -76,7 +76,7 @@ def gives_up(state: str | None, *, another_try: bool) -> bool:
 
 def has_another_try(task_instance: Any) -> bool:
     """
-    Tell whether Airflow tries a task again if it fails now with an error that can pass.
+    Tell whether Airflow tries a task again if it fails now with an error that may pass.
 
     :param task_instance: The running task instance.
     """
@@ -87,7 +87,7 @@ def ends_for_good(error: Exception, context: Context) -> bool:
     """
     Tell whether an error ends the running task, with no further try.
 
-    A retry policy (Airflow 3.3) is evaluated here, and then once more by Airflow.
+    A retry policy (Airflow 3.3) is evaluated here and again by Airflow.
 
     :param error: What ``execute`` raises.
     :param context: The task's context.
@@ -103,43 +103,45 @@ def ends_for_good(error: Exception, context: Context) -> bool:
             exception=error, try_number=ti.try_number, max_tries=ti.max_tries, context=context
         )
     except Exception:
-        # Airflow runs into the same error, logs it, and tries the task again.
+        # Airflow will get the same error, log it, and try the task again.
         return False
     return bool(decision.action.value == "fail")
 
 
 def abandoned(task_instance: Any, *, another_try: bool = True) -> bool:
     """
-    Ask Airflow whether a task instance that is being killed gives up its job.
+    Ask Airflow whether a task instance that is being killed no longer needs its job.
 
     :param task_instance: The task instance, as a worker or a trigger has it.
     :param another_try: Whether Airflow tries the task again if this try fails now.
-    :return: True also where there is no Airflow to ask. False if Airflow does not answer: it is in trouble, which is no
-        reason to lose paid work.
+    :return: Also true if there is no Airflow to ask. False if Airflow does not answer: its trouble is no reason to lose
+        paid work.
     """
     # Imported late: parsing a Dag needs none of it.
     from airflow.sdk.execution_time import task_runner
 
     if task_instance is None or getattr(task_runner, "SUPERVISOR_COMMS", None) is None:
-        log.debug("There is no Airflow to ask for the state of this task.")
+        log.debug("This task does not run under Airflow, so there is no state to ask for.")
         return True
     try:
         states = _states(task_instance)
     except Exception as error:
-        log.warning("Airflow did not tell the state of this task, so its batch jobs go on: %s", error)
+        log.warning(
+            "Could not read the state of this task from Airflow, so its batch jobs keep running: %s", error
+        )
         return False
     return all(gives_up(state, another_try=another_try) for state in states)
 
 
 def abandoned_on_worker(task_instance: Any) -> bool:
     """
-    Ask the same from a worker's signal handler, which may have interrupted another call to Airflow.
+    Do what :func:`abandoned` does in a worker's signal handler, which may have interrupted another call to Airflow.
 
     :param task_instance: The task instance.
     """
     another_try = has_another_try(task_instance)
     answers: queue.SimpleQueue[bool] = queue.SimpleQueue()
-    # Daemon: a call that Airflow never answers must not keep the process from ending.
+    # A daemon thread: a call that Airflow never answers must not keep the process alive.
     threading.Thread(
         target=lambda: answers.put(abandoned(task_instance, another_try=another_try)), daemon=True
     ).start()
@@ -147,7 +149,7 @@ def abandoned_on_worker(task_instance: Any) -> bool:
         return answers.get(timeout=_WORKER_SECONDS)
     except queue.Empty:
         log.warning(
-            "Airflow did not tell the state of this task within %.0f s, so its batch jobs go on.",
+            "Airflow did not report the state of this task within %.0f s, so its batch jobs keep running.",
             _WORKER_SECONDS,
         )
         return False

@@ -1,4 +1,4 @@
-"""Which task instance is running, which clearing of it this is, and when it can have submitted its first job."""
+"""Which task instance is running, which clear of it this is, and the earliest time of its first job."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def identity_of(context: Context, hook: MistralBatchHook) -> TaskIdentity:
     Tell which task instance is running.
 
     :param context: The task's context.
-    :param hook: Its hook, which knows the deployment.
+    :param hook: The task's hook, which knows the deployment.
     """
     ti = context["ti"]
     return TaskIdentity(
@@ -32,22 +32,22 @@ def identity_of(context: Context, hook: MistralBatchHook) -> TaskIdentity:
 
 def run_token(context: Context) -> str:
     """
-    Give a text that is the same for all tries of the running task until somebody clears it.
+    Give a text that stays the same for all tries of the running task until the task is cleared.
 
     :param context: The task's context.
     """
-    # Clearing a task that does not run on a worker just then adds to this, and nothing else does (Airflow 3.3.2).
+    # `max_tries` grows when the task is cleared while no worker runs it, and at no other time (seen in 3.3.2).
     return f"up to try {context['ti'].max_tries + 1}"
 
 
 def begun_at(dag_run: Any) -> datetime:
     """
-    Give a time before which no job of a Dag run was submitted, by our own clock.
+    Give a time, by our own clock, before which no job of a Dag run was submitted.
 
     :param dag_run: The Dag run of the task's context.
     """
-    # A backfill's `run_after` may be years ago, with all of the workspace's jobs since. But `start_date` moves when a
-    # run is cleared, and `run_after` does not.
+    # A backfill's `run_after` may be years ago, and a search would read all jobs since. `start_date` is newer, but it
+    # moves when the run is cleared, while `run_after` does not.
     was_cleared = getattr(dag_run, "clear_number", None) != 0
     started: datetime | None = dag_run.start_date
     if started is not None and not was_cleared:

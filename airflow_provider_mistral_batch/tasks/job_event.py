@@ -1,4 +1,4 @@
-"""What a trigger tells the task that waited for a job."""
+"""The event with which a trigger tells a task how the wait for its job ended."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from airflow_provider_mistral_batch.api.models import BatchJobOut
 
 class JobEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """
-    What the trigger tells the task that it waited for. It waits for exactly one.
+    How the wait for one job ended.
 
-    :param job: The job as it was seen last: over, unless ``timed_out`` or ``error``.
-    :param timed_out: The deadline passed.
-    :param error: The job cannot be watched: why.
-    :param error_is_permanent: Whether only a person can change that.
+    :param batch_id: The job's id.
+    :param job: The last snapshot of the job. The job is over unless ``timed_out`` or ``error`` is set.
+    :param timed_out: Whether the deadline passed.
+    :param error: Why the job cannot be watched; ``None`` if it can.
+    :param error_is_permanent: Whether the error lasts until somebody fixes its cause.
     """
 
     batch_id: str
@@ -26,16 +27,16 @@ class JobEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     error_is_permanent: bool = False
 
     def as_payload(self) -> dict[str, Any]:
-        """The event as Airflow carries it in its database."""
+        """Return the event in the form that Airflow stores in its database."""
         payload: dict[str, Any] = msgspec.to_builtins(self)
         return payload
 
     @classmethod
     def from_payload(cls, payload: Any) -> JobEvent:
         """
-        Read the event as the task's ``execute_complete`` gets it.
+        Read the event from what the task's ``execute_complete`` receives.
 
-        :raises ValueError: When it is not one of ours.
+        :raises ValueError: When it is not an event of ours.
         """
         try:
             return msgspec.convert(payload, cls)

@@ -1,6 +1,6 @@
-"""How a worker waits for a job: it looks at the job itself, and judges it when it is over.
+"""How a worker waits for a job: it polls the job itself, and judges it when it is over.
 
-The triggerer's way of waiting is in ``triggers/``; the decisions that both share are in ``policies/``.
+Waits in the triggerer are in ``triggers/``; the decisions that both share are in ``policies/``.
 """
 
 from __future__ import annotations
@@ -26,22 +26,23 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Bytes of an error file, about, that are read to name the most frequent errors.
+#: About how many bytes of an error file are read to name the most frequent errors.
 _DIGEST_BYTES = 1 << 20
 
-#: Seconds after a trigger's own deadline when Airflow ends the deferral, in case the triggerer is down.
+#: Airflow ends a deferral this many seconds after the trigger's own deadline, in case the triggerer is down.
 BACKSTOP_SECONDS = 600.0
 
-#: The error with which Airflow resumes a task whose deferral took too long (``TriggerFailureReason.TRIGGER_TIMEOUT``).
+#: The error with which Airflow resumes a task after a deferral that timed out
+#: (``TriggerFailureReason.TRIGGER_TIMEOUT``).
 _TRIGGER_TIMEOUT = "Trigger timeout"
 
 
 def deferral_took_too_long(next_method: str, next_kwargs: Mapping[str, Any] | None) -> bool:
     """
-    Tell whether Airflow resumes a task because its deferral took too long.
+    Tell whether Airflow resumes a task because its deferral timed out.
 
-    :param next_method: What Airflow gives to ``resume_execution``.
-    :param next_kwargs: The same.
+    :param next_method: As Airflow passes it to ``resume_execution``.
+    :param next_kwargs: As Airflow passes it to ``resume_execution``.
     """
     return next_method == "__fail__" and (next_kwargs or {}).get("error") == _TRIGGER_TIMEOUT
 
@@ -63,15 +64,15 @@ class JobPoller:
         """
         Look at the job once.
 
-        :return: The job, or ``None`` if the API did not answer, which is no reason to give up the wait.
-        :raises Exception: When the wait cannot succeed until somebody changes something.
+        :return: The job, or ``None`` if the API did not answer: the wait goes on.
+        :raises MistralCallError: When the job cannot be read until somebody fixes the cause.
         """
         try:
             job = self.hook.get(self.batch_id)
         except MistralCallError as error:
             if is_permanent(error):
                 raise
-            log.warning("%s Looking at batch job %s again later.", error, self.batch_id)
+            log.warning("%s Will look at batch job %s again later.", error, self.batch_id)
             return None
         line = self._progress.line(job, now=time.monotonic(), server_now=time.time() + self.hook.clock_offset)
         if line:
@@ -82,9 +83,9 @@ class JobPoller:
         """
         Wait until the job is over.
 
-        :param deadline: When to give up (epoch seconds).
+        :param deadline: When to stop waiting (epoch seconds).
         :param cadence: How often to look.
-        :return: The job that is over, or ``None`` when the deadline passed before.
+        :return: The job, which is over, or ``None`` if the deadline passed first.
         """
         age = 0.0
         while True:
@@ -103,15 +104,15 @@ def job_after_deferral(event: Any, hook: MistralBatchHook) -> BatchJobOut | None
     """
     Read from a trigger's event how the wait ended.
 
-    :param event: What ``execute_complete`` got.
+    :param event: The event that ``execute_complete`` received.
     :param hook: How to read the job.
-    :return: The job that is over, or ``None`` when the deadline passed before.
-    :raises AirflowFailException: When the job cannot be watched until somebody changes something.
-    :raises AirflowException: When it cannot be watched for another reason.
+    :return: The job, which is over, or ``None`` if the deadline passed first.
+    :raises AirflowFailException: When the job cannot be watched until somebody fixes the cause.
+    :raises AirflowException: When the job cannot be watched for another reason.
     """
     told = JobEvent.from_payload(event)
     if told.timed_out:
-        # The trigger's last look may be a poll interval ago, and the triggerer may have been down since.
+        # The trigger's last look may be a whole poll interval old, and the triggerer may have been down since.
         job = JobPoller(hook, told.batch_id).look()
         return job if job is not None and job.is_terminal else None
     if told.job is None or told.error is not None:
@@ -121,9 +122,9 @@ def job_after_deferral(event: Any, hook: MistralBatchHook) -> BatchJobOut | None
 
 def conclude(job: BatchJobOut, *, hook: MistralBatchHook, ti: Any, max_failed_ratio: float) -> Verdict:
     """
-    Conclude a wait for a job that is over: push its XComs, judge it, and log what failed.
+    Conclude the wait for a job that is over: push its XComs, judge it, and log its failures.
 
-    The XComs come first, so that tasks that clean up after a failure find them.
+    The XComs come first, so that a task that cleans up after a failure finds them.
 
     :param job: The job.
     :param hook: How to read the job's error file.
@@ -141,7 +142,7 @@ def conclude(job: BatchJobOut, *, hook: MistralBatchHook, ti: Any, max_failed_ra
 
 
 def _digest_of_error_file(hook: MistralBatchHook, job: BatchJobOut) -> str:
-    """Name the most frequent errors of a job's error file; never raises because the file cannot be read."""
+    """Name the most frequent errors in a job's error file; empty if the file cannot be read."""
     if job.error_file_id is None:
         return ""
     # Imported late: parsing a Dag needs none of it.
@@ -150,5 +151,5 @@ def _digest_of_error_file(hook: MistralBatchHook, job: BatchJobOut) -> str:
     try:
         return describe_error_rows(hook.stream_file(job.error_file_id), max_bytes=_DIGEST_BYTES)
     except MistralBatchError as error:
-        log.info("The failed rows cannot be summarised: %s", error)
+        log.info("Could not read the error file to name its most frequent errors: %s", error)
         return ""

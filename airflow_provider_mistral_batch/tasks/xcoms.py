@@ -1,4 +1,4 @@
-"""The XComs that our tasks leave, and the only place that writes them: from a worker and from a trigger."""
+"""The XComs of our tasks. All of them are written here, from a worker or from a trigger."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ def push_xcoms(ti: Any, values: dict[str, Any]) -> None:
 
 def push_return_value(ti: Any, value: Any) -> None:
     """
-    Push from a worker what a task returns, for a task that fails and so returns nothing.
+    Push a return value from a worker, for a task that fails and so cannot return it.
 
     :param ti: The running task instance.
-    :param value: What it would return.
+    :param value: What the task would return.
     """
     # Imported late: parsing a Dag needs none of it.
     from airflow.providers.common.compat.sdk import XCOM_RETURN_KEY
@@ -79,10 +79,10 @@ def set_xcom(ti: Any, key: str, value: Any) -> None:
 
 @contextmanager
 def _none_left_out(key: str, value: Any) -> Iterator[None]:
-    """Go on without an XCom that is ``None``, which the API server refuses before Airflow 3.3."""
+    """Ignore the error if the value is ``None``, which the API server refuses before Airflow 3.3."""
     try:
         yield
     except Exception as error:
         if value is not None:
             raise
-        log.debug("XCom %r, which would be None, is left out: %s", key, error)
+        log.debug("Did not write XCom %r, whose value is None: %s", key, error)

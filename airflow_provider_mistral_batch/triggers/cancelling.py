@@ -37,6 +37,6 @@ async def cancel_if_abandoned(
                 log.info("The task was ended: cancelling batch job %s.", found)
                 await in_thread(hook.cancel, found)
             except Exception as error:
-                log.warning("%s Batch job %s may go on running.", error, found)
+                log.warning("%s Batch job %s may keep running.", error, found)
     finally:
         hook.close()

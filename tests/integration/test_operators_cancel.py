@@ -86,7 +86,7 @@ def test_a_finished_job_is_a_success_that_says_so(
     outcome = cancel(batch_id, wait_for_completion=wait)
     assert (outcome.state, outcome.value) == ("success", batch_id)
     assert outcome.xcoms["status"] == status
-    assert f"info: Batch job {batch_id} is over already: there is nothing to cancel." in logged()
+    assert f"info: Batch job {batch_id} is already over, so there is nothing to cancel." in logged()
     assert CANCEL not in control.requests()
 
 
@@ -146,7 +146,7 @@ def test_a_cancellation_that_takes_too_long_can_be_tried_again(
     batch_id = running(make_job, jobs)
     outcome = cancel(batch_id, wait_for_completion=True, timeout=0.3)
     assert outcome.state == "retry"
-    assert f"batch job {batch_id} is not over 0.3 s after" in outcome.message
+    assert f"batch job {batch_id} was not over 0.3 s after" in outcome.message
 
 
 def test_trouble_while_it_waits(

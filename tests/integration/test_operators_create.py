@@ -225,7 +225,7 @@ def test_the_deadline(
     until(lambda: jobs()[0]["status"] == status)
     assert jobs()[0]["id"] in outcome.message
     assert ("its cancellation was requested" in outcome.message) == cancel_on_timeout
-    assert ("goes on running" in outcome.message) != cancel_on_timeout
+    assert ("was left running" in outcome.message) != cancel_on_timeout
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -236,7 +236,7 @@ def test_a_cancellation_that_fails_is_not_said_to_be_one(
     control.fault("status", "POST", "*/cancel", status=403, times=None)
     outcome = create(wait_for_completion=True, timeout=1.2, **WAYS[way])
     assert outcome.state == "failed"
-    assert "goes on running" in outcome.message
+    assert "keeps running" in outcome.message
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -253,7 +253,7 @@ def test_a_cancellation_that_can_pass_is_left_to_the_next_try(
     outcome = create(ti, wait_for_completion=True, timeout=3, **WAYS[way])
     assert outcome.state == "retry"
     assert len(outcome.triggers) == WAYS[way]["deferrable"]
-    assert "may go on running, since cancelling it failed" in outcome.message
+    assert "may keep running, because cancelling it failed" in outcome.message
     settled(status)
     if max_tries:
         again = create(ti.next_try(), wait_for_completion=True, timeout=3, **WAYS[way])
@@ -289,7 +289,7 @@ def test_a_job_that_ended_badly_while_there_was_no_triggerer_is_for_the_next_try
     without_triggerer(end, others=150)
     outcome = create(wait_for_completion=True, deferrable=True, timeout=60)
     assert (outcome.state, outcome.worker_starts) == ("retry", 2)
-    assert f"the job before it, {jobs()[0]['id']}, is" in outcome.message
+    assert f"the previous job {jobs()[0]['id']} is" in outcome.message
     assert control.requests()["POST /v1/batch/jobs"] == 1
 
 

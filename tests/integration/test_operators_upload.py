@@ -190,8 +190,8 @@ def test_more_than_a_job_may_have_is_refused_before_anything_is_sent(
     outcome = upload(**{given: source[given]})
     assert (outcome.state, outcome.xcoms) == ("failed", {})
     assert outcome.message == (
-        f"{given} has 3 requests; a job may have 2: use MistralBatchInferenceOperator, which makes several jobs, "
-        "or split the input"
+        f"{given} has 3 requests, and a job may have at most 2: use MistralBatchInferenceOperator, which creates "
+        "several jobs, or split the input"
     )
     assert control.requests() == {}
     assert upload(requests=ROWS[:2]).state == "success"
@@ -234,7 +234,7 @@ def test_a_retry_uses_the_file_of_the_try_before(
 ) -> None:
     first = upload(requests=ROWS)
     assert upload(requests=ROWS).value == first.value
-    assert [line for line in logged() if f"as file {first.value[0]}: using that" in line]
+    assert [line for line in logged() if f"as file {first.value[0]}: using that file" in line]
     assert control.requests()["POST /v1/files"] == 1
     # Other content is another file, and one that somebody deleted is sent again.
     assert upload(requests=ROWS[:2]).value != first.value

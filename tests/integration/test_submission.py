@@ -44,7 +44,7 @@ def test_a_first_try_looks_once(submit: Any, new_ti: Any, control: Control, jobs
     control.make_jobs(250)
     outcome = submit(new_ti())
     assert control.requests() == {LIST: 1, CREATE: 1}
-    assert f"info: Created batch job {outcome.value}, since this task instance has none yet." in logged()
+    assert f"info: Created batch job {outcome.value}: this task instance has no job yet." in logged()
 
 
 @pytest.mark.parametrize(
@@ -101,10 +101,7 @@ def test_a_job_that_ended_badly_is_followed_by_a_new_one(
     again = submit(new_ti().next_try())
     assert again.value != first.value
     settled(end, "SUCCESS")
-    assert (
-        f"info: Created batch job {again.value}, since the job before it, {first.value}, is {status}."
-        in logged()
-    )
+    assert f"info: Created batch job {again.value}: the previous job {first.value} is {status}." in logged()
 
 
 def test_a_job_that_is_being_cancelled_is_followed_by_a_new_one(
@@ -138,8 +135,8 @@ def test_changed_input_is_a_new_job_and_the_old_one_is_cancelled(
     lines = logged()
     assert f"info: Cancelling batch job {first.value}: this task instance no longer needs it." in lines
     assert (
-        f"info: Created batch job {again.value}, since what is asked has changed since {first.value}."
-        in lines
+        f"info: Created batch job {again.value}: the requests or their parameters have changed since batch job "
+        f"{first.value}." in lines
     )
 
 
@@ -177,7 +174,7 @@ def test_force_new(submit: Any, new_ti: Any, control: Control, settled: Any, log
     again = submit(ti, force_new=True)
     assert again.value != first.value
     settled("CANCELLED", "SUCCESS")
-    assert f"info: Created batch job {again.value}, since force_new is set." in logged()
+    assert f"info: Created batch job {again.value}: force_new is set." in logged()
     # A retry is no clear.
     assert submit(ti.next_try(), force_new=True).value == again.value
     assert submit(ti.cleared(), force_new=True).value != again.value
@@ -556,7 +553,7 @@ def test_who_is_killed_cancels_first_what_it_knows(
     control.fault("status", "GET", "/v1/batch/jobs", status=503, times=None)
     way.abandon()
     settled("RUNNING", "CANCELLED")
-    assert any("may go on running" in line for line in logged())
+    assert any("may keep running" in line for line in logged())
 
 
 @pytest.mark.parametrize("status", [404, 503])

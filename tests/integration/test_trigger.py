@@ -107,7 +107,7 @@ def test_a_kill_without_an_api_is_logged(
     assert [
         line
         for line in logged()
-        if line.startswith("warning: ") and "job-1" in line and "may go on running" in line
+        if line.startswith("warning: ") and "job-1" in line and "may keep running" in line
     ]
 
 

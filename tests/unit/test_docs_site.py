@@ -28,12 +28,12 @@ def test_a_site_without_broken_links(site: Path) -> None:
 @pytest.mark.parametrize(
     ("html", "problem"),
     [
-        ('<a href="../nowhere/"></a>', "../nowhere/: there is no such file"),
-        ('<img src="nowhere.png">', "nowhere.png: there is no such file"),
-        ('<a href="/image.png"></a>', "/image.png: there is no such file"),
-        ('<a href="../../outside.html"></a>', "../../outside.html: there is no such file"),
-        ('<a href="../#nowhere"></a>', "../#nowhere: there is no such place in that page"),
-        ('<a href="#nowhere"></a>', "#nowhere: there is no such place in that page"),
+        ('<a href="../nowhere/"></a>', "../nowhere/: no such file"),
+        ('<img src="nowhere.png">', "nowhere.png: no such file"),
+        ('<a href="/image.png"></a>', "/image.png: no such file"),
+        ('<a href="../../outside.html"></a>', "../../outside.html: no such file"),
+        ('<a href="../#nowhere"></a>', "../#nowhere: no such anchor on that page"),
+        ('<a href="#nowhere"></a>', "#nowhere: no such anchor on that page"),
     ],
 )
 def test_a_broken_link(site: Path, html: str, problem: str) -> None:

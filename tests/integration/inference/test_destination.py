@@ -89,7 +89,7 @@ def test_who_is_replaced_while_under_way_finds_out_before_it_publishes(
     first = airflow.run(batch(deferrable=True), other_run)
     assert second[0].state == "success", second[0].message
     assert first.state == "failed"
-    assert "was taken by another task with if_exists='replace'" in first.message
+    assert "was taken over by another task with if_exists='replace'" in first.message
     assert len(rows_of(out / "results.jsonl")) == 3
     assert sorted(path.name for path in out.iterdir()) == ["errors.jsonl", "manifest.json", "results.jsonl"]
 

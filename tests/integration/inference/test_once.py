@@ -208,7 +208,7 @@ def test_a_wait_for_room_that_airflow_ended_is_for_the_next_try(
     control.make_jobs(1, total_requests=48)
     outcome = airflow.run(batch(deferrable=True, max_pending_requests=50))
     assert (outcome.state, outcome.worker_starts) == ("retry", 2)
-    assert "there is no batch job to go on with" in outcome.message
+    assert "no batch job to continue with" in outcome.message
     assert len(jobs()) == 1
 
 

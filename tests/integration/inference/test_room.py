@@ -123,7 +123,7 @@ def test_ending_a_task_cancels_each_of_its_jobs_although_some_cannot_be_cancelle
     trigger = MistralBatchJobsTrigger([first, second], cancel_on_kill=True)
     asyncio.run(trigger_tools.through_database(trigger).on_kill())
     assert control.requests() == {"POST /v1/batch/jobs/{id}/cancel": 2}
-    assert [line for line in logged() if f"Batch job {first} may go on running" in line]
+    assert [line for line in logged() if f"Batch job {first} may keep running" in line]
 
 
 def test_a_task_that_goes_on_elsewhere_is_asked_about_once_and_keeps_its_jobs(

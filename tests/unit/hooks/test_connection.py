@@ -118,7 +118,7 @@ def test_a_ca_bundle(connection):
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"password": None}, "password is empty: put the API key of your Mistral workspace there"),
+        ({"password": None}, "password is empty: enter the API key of your Mistral workspace"),
         ({"password": ""}, "password is empty"),
         ({"password": " \n"}, "password is empty"),
         ({"password": "two words"}, "password has spaces, line ends or non-ASCII characters"),
@@ -170,8 +170,8 @@ def test_a_ca_bundle(connection):
             {"extra": {"dialect": "anthropic"}},
             "extra.dialect='anthropic' is not known: use one of mistral, openai",
         ),
-        ({"extra": ["timeout"]}, "extra is no JSON object"),
-        ({"extra": {"default_model": 5}}, "extra.default_model=5 is not a text"),
+        ({"extra": ["timeout"]}, "extra is not a JSON object"),
+        ({"extra": {"default_model": 5}}, "extra.default_model=5 is not a string"),
     ],
 )
 def test_bad_fields_name_connection_and_field_and_show_no_secret(connection, fields, words):
@@ -251,8 +251,8 @@ def test_fields_that_nothing_reads_are_named_once_and_their_values_never(connect
     assert hook.default_model is None
     [line] = [line for line in logged() if "extra" in line or "hunter2" in line]
     assert line == (
-        f"warning: The extra of connection 'mistral_default' has fields that are not known and do nothing: {names}. "
-        "Known are default_model, dialect, deployment, timeout, retries, proxies, verify."
+        f"warning: The extra of connection 'mistral_default' has unknown fields, which are ignored: {names}. "
+        "Known fields are default_model, dialect, deployment, timeout, retries, proxies, verify."
     )
 
 
@@ -296,4 +296,4 @@ def test_the_key_is_masked_and_in_no_repr(connection, monkeypatch):
 )
 def test_a_key_that_goes_in_clear_is_said_loudly(connection, logged, host, said):
     connection(host=host).get_conn()
-    assert any("goes to http://gateway.example in clear" in line for line in logged()) is said
+    assert any("sent to http://gateway.example in clear" in line for line in logged()) is said

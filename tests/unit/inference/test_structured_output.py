@@ -170,7 +170,7 @@ def test_schemas_may_be_asked_for() -> None:
 
 
 def test_a_cut_answer_is_called_so() -> None:
-    assert "cut at max_tokens" in str(StructuredOutput(SCHEMA, CHAT).check(row('{"n"', "length")))
+    assert "cut off at max_tokens" in str(StructuredOutput(SCHEMA, CHAT).check(row('{"n"', "length")))
 
 
 def test_reasons_stay_short() -> None:

@@ -54,7 +54,7 @@ def _decided(*jobs: BatchJobOut, ours: dict = OURS):
 
 
 def test_no_job_yet():
-    assert _decided() == (None, (), (), "this task instance has none yet")
+    assert _decided() == (None, (), (), "this task instance has no job yet")
 
 
 @pytest.mark.parametrize("status", USABLE)
@@ -65,7 +65,7 @@ def test_a_job_that_does_the_work_is_ours(status):
 
 @pytest.mark.parametrize("status", LOST)
 def test_a_job_that_did_not_and_will_not_is_followed_by_a_new_one(status):
-    assert _decided(_job("a", status)) == (None, (), (), f"the job before it, a, is {status}")
+    assert _decided(_job("a", status)) == (None, (), (), f"the previous job a is {status}")
 
 
 @pytest.mark.parametrize("lost", LOST)
@@ -112,7 +112,7 @@ def test_changed_input_is_submitted_and_the_old_job_cancelled_if_it_runs(status,
         None,
         cancelled,
         (),
-        "what is asked has changed since old",
+        "the requests or their parameters have changed since batch job old",
     )
 
 
@@ -200,7 +200,7 @@ def test_the_users_metadata_is_kept():
 
 @pytest.mark.parametrize("key", [KEY, "airflow_dag_id", "airflow_anything"])
 def test_collisions_are_refused_and_named(key):
-    with pytest.raises(InvalidInputError, match=rf"metadata has {key}: .* rename them"):
+    with pytest.raises(InvalidInputError, match=rf"metadata has {key}, .*: rename them"):
         merged_metadata(OURS, {"a": "b", key: "x"})
 
 
