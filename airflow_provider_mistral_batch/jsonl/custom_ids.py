@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import secrets
 import sys
 import tempfile
 from array import array
@@ -17,6 +18,10 @@ from types import TracebackType
 from typing import Protocol
 
 _KEY_BYTES = 8
+
+# Stands before each id when it is hashed. PYTHONHASHSEED may make Python's own hash the same in all processes, and then
+# ids that collide can be prepared; with text before them that nobody knows they cannot.
+_SECRET = secrets.token_hex(16)
 
 # Bit 62 of a key is cleared (in the byte that holds it), so that its 8 bytes read as a double are a number: neither NaN
 # nor infinite. Python sorts doubles three times as fast as integers, and equal keys are equal doubles.
@@ -41,7 +46,7 @@ class CustomIds:
 
     :param directory: Where the temporary files are made; the system's default if None. They have no names, so the
         system removes them when they are closed or the process ends.
-    :param digest: The hash. Python's own differs from process to process, so nobody can prepare ids that collide.
+    :param digest: The hash of an id with this process's secret before it.
     :param window: How many keys are held in memory at once.
     """
 
@@ -78,13 +83,13 @@ class CustomIds:
 
     def extend(self, ids: Sequence[str]) -> None:
         """Add the ids of the next rows."""
-        self._tail += pack(f"={len(ids)}q", *map(self._digest, ids))
+        self._tail += pack(f"={len(ids)}q", *map(self._digest, [_SECRET + id_ for id_ in ids]))
         if len(self._tail) >= self._window * _KEY_BYTES:
             self._flush()
 
     def key(self, id_: str) -> int:
         """Give the key of an id."""
-        return self._digest(id_) & _MASK
+        return self._digest(_SECRET + id_) & _MASK
 
     def repeated(self, later: bytes | bytearray = b"") -> bytearray:
         """
