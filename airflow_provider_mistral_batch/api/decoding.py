@@ -1,10 +1,11 @@
-"""Where msgspec departs from JSON: it skips over bytes that are not UTF-8, and refuses lone surrogates."""
+"""Where msgspec departs from JSON, or servers do: bytes that are not UTF-8, lone surrogates, odd numbers."""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -17,6 +18,9 @@ _ESCAPES = re.compile(
     re.DOTALL,
 )
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+
+#: Digits of the longest whole number that is decoded as one.
+_MAX_DIGITS = 300
 
 _Decoded = TypeVar("_Decoded")
 
@@ -60,6 +64,24 @@ def decoded(decode: Callable[[bytes], _Decoded], text: bytes) -> _Decoded:
         if lone_surrogate(text) is None:
             raise
         return decode(_ESCAPES.sub(_replaced, text))
+
+
+def decoded_leniently(text: bytes) -> Any:
+    """
+    Decode what Python's json writes: JSON that may also have ``NaN``, ``Infinity`` and numbers of any size.
+
+    Many times slower than msgspec, so it is for what msgspec refused. A lone surrogate becomes a replacement character.
+
+    :param text: The JSON.
+    :raises ValueError: If it is not even that.
+    :raises RecursionError: If it is nested too deeply.
+    """
+    return json.loads(_ESCAPES.sub(_replaced, text), parse_int=_whole_number)
+
+
+def _whole_number(digits: str) -> int | float:
+    # Python refuses to read 4,300 digits and more, and then the whole text.
+    return int(digits) if len(digits) <= _MAX_DIGITS else float(digits)
 
 
 def _replaced(escape: re.Match[bytes]) -> bytes:

@@ -127,3 +127,6 @@ def _as_json(value: Any) -> str:
         return msgspec.json.encode(value).decode()
     except RecursionError:
         return "a value that is nested too deeply to be shown"
+    except OverflowError:
+        # It has a number of more than 64 bits.
+        return str(value)

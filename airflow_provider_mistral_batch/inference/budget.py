@@ -57,8 +57,21 @@ def can_afford(
         return True
     from airflow_provider_mistral_batch.inference.costs import estimate, price_usd
 
-    spent = sum(price_usd(model, usage) or 0.0 for usage in usages)
-    more = estimate(paths, endpoint=options.endpoint, model=model).usd
+    try:
+        prices = [price_usd(model, usage) for usage in usages]
+        more = estimate(paths, endpoint=options.endpoint, model=model).usd
+    except Exception as error:
+        # The rounds so far are paid for, and must land.
+        log.warning("What another round costs cannot be told (%s): no request is asked again.", error)
+        return False
+    if None in prices:
+        log.warning(
+            "max_cost_usd=%g: what the rounds so far cost is not known, as some answers do not tell readably what they "
+            "used: no request is asked again.",
+            options.max_cost_usd,
+        )
+        return False
+    spent = sum(filter(None, prices))
     if spent + more <= options.max_cost_usd:
         return True
     log.warning(
@@ -77,7 +90,7 @@ def estimated_cost(model: str | None, usage: Mapping[str, float]) -> float | Non
 
     :param model: The model for all requests.
     :param usage: Sums of tokens and pages.
-    :return: US dollars; ``None`` if the price is unknown or the extra ``costs`` is not installed.
+    :return: US dollars; ``None`` where an amount or its price is not known, or the extra ``costs`` is not installed.
     """
     from airflow_provider_mistral_batch.inference.costs import price_usd
     from airflow_provider_mistral_batch.jsonl.lines import MissingExtraError
@@ -87,4 +100,8 @@ def estimated_cost(model: str | None, usage: Mapping[str, float]) -> float | Non
     try:
         return price_usd(model, usage)
     except MissingExtraError:
+        return None
+    except Exception as error:
+        # Whatever a price list has, the results are paid for, and must land.
+        log.warning("The batch's cost cannot be estimated (%s: %s).", type(error).__name__, error)
         return None

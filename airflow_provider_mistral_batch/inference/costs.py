@@ -16,6 +16,7 @@ from airflow_provider_mistral_batch.api.decoding import UNREADABLE
 from airflow_provider_mistral_batch.api.endpoints import ENDPOINTS
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.jsonl.lines import ANY_LENGTH, MissingExtraError, file_chunks, line_blocks
+from airflow_provider_mistral_batch.jsonl.results.tally import NOT_MEASURED
 from airflow_provider_mistral_batch.jsonl.row_ids import row_ids
 
 #: Share of the normal price that a batch costs: "50 % discount" (Mistral's documentation of the Batch API).
@@ -30,15 +31,30 @@ _IMAGE_TOKENS = 3080
 
 #: Fields of a body that the model reads as text.
 _TEXT_FIELDS = ("input", "inputs", "prompt", "suffix", "instructions")
+#: Those of a message, of a piece of one, and of a conversation to be moderated.
+_MESSAGE_TEXTS = ("content", "text", "messages")
+#: Pieces of a message that need not name their type, for their fields do.
+_UNNAMED_KINDS = ("image_url", "document_url", "input_audio", "file_id", "file")
 _JSON_FIELDS = ("tools", "response_format")
 
 #: Fields of our usage, and their names in ``genai-prices``.
 _USAGE_NAMES = {
     "prompt_tokens": "input_tokens",
     "completion_tokens": "output_tokens",
+    "cached_tokens": "cache_read_tokens",
     "pages_processed": "input_document_pages",
+    "pages_processed_annotation": "input_annotated_document_pages",
     "prompt_audio_seconds": "input_audio_seconds",
 }
+
+#: What no other price covers, and the price of ``genai-prices`` that it needs. Cached tokens without a price
+#: of their own cost what others do, and who pays by the page or by the hour pays for no tokens.
+_NEEDED_PRICES = {
+    "pages_processed": "input_document_kpages",
+    "pages_processed_annotation": "input_annotated_document_kpages",
+    "prompt_audio_seconds": "input_audio_hours",
+}
+_TOKEN_PRICES = {"prompt_tokens": "input_mtok", "completion_tokens": "output_mtok"}
 
 
 class CostEstimate(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,8 +76,8 @@ def price_usd(model: str, usage: Mapping[str, float]) -> float | None:
     Price some usage at the batch discount.
 
     :param model: The model's name, as the API knows it.
-    :param usage: ``prompt_tokens``, ``completion_tokens``, ``pages_processed``, ``prompt_audio_seconds``.
-    :return: US dollars; ``None`` if the model's price is unknown.
+    :param usage: The ``usage`` of a :class:`~airflow_provider_mistral_batch.jsonl.results.split.ResultsSummary`.
+    :return: US dollars; ``None`` when something was used whose amount or price is not known.
     :raises MissingExtraError: When the extra ``costs`` is not installed.
     """
     try:
@@ -70,20 +86,31 @@ def price_usd(model: str, usage: Mapping[str, float]) -> float | None:
         raise MissingExtraError(
             "prices come from genai-prices, which is not installed: install airflow-provider-mistral-batch[costs]"
         ) from None
-    counted = {name: math.ceil(usage[ours]) for ours, name in _USAGE_NAMES.items() if usage.get(ours)}
-    if "input_audio_seconds" in counted:
-        counted["audio_seconds"] = counted["input_audio_seconds"]
+    if usage.get(NOT_MEASURED):
+        return None
+    used = [name for name in _USAGE_NAMES if usage.get(name)]
     try:
+        counted = {_USAGE_NAMES[name]: math.ceil(usage[name]) for name in used}
+        if "input_audio_seconds" in counted:
+            counted["audio_seconds"] = counted["input_audio_seconds"]
         price = genai_prices.calc_price(
             genai_prices.Usage(**counted),
             model_ref=model,
             provider_id="mistral",
         )
-    except LookupError:
+    except (LookupError, ValueError, OverflowError, TypeError):
+        # The model is not known, or the amounts are none that can be.
         return None
-    total = float(price.total_price)
-    # A price of 0 for a usage above 0 means that the model is priced by something that we did not count.
-    return None if total == 0 and counted else total * BATCH_SHARE
+    return float(price.total_price) * BATCH_SHARE if _are_priced(used, price.model_price) else None
+
+
+def _are_priced(used: list[str], prices: Any) -> bool:
+    """Tell whether all that was used has a price."""
+    needed = [_NEEDED_PRICES[name] for name in used if name in _NEEDED_PRICES]
+    if not needed:
+        needed = [_TOKEN_PRICES[name] for name in used if name in _TOKEN_PRICES]
+    # A price of nothing is that of a trial, not of a batch.
+    return all(getattr(prices, name, None) for name in needed)
 
 
 def estimate(paths: Iterable[Any], *, endpoint: str, model: str | None) -> CostEstimate:
@@ -178,17 +205,13 @@ def _content_tokens(value: Any, count: Callable[[str], int], custom_id: str) -> 
     if isinstance(value, list):
         return sum(_content_tokens(item, count, custom_id) for item in value)
     if isinstance(value, dict):
-        kind = value.get("type")
+        kind = value.get("type") or next((name for name in _UNNAMED_KINDS if value.get(name)), None)
         if kind == "image_url":
             return _IMAGE_TOKENS
         if kind in (None, "text") or "role" in value:
-            text = value.get("text") if kind == "text" else value.get("content")
             calls = value.get("tool_calls")
-            return (
-                _MESSAGE_TOKENS
-                + _content_tokens(text, count, custom_id)
-                + (count(msgspec.json.encode(calls).decode()) if calls else 0)
-            )
+            tokens = sum(_content_tokens(value.get(name), count, custom_id) for name in _MESSAGE_TEXTS)
+            return _MESSAGE_TOKENS + tokens + (count(msgspec.json.encode(calls).decode()) if calls else 0)
         raise InvalidInputError(
             f"max_cost_usd: row {custom_id!r} has content of type {kind!r}, whose tokens cannot be counted in "
             "advance: leave max_cost_usd out"

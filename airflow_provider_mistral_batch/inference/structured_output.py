@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 _PROBLEMS_SHOWN = 3
 _MAX_REASON_LENGTH = 500
 
+#: What an answer was cut at, by ``finish_reason``.
+_CUTS = {"length": "max_tokens", "model_length": "the longest context of the model"}
+
 #: Begins the reason if the check itself failed.
 _UNCHECKED = "cannot be checked: "
 
@@ -66,15 +69,13 @@ class StructuredOutput:
         :param row: A row that succeeded.
         :return: The reason, or ``None`` if the answer matches.
         """
-        if row.content is None:
-            return "the answer has no text"
         try:
-            reason = self._problem(row.content)
+            reason = "the answer has no text" if row.content is None else self._problem(row.content)
         except Exception as error:
             # The user's validator failed, or the library on an odd answer. All other answers are paid and must land.
             reason = f"{_UNCHECKED}{type(error).__name__}: {error}"
-        if reason is not None and row.finish_reason == "length":
-            reason = f"the answer was cut off at max_tokens; {reason}"
+        if reason is not None and (cut := _CUTS.get(row.finish_reason or "")):
+            reason = f"the answer was cut off at {cut}; {reason}"
         return None if reason is None else _cut(reason)
 
     def reask(self, body: Mapping[str, Any], failed: ResultRow) -> dict[str, Any] | None:

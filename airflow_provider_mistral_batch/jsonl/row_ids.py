@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from airflow_provider_mistral_batch.api.decoding import UNREADABLE, decoded
+from airflow_provider_mistral_batch.api.decoding import UNREADABLE, decoded, decoded_leniently
 from airflow_provider_mistral_batch.jsonl.lines import ANY_LENGTH, file_chunks, whole_lines
 from airflow_provider_mistral_batch.storage.paths import StoragePath
 
@@ -69,4 +69,9 @@ def _row_id(line: bytes) -> Any:
     try:
         return decoded(_decode_row_id, line).custom_id
     except UNREADABLE:
+        pass
+    try:
+        fields = decoded_leniently(line)
+    except (ValueError, RecursionError):
         return None
+    return fields.get("custom_id") if isinstance(fields, dict) else None

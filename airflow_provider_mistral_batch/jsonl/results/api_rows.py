@@ -2,33 +2,63 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Generic, TypeVar
+import math
+import re
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import msgspec
 
-from airflow_provider_mistral_batch.api.decoding import UNREADABLE, decoded, is_utf8
+from airflow_provider_mistral_batch.api.decoding import UNREADABLE, decoded, decoded_leniently, is_utf8
+
+#: Most tokens, pages or seconds of one answer; a server that says more does not know. So all sums fit into a manifest,
+#: whose numbers have 64 bits.
+_MOST = 10**10
+
+Amount = Annotated[int, msgspec.Meta(ge=0, le=_MOST)]
+Seconds = Amount | Annotated[float, msgspec.Meta(ge=0, le=_MOST)]
+
+#: The documented reasons why an answer ended, but for ``error``. A row with any other is read field by field.
+FinishReason = Literal["stop", "length", "model_length", "tool_calls"]
+
+
+class PromptDetails(msgspec.Struct, gc=False):
+    """``prompt_tokens_details`` of usage."""
+
+    cached_tokens: Amount | None = None
 
 
 class Usage(msgspec.Struct, gc=False):
     """``usage`` of chat, FIM, embeddings, moderations, conversations and transcriptions."""
 
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    total_tokens: int | None = None
-    prompt_audio_seconds: int | float | None = None
+    prompt_tokens: Amount | None = None
+    completion_tokens: Amount | None = None
+    total_tokens: Amount | None = None
+    prompt_audio_seconds: Seconds | None = None
+    prompt_tokens_details: PromptDetails | None = None
 
 
 class PageUsage(msgspec.Struct, gc=False):
     """``usage_info`` of OCR."""
 
-    pages_processed: int | None = None
+    pages_processed: Amount | None = None
+    pages_processed_annotation: Amount | None = None
+
+
+class Ending(msgspec.Struct, gc=False):
+    """How one of the ``choices`` of chat and FIM ended."""
+
+    finish_reason: FinishReason | None = None
 
 
 class Costs(msgspec.Struct, gc=False):
-    """What an answer's body says about its costs."""
+    """What an answer's body says about its costs, and whether it is an answer."""
 
     usage: Usage | None = None
     usage_info: PageUsage | None = None
+    choices: Sequence[Ending] | None = None
+    #: Set by :func:`odd_costs`: some amount cannot be read, so the sums lack it.
+    is_partly_unreadable: bool = msgspec.field(default=False, name="(unreadable amounts)")
 
 
 class Message(msgspec.Struct, gc=False):
@@ -37,11 +67,11 @@ class Message(msgspec.Struct, gc=False):
     content: Any = None
 
 
-class Choice(msgspec.Struct, gc=False):
-    """One of the ``choices`` of chat and FIM."""
+class Choice(Ending, gc=False):
+    """One of the ``choices`` of chat and FIM; it has ``messages`` where the server called tools meanwhile."""
 
     message: Message | None = None
-    finish_reason: str | None = None
+    messages: list[Any] | None = None
 
 
 class Page(msgspec.Struct, gc=False):
@@ -90,7 +120,7 @@ class SucceededResponse(ApiResponse[BodyT], Generic[BodyT], gc=False):
 class SucceededRow(ApiRow[BodyT], Generic[BodyT], gc=False):
     """A row whose request succeeded: what decodes as this needs no further look. Most blocks have no other rows."""
 
-    custom_id: str
+    custom_id: Annotated[str, msgspec.Meta(min_length=1)]
     response: SucceededResponse[BodyT]
     error: None = None
 
@@ -120,7 +150,7 @@ def read_api_row(line: bytes) -> ApiRow[Costs] | None:
     if isinstance(response, dict):
         body = response.get("body")
         read = ApiResponse(
-            _whole(response.get("status_code")), None if body is None else odd_body(body, Costs)
+            read_status(response.get("status_code")), None if body is None else odd_costs(body)
         )
     return ApiRow(custom_id if isinstance(custom_id, str) else None, read, error)
 
@@ -130,33 +160,134 @@ def row_fields(line: bytes) -> dict[str, Any] | None:
     try:
         fields = decoded(_decode_anything, line)
     except UNREADABLE:
-        return None
+        try:
+            fields = decoded_leniently(line)
+        except (ValueError, RecursionError):
+            return None
     return fields if isinstance(fields, dict) else None
 
 
-def odd_body(body: Any, as_type: type[BodyT]) -> BodyT:
+def read_status(value: Any) -> int | None:
+    """Read an HTTP status code, which may be a number or a text; None if it is neither."""
+    status = _whole(_number(value))
+    return status if status is not None and 0 <= status < 1_000 else None
+
+
+def odd_costs(body: Any) -> Costs:
     """
-    Read what can be read of a body whose fields may have other types than the API documents.
+    Read what can be summed of a body whose fields may have other types than the API documents.
 
     :param body: The decoded body.
-    :param as_type: How much of it to read.
     """
     fields = body if isinstance(body, dict) else {}
-    costs = {name: _amounts(fields.get(name)) for name in ("usage", "usage_info")}
-    try:
-        return msgspec.convert({**fields, **costs}, as_type)
-    except msgspec.ValidationError:
-        return msgspec.convert(costs, as_type)
+    usage, info, choices = (fields.get(name) for name in ("usage", "usage_info", "choices"))
+    return Costs(
+        _usage(usage, _countable),
+        _page_usage(info, _countable),
+        _choices(choices),
+        is_partly_unreadable=_has_uncountable(usage) or _has_uncountable(info),
+    )
 
 
-def _amounts(usage: Any) -> dict[str, int | float]:
-    fields = usage.items() if isinstance(usage, dict) else ()
-    return {
-        name: amount
-        for name, amount in fields
-        if _whole(amount) is not None or (name == "prompt_audio_seconds" and isinstance(amount, float))
-    }
+def odd_answer(body: Any) -> Answer:
+    """
+    Read a body whose fields may have other types than the API documents: each by itself, and amounts as they are given.
+
+    :param body: The decoded body.
+    """
+    fields = body if isinstance(body, dict) else {}
+    return Answer(
+        _usage(fields.get("usage"), _number),
+        _page_usage(fields.get("usage_info"), _number),
+        _choices(fields.get("choices")),
+        model=_text(fields.get("model")),
+        pages=_pages(fields.get("pages")),
+        outputs=_list(fields.get("outputs")),
+        text=_text(fields.get("text")),
+    )
 
 
-def _whole(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+def _usage(value: Any, read: Callable[[Any], Any]) -> Usage | None:
+    if not isinstance(value, dict):
+        return None
+    amounts = {name: _whole(read(value.get(name))) for name in _TOKENS}
+    return Usage(
+        **amounts,
+        prompt_audio_seconds=read(value.get("prompt_audio_seconds")),
+        prompt_tokens_details=PromptDetails(_whole(read(_cached(value)))),
+    )
+
+
+def _page_usage(value: Any, read: Callable[[Any], Any]) -> PageUsage | None:
+    if not isinstance(value, dict):
+        return None
+    return PageUsage(**{name: _whole(read(value.get(name))) for name in PageUsage.__struct_fields__})
+
+
+def _has_uncountable(usage: Any) -> bool:
+    """Tell whether some amount is there, but is none that can be summed; null says nothing."""
+    if not isinstance(usage, dict):
+        return usage is not None
+    whole = [usage.get(name) for name in (*_TOKENS, *PageUsage.__struct_fields__)]
+    whole.append(_cached(usage))
+    seconds = usage.get("prompt_audio_seconds")
+    return any(value is not None and _whole(_countable(value)) is None for value in whole) or (
+        seconds is not None and _countable(seconds) is None
+    )
+
+
+_TOKENS = ("prompt_tokens", "completion_tokens", "total_tokens")
+
+
+def _cached(usage: dict[str, Any]) -> Any:
+    details = usage.get("prompt_tokens_details")
+    return details.get("cached_tokens") if isinstance(details, dict) else details
+
+
+def _choices(value: Any) -> list[Choice] | None:
+    return [_choice(choice) for choice in value] if isinstance(value, list) else None
+
+
+def _choice(value: Any) -> Choice:
+    fields = value if isinstance(value, dict) else {}
+    message = fields.get("message")
+    return Choice(
+        _text(fields.get("finish_reason")),
+        Message(message.get("content")) if isinstance(message, dict) else None,
+        _list(fields.get("messages")),
+    )
+
+
+def _pages(value: Any) -> list[Page] | None:
+    if not isinstance(value, list):
+        return None
+    return [Page(_text(page.get("markdown")) if isinstance(page, dict) else None) for page in value]
+
+
+def _list(value: Any) -> list[Any] | None:
+    return value if isinstance(value, list) else None
+
+
+def _text(value: Any) -> Any:
+    return value if isinstance(value, str) else None
+
+
+_DIGITS = re.compile(r"-?[0-9]{1,20}(\.[0-9]{1,20})?", re.ASCII)
+
+
+def _number(value: Any) -> int | float | None:
+    """Read a number, which gateways also write as a text."""
+    if isinstance(value, str) and _DIGITS.fullmatch(value):
+        value = float(value) if "." in value else int(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return value if isinstance(value, int) or math.isfinite(value) else None
+
+
+def _countable(value: Any) -> int | float | None:
+    number = _number(value)
+    return number if number is not None and 0 <= number <= _MOST else None
+
+
+def _whole(number: int | float | None) -> int | None:
+    return int(number) if number is not None and number == int(number) else None

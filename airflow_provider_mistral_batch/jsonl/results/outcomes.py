@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import msgspec
 
 from airflow_provider_mistral_batch.api.error_bodies import read_error
-from airflow_provider_mistral_batch.jsonl.results.api_rows import ApiRow, Costs, row_fields
+from airflow_provider_mistral_batch.jsonl.results.api_rows import (
+    ApiRow,
+    Costs,
+    odd_costs,
+    read_status,
+    row_fields,
+)
 
 #: ``error.code`` of rows that we fail ourselves: the API answered, but the answer is not what was asked for.
 INVALID_OUTPUT = "invalid_output"
+
+#: ``error.code`` of such rows whose requests were asked again, which the API refused for good.
+ASKED_AGAIN_IN_VAIN = "invalid_output_asked_again"
+
+#: Code of failures whose answer ended with ``finish_reason`` ``error``. The rows themselves stay as they are.
+BROKEN_OFF = "finish_reason_error"
 
 #: ``error.code`` of lines that are no result row at all. Which requests they answer is not known: those are missing.
 MALFORMED_ROW = "malformed_row"
@@ -33,16 +46,28 @@ def succeeded(row: ApiRow[Costs]) -> bool:
     """
     Tell whether a row's request succeeded: no error, a status code of 2xx, and an answer.
 
-    Status 200 with a null body is no answer.
+    Status 200 with a null body is no answer, nor is one that ended with ``finish_reason`` ``error``.
     """
     response = row.response
     return (
         response is not None
-        and row.error is None
+        and not _is_said(row.error)
         and response.body is not None
         and response.status_code is not None
         and 200 <= response.status_code < 300
+        and not ended_in_error(response.body)
     )
+
+
+def ended_in_error(body: Costs) -> bool:
+    """Tell whether a model broke off: what there is of its answer, as its first choice, is not whole."""
+    reason: str | None = body.choices[0].finish_reason if body.choices else None
+    return reason == "error"
+
+
+def _is_said(error: Any) -> bool:
+    """Tell whether an error says anything: some servers write an object of nulls where there is none."""
+    return any(map(_is_said, error.values())) if isinstance(error, dict) else bool(error)
 
 
 def may_pass(status_code: int | None, error_code: str | None, message: str) -> bool:
@@ -56,7 +81,7 @@ def may_pass(status_code: int | None, error_code: str | None, message: str) -> b
     :param error_code: ``error.code`` of the row.
     :param message: The row's error message.
     """
-    if error_code == INVALID_OUTPUT:
+    if error_code in (INVALID_OUTPUT, ASKED_AGAIN_IN_VAIN):
         return False
     if status_code is None and error_code is not None and re.fullmatch(r"[1-5][0-9][0-9]", error_code):
         # Without a response, the error's code is the status that the request would have had.
@@ -98,11 +123,12 @@ def failure(line: bytes) -> Failure:
     status_code, body = None, None
     if isinstance(response, dict):
         body = response.get("body")
-        status_code = response.get("status_code")
-        if not isinstance(status_code, int) or isinstance(status_code, bool):
-            status_code = None
-    said = read_error(row.get("error"))
+        status_code = read_status(response.get("status_code"))
+    error = row.get("error")
+    said = read_error(error if _is_said(error) else None)
     code, message = said.code, said.message
+    if not message and ended_in_error(odd_costs(body)):
+        return Failure(status_code, code or BROKEN_OFF, "the model broke off (finish_reason: error)", True)
     if not message and not (status_code is not None and 200 <= status_code < 300):
         said = read_error(body)
         code, message = code or said.code, said.message

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import msgspec
 
-from airflow_provider_mistral_batch.api.decoding import decoded
+from airflow_provider_mistral_batch.api.decoding import UNREADABLE, decoded, decoded_leniently
 from airflow_provider_mistral_batch.jsonl.lines import MAX_RESULT_ROW_BYTES
 from airflow_provider_mistral_batch.jsonl.results.outcomes import MALFORMED_ROW, MISSING_ROW, ROW_TOO_LONG
 
@@ -80,4 +81,11 @@ def with_error(line: bytes, code: str, message: str) -> bytes:
     """
     error = _encode({"code": code, "message": message})
     spliced, count = _NO_ERROR.subn(lambda null: null[1] + error, line, count=1)
-    return spliced if count else _encode({**decoded(_decode_fields, line), "error": msgspec.Raw(error)})
+    if count:
+        return spliced
+    try:
+        return _encode({**decoded(_decode_fields, line), "error": msgspec.Raw(error)})
+    except UNREADABLE:
+        # It has numbers that are no JSON.
+        fields = {**decoded_leniently(line), "error": {"code": code, "message": message}}
+        return json.dumps(fields, ensure_ascii=False).encode()

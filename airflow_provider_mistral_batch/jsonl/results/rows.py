@@ -9,8 +9,9 @@ import msgspec
 from airflow_provider_mistral_batch.api.decoding import UNREADABLE, decoded
 from airflow_provider_mistral_batch.jsonl.results.api_rows import (
     Answer,
+    Choice,
     SucceededRow,
-    odd_body,
+    odd_answer,
     read_api_row,
     row_fields,
 )
@@ -55,12 +56,14 @@ class ResultRow(msgspec.Struct, gc=False, frozen=True):
         """The answer's whole body, decoded."""
         return _body(self.raw)
 
-    def as_dict(self) -> dict[str, Any]:
-        """Give the fields, for a row of a data frame."""
-        return {
-            **{name: getattr(self, name) for name in self.__struct_fields__},
-            "raw": self.raw.decode("utf-8", "replace"),
-        }
+    def as_dict(self, *, raw: bool = False) -> dict[str, Any]:
+        """
+        Give the fields, for a row of a data frame.
+
+        :param raw: Give ``raw``, too, as text. It repeats all other fields, and takes several times their memory.
+        """
+        fields = {name: getattr(self, name) for name in self.__struct_fields__ if name != "raw"}
+        return {**fields, "raw": self.raw.decode("utf-8", "replace")} if raw else fields
 
 
 def result_row(line: bytes) -> ResultRow:
@@ -84,7 +87,7 @@ def _odd_row(line: bytes) -> ResultRow:
     error = None
     if row is None or not succeeded(row):
         error = reason.message or f"no answer (status code {reason.status_code})"
-    answer = odd_body(_body(line), Answer)
+    answer = odd_answer(_body(line))
     return _result_row(line, None if row is None else row.custom_id, reason.status_code, answer, error)
 
 
@@ -112,14 +115,27 @@ def _body(line: bytes) -> Any:
 
 def _content(answer: Answer) -> str | None:
     if answer.choices:
-        message = answer.choices[0].message
-        return None if message is None else _text(message.content)
+        return _choice_content(answer.choices[0])
     if answer.pages is not None:
         return "\n\n".join(page.markdown or "" for page in answer.pages)
     if answer.outputs is not None:
         messages = [entry for entry in answer.outputs if isinstance(entry, dict) and "content" in entry]
         return _text(messages[-1]["content"]) if messages else None
     return answer.text
+
+
+def _choice_content(choice: Choice) -> str | None:
+    if choice.message is not None and (text := _text(choice.message.content)) is not None:
+        return text
+    # Where the server called tools, their calls and results are among the messages; the answer is the last one.
+    texts = [
+        text
+        for message in choice.messages or ()
+        if isinstance(message, dict)
+        and message.get("role") in (None, "assistant")
+        and (text := _text(message.get("content")))
+    ]
+    return texts[-1] if texts else None
 
 
 def _text(content: Any) -> str | None:

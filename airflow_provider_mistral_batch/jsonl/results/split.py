@@ -34,8 +34,10 @@ class ResultsSummary:
         ``failed``, ``missing`` (requests without a row; not counted among ``failed``), ``unknown`` (rows that nobody
         asked for), ``duplicates`` (dropped rows, whose id another row has), and ``by_status`` (the API's rows by HTTP
         status code as a string; ``none`` for rows without a response).
-    :param usage: Sums of ``prompt_tokens``, ``completion_tokens``, ``total_tokens``; of ``pages_processed`` and
-        ``prompt_audio_seconds`` where rows have them.
+    :param usage: Sums of ``prompt_tokens``, ``completion_tokens``, ``total_tokens``; where rows have them, of
+        ``cached_tokens`` (those of the prompts that were read from a cache), ``prompt_audio_seconds``,
+        ``pages_processed`` and ``pages_processed_annotation`` (those of the pages that were annotated). What cannot be
+        read is not in the sums: ``rows_not_measured`` then counts the answers whose amounts are missing there.
     :param errors: The most frequent kinds of failure, missing rows among them: ``status_code``, ``code``, ``message``,
         ``count``, ``example`` (a ``custom_id``), ``may_pass``.
     :param may_pass: Number of failed and missing rows whose requests another try can answer.

@@ -165,8 +165,9 @@ class RowSplitter:
                 good.append(row.response)
         self.tally.add_succeeded(good)
         self.failures.extend(failed)
-        # A row without an id answers no request, and repeats no other row: it gets an id that no request can have.
-        self.ids.extend([row.custom_id or f"\0{next(self._rows_without_id)}" for row in rows])
+        # A row without an id answers no request, and repeats no other row: it gets an id that no request can have, for
+        # half a character is in no text that was decoded.
+        self.ids.extend([row.custom_id or f"\ud800{next(self._rows_without_id)}" for row in rows])
 
     def _add_each(self, block: LineBlock, stream: int) -> None:
         for number, line in enumerate(block.lines, block.first_line):

@@ -8,11 +8,20 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from airflow_provider_mistral_batch.jsonl.results.api_rows import ApiResponse, ApiRow, Costs
+from airflow_provider_mistral_batch.jsonl.results.api_rows import (
+    ApiResponse,
+    ApiRow,
+    Costs,
+    PageUsage,
+)
 from airflow_provider_mistral_batch.jsonl.results.outcomes import MISSING_ROW, Failure
 
 _MAX_DISTINCT_ERRORS = 500
 _MAX_ERRORS_SHOWN = 20
+
+#: Name, beside the sums, of the number of rows whose amounts are missing there: none were given, or none that can be
+#: read.
+NOT_MEASURED = "rows_not_measured"
 
 # What differs between two messages of one kind of error: ids, quoted values and numbers.
 _VARIABLE = re.compile(
@@ -54,7 +63,7 @@ class Tally:
         self.missing = 0
         self.may_pass = 0
         self.by_status: Counter[str] = Counter()
-        #: Sums of tokens, and of pages and audio seconds where there are any.
+        #: Sums of tokens; of pages, audio seconds and cached tokens where there are any; and :data:`NOT_MEASURED`.
         self.usage: dict[str, int | float] = dict.fromkeys(
             ("prompt_tokens", "completion_tokens", "total_tokens"), 0
         )
@@ -66,7 +75,9 @@ class Tally:
         self.succeeded += len(responses)
         for status_code, number in Counter([response.status_code for response in responses]).items():
             self.by_status[str(status_code)] += number
-        self._add_usage([response.body for response in responses])
+        bodies = [response.body for response in responses]
+        if not self._add_usage(bodies):
+            self._add_amount(NOT_MEASURED, sum(not _is_measured(body) for body in bodies))
 
     def add_failed(self, row: ApiRow[Costs] | None, reason: Failure) -> None:
         """
@@ -96,7 +107,12 @@ class Tally:
         else:
             self._other += 1
         if row is not None and row.response is not None:
-            self._add_usage([row.response.body])
+            body = row.response.body
+            self._add_usage([body])
+            # What the API refused gives no amounts, and costs nothing; an answer that we refused does.
+            is_answer = body is not None and reason.status_code is not None and reason.status_code < 300
+            is_odd = body is not None and body.is_partly_unreadable
+            self._add_amount(NOT_MEASURED, is_odd or (is_answer and not _is_measured(body)))
 
     @property
     def digest(self) -> list[dict[str, Any]]:
@@ -108,16 +124,44 @@ class Tally:
             shown.append(FailureKind(None, None, "other errors", rest, None, False).as_dict())
         return shown
 
-    def _add_usage(self, bodies: Sequence[Costs | None]) -> None:
+    def _add_usage(self, bodies: Sequence[Costs | None]) -> bool:
+        """
+        Sum what some answers cost.
+
+        :return: Whether the amounts of each answer are in the sums.
+        """
         usages = [usage for body in bodies if body is not None and (usage := body.usage) is not None]
         pages = [info for body in bodies if body is not None and (info := body.usage_info) is not None]
+        prompts = [usage.prompt_tokens for usage in usages]
+        cached = [details.cached_tokens for usage in usages if (details := usage.prompt_tokens_details)]
         amounts: dict[str, int | float] = {
-            "prompt_tokens": sum([usage.prompt_tokens or 0 for usage in usages]),
+            "prompt_tokens": sum(filter(None, prompts)),
             "completion_tokens": sum([usage.completion_tokens or 0 for usage in usages]),
             "total_tokens": sum([usage.total_tokens or 0 for usage in usages]),
+            "cached_tokens": sum(filter(None, cached)),
             "prompt_audio_seconds": sum([usage.prompt_audio_seconds or 0 for usage in usages]),
-            "pages_processed": sum([info.pages_processed or 0 for info in pages]),
+            "pages_processed": sum([_pages(info) for info in pages]),
+            "pages_processed_annotation": sum([info.pages_processed_annotation or 0 for info in pages]),
         }
         for name, amount in amounts.items():
-            if amount:
-                self.usage[name] = self.usage.get(name, 0) + amount
+            self._add_amount(name, amount)
+        unreadable = [body.is_partly_unreadable for body in bodies if body is not None]
+        return len(prompts) - prompts.count(None) == len(bodies) and True not in unreadable
+
+    def _add_amount(self, name: str, amount: int | float) -> None:
+        if amount:
+            self.usage[name] = self.usage.get(name, 0) + amount
+
+
+def _is_measured(body: Costs | None) -> bool:
+    """Tell whether an answer gives tokens or pages, and all that it gives can be read."""
+    if body is None or body.is_partly_unreadable:
+        return False
+    return (body.usage is not None and body.usage.prompt_tokens is not None) or (
+        body.usage_info is not None and _pages(body.usage_info) > 0
+    )
+
+
+def _pages(info: PageUsage) -> int:
+    """All pages: some servers count those with annotations apart."""
+    return max(info.pages_processed or 0, info.pages_processed_annotation or 0)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
+from airflow_provider_mistral_batch.inference.budget import can_afford, estimated_cost
 from airflow_provider_mistral_batch.inference.costs import estimate, price_usd
 from airflow_provider_mistral_batch.jsonl.lines import MAX_ROW_BYTES
 
@@ -33,6 +35,9 @@ def chat(content: Any, **fields: Any) -> dict[str, Any]:
 BODIES = [
     (CHAT, chat("one two three four"), 4, 10),
     (CHAT, chat([{"type": "text", "text": "one two three four"}]), 4, 16),
+    (CHAT, chat([{"text": "one two three four " * 50}]), 200, 250),
+    (CHAT, chat([{"image_url": "https://example.com/a.png"}]), 1_000, 5_000),
+    ("/v1/chat/moderations", {"input": {"messages": [{"role": "user", "content": "one " * 50}]}}, 50, 80),
     (CHAT, chat("one", tools=[{"type": "function", "function": {"name": "f"}}]), 12, 40),
     (CHAT, chat([{"type": "image_url", "image_url": "https://example.com/a.png"}]), 1_000, 5_000),
     ("/v1/fim/completions", {"prompt": "one two", "suffix": "three", "max_tokens": 10}, 3, 8),
@@ -46,7 +51,7 @@ def test_prompt_tokens(endpoint: str, body: dict[str, Any], least: int, most: in
     path = file_of(tmp_path, body, body)
     cost = estimate([path], endpoint=endpoint, model="mistral-embed" if "embed" in endpoint else MODEL)
     assert 2 * least <= cost.prompt_tokens <= 2 * most
-    assert cost.completion_tokens == (0 if "embed" in endpoint else 20)
+    assert cost.completion_tokens == (0 if "max_tokens" not in str(body) else 20)
     assert cost.usd > 0
 
 
@@ -64,6 +69,8 @@ def test_several_answers_to_one_prompt_cost_as_many(tmp_path: Path) -> None:
         (CHAT, MODEL, {"messages": []}, "row 'a' has no max_tokens"),
         (CHAT, MODEL, chat("x", max_tokens=-1), "row 'a' has no max_tokens of 0 or more"),
         (CHAT, MODEL, chat([{"type": "document_url", "document_url": "u"}]), "'document_url'"),
+        (CHAT, MODEL, chat([{"document_url": "u"}]), "'document_url'"),
+        (CHAT, MODEL, chat([{"input_audio": "u"}]), "'input_audio'"),
     ],
 )
 def test_no_bound(endpoint: str, model: str | None, body: dict[str, Any], named: str, tmp_path: Path) -> None:
@@ -105,8 +112,50 @@ def test_pages_and_hours_have_prices() -> None:
         ("my-own", {"prompt_tokens": 5}, None),
         # Sold by the page: tokens alone say nothing of its price.
         ("mistral-ocr-latest", {"prompt_tokens": 5}, None),
+        ("mistral-ocr-2503", {"pages_processed": 5, "pages_processed_annotation": 5}, None),
+        ("mistral-ocr-latest", {"pages_processed_annotation": 5}, None),
+        (MODEL, {"prompt_tokens": 5, "pages_processed": 5}, None),
+        (MODEL, {"prompt_tokens": 5, "prompt_audio_seconds": 5}, None),
+        (MODEL, {"prompt_tokens": 5, "rows_not_measured": 1}, None),
+        (MODEL, {"prompt_tokens": -1}, None),
+        (MODEL, {"prompt_tokens": float("nan")}, None),
+        (MODEL, {"prompt_tokens": float("inf")}, None),
+        (MODEL, {"prompt_tokens": 1, "cached_tokens": 2}, None),
         (MODEL, {}, 0.0),
     ],
 )
 def test_prices_that_are_not_known(model: str, usage: dict[str, float], price: float | None) -> None:
     assert price_usd(model, usage) == price
+
+
+def test_cached_tokens_and_annotated_pages_have_prices_of_their_own() -> None:
+    plain = price_usd(MODEL, {"prompt_tokens": 1_000_000}) or 0
+    cached = price_usd(MODEL, {"prompt_tokens": 1_000_000, "cached_tokens": 1_000_000}) or 0
+    assert 0 < cached < plain / 2
+    pages = {"pages_processed": 1_000}
+    annotated = price_usd("mistral-ocr-latest", {**pages, "pages_processed_annotation": 1_000}) or 0
+    assert annotated > (price_usd("mistral-ocr-latest", pages) or 0) > 0
+
+
+def options(**changes: Any) -> Any:
+    return SimpleNamespace(max_cost_usd=1.0, endpoint=CHAT, **changes)
+
+
+def test_nothing_about_prices_raises_once_answers_are_paid(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = file_of(tmp_path, chat("x"))
+    usage = {"prompt_tokens": 5, "completion_tokens": 5}
+    assert can_afford([path], options(), MODEL, [usage])
+    assert not can_afford([path], options(), MODEL, [usage, {"rows_not_measured": 1}])
+    assert "not known" in caplog.text
+    assert not can_afford([file_of(tmp_path, {"messages": []})], options(), MODEL, [usage])
+    assert "has no max_tokens" in caplog.text
+
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("a price list of tomorrow")
+
+    monkeypatch.setattr("genai_prices.calc_price", broken)
+    assert estimated_cost(MODEL, usage) is None
+    assert not can_afford([path], options(), MODEL, [usage])
+    assert "a price list of tomorrow" in caplog.text

@@ -40,7 +40,14 @@ OUTCOMES = {
     "body is text": (result("a", 200, "done"), True, None),
     "body is a list": (result("a", 200, [1]), True, None),
     "odd usage": (result("a", 200, {"usage": {"prompt_tokens": "many"}}), True, None),
-    "status is text": (result("a", "200", {}), False, True),
+    "status is text": (result("a", "200", {}), True, None),
+    "status is a float": (result("a", 200.0, {}), True, None),
+    "status is no number": (result("a", "OK", {}), False, True),
+    "status of many digits": (result("a", 10**30, {}), False, True),
+    "error of nulls": (result("a", 200, {}, {"code": None, "message": ""}), True, None),
+    "error is empty": (result("a", 200, {}, {}), True, None),
+    "broken off": (result("a", 200, {"choices": [{"finish_reason": "error"}]}), False, True),
+    "other reasons": (result("a", 200, {"choices": [{"finish_reason": "content_filter"}]}), True, None),
     "response is text": ({"custom_id": "a", "response": "x", "error": None}, False, True),
 }
 

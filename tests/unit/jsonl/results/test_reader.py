@@ -22,8 +22,11 @@ from .result_rows import row_line
 
 def test_a_frame_takes_one_line(tmp_path):
     (tmp_path / "r.jsonl").write_bytes(row_line("a", CHAT_BODY) + b"\n" + row_line("b", CHAT_BODY))
-    table = pyarrow.Table.from_pylist([row.as_dict() for row in read_results(tmp_path / "r.jsonl")])
+    rows = list(read_results(tmp_path / "r.jsonl"))
+    table = pyarrow.Table.from_pylist([row.as_dict() for row in rows])
     assert table.column("content").to_pylist() == ["Hé", "Hé"]
+    assert "raw" not in table.column_names
+    table = pyarrow.Table.from_pylist([row.as_dict(raw=True) for row in rows])
     assert json.loads(table.column("raw")[1].as_py())["custom_id"] == "b"
 
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
+from airflow_provider_mistral_batch.jsonl.results.manifest import write_manifest
+
 from .result_rows import answer, lines, result
 
 
@@ -38,13 +42,64 @@ def test_usage_of_each_endpoint(split):
 
 
 def test_an_odd_amount_costs_no_other(split):
-    usage = {"prompt_tokens": 7, "completion_tokens": None, "prompt_audio_seconds": 2.5, "total_tokens": "9"}
+    usage = {
+        "prompt_tokens": 7.0,
+        "completion_tokens": None,
+        "prompt_audio_seconds": 2.5,
+        "total_tokens": "9",
+    }
     summary = split(lines(result("a", body={"usage": usage})))
     assert summary.usage == {
         "prompt_tokens": 7,
         "completion_tokens": 0,
-        "total_tokens": 0,
+        "total_tokens": 9,
         "prompt_audio_seconds": 2.5,
+    }
+
+
+@pytest.mark.parametrize(
+    "odd", [-1, 10**20, -1.5, 1e300, float("nan"), float("inf"), 10.5, True, "many", [1], {}]
+)
+@pytest.mark.parametrize(
+    "place", ["prompt_tokens", "completion_tokens", "total_tokens", "prompt_tokens_details"]
+)
+def test_an_amount_that_cannot_be_read_is_unknown_and_stops_nothing(split, place, odd):
+    if place == "prompt_tokens_details":
+        odd = {"cached_tokens": odd}
+    usage = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5, place: odd}
+    summary = split(lines(answer("a"), answer("b", usage=usage), answer("c")))
+    expected = {"prompt_tokens": 9, "completion_tokens": 6, "total_tokens": 15}
+    if place in expected:
+        expected[place] = expected[place] // 3 * 2
+    assert summary.usage == {**expected, "rows_not_measured": 1}
+    assert summary.counts["succeeded"] == 3
+    write_manifest(summary.as_dict(), split.folder.parent / "manifest.json")
+
+
+@pytest.mark.parametrize("usage", [None, {}, "free", [1], {"prompt_tokens": None}])
+def test_an_answer_without_amounts_is_not_free(split, usage):
+    summary = split(lines(answer("a"), answer("b", usage=usage)))
+    assert summary.usage["prompt_tokens"] == 3
+    assert summary.usage["rows_not_measured"] == 1
+
+
+def test_cached_tokens_and_pages_with_annotations_are_counted(split):
+    cached = {"prompt_tokens": 3, "prompt_tokens_details": {"cached_tokens": 2}}
+    infos = [
+        {"pages_processed": 8, "pages_processed_annotation": 8},
+        {"pages_processed": 0, "pages_processed_annotation": 3},
+        {"pages_processed": 5},
+        {"pages_processed": "4", "pages_processed_annotation": 1.0},
+    ]
+    rows = [result(str(number), body={"usage_info": info}) for number, info in enumerate(infos)]
+    summary = split(lines(answer("a", usage=cached), *rows))
+    assert summary.usage == {
+        "prompt_tokens": 3,
+        "completion_tokens": 0,
+        "total_tokens": 0,
+        "cached_tokens": 2,
+        "pages_processed": 20,
+        "pages_processed_annotation": 12,
     }
 
 
