@@ -10,6 +10,7 @@ import time
 import tracemalloc
 import zlib
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -32,7 +33,7 @@ OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
 
 
-def _client(server: ScriptedServer, *, attempts: int = 1, **options) -> MistralBatchClient:
+def _client(server: ScriptedServer, *, attempts: int = 1, **options: Any) -> MistralBatchClient:
     return MistralBatchClient(
         "k3y-of-nobody",
         server.url,
@@ -74,7 +75,7 @@ def _little_patience(monkeypatch):
 @pytest.mark.parametrize("name", TRICKLES)
 def test_a_trickle_ends_with_the_time_of_the_call(name, by_proxy):
     with ScriptedServer(lambda _: Stream(_trickle(*TRICKLES[name]))) as server:
-        proxies = {"proxies": {"http": server.url}} if by_proxy else {}
+        proxies: dict[str, Any] = {"proxies": {"http": server.url}} if by_proxy else {}
         with (
             _client(server, **proxies) as client,
             pytest.raises(MistralConnectionError, match=r"took more than 0\.3 s") as caught,

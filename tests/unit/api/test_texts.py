@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+from collections.abc import Callable
 from urllib.parse import quote
 
 import msgspec
@@ -16,7 +17,7 @@ from airflow_provider_mistral_batch.api.texts import forms_of, kept, label
 
 KEYS = ["k3y-of/nobody+==", "Abc123XYZ", "quo\"te\\back&<a>'"]
 
-FORMS = {
+FORMS: dict[str, Callable[[str], str]] = {
     "plain": str,
     "for a URL": lambda key: quote(key, safe=""),
     "for a path": quote,
