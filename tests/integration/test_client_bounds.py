@@ -33,7 +33,7 @@ OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
 
 
-def _client(server: ScriptedServer, *, attempts: int = 1, **options) -> MistralBatchClient:
+def _client(server: ScriptedServer, *, attempts: int = 1, **options: Any) -> MistralBatchClient:
     return MistralBatchClient(
         "k3y-of-nobody",
         server.url,
