@@ -13,6 +13,7 @@ from airflow_provider_mistral_batch.api.endpoints import ENDPOINTS
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.jsonl.lines import DamagedFileError, LineBlock
 from airflow_provider_mistral_batch.jsonl.requests.fast_path import AcceptedRows
+from airflow_provider_mistral_batch.jsonl.requests.nesting import any_too_deep
 from airflow_provider_mistral_batch.jsonl.requests.numbering import numbered_id
 from airflow_provider_mistral_batch.jsonl.requests.places import Places
 from airflow_provider_mistral_batch.jsonl.requests.problems import (
@@ -142,7 +143,7 @@ class RequestReader:
     def _accept(self, block: LineBlock) -> AcceptedRows | None:
         data, lines = block.data, block.lines
         places: Sequence[int] = range(block.first_line, block.first_line + len(lines))
-        sound = len(data) <= self._max_row_bytes and is_utf8(data)
+        sound = len(data) <= self._max_row_bytes and is_utf8(data) and not any_too_deep(lines)
         if sound and (accepted := self._rules.fast_path.accept(data, lines)) is not None:
             self._note_models(accepted.models, places)
             self._note_rows(places)

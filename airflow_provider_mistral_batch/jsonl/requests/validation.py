@@ -13,6 +13,7 @@ from airflow_provider_mistral_batch.api.decoding import UNREADABLE, lone_surroga
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.jsonl.requests.encoding import encoded
 from airflow_provider_mistral_batch.jsonl.requests.fast_path import FastPath
+from airflow_provider_mistral_batch.jsonl.requests.nesting import MAX_LEVELS, is_too_deep
 from airflow_provider_mistral_batch.jsonl.requests.problems import Problem, shortened
 from airflow_provider_mistral_batch.jsonl.requests.template import RowTemplate
 
@@ -123,6 +124,8 @@ class RowRules:
                     value=shortened(line[max(0, error.start - 20) : error.start + 10]),
                 )
             ]
+        if is_too_deep(line):
+            return [_nested_too_deeply(line)]
         try:
             fields = _decode_fields(line)
         except msgspec.ValidationError:
@@ -243,9 +246,13 @@ def _body_problems(raw: msgspec.Raw) -> list[Problem]:
     return []
 
 
+def _nested_too_deeply(line: bytes) -> Problem:
+    return Problem("nested too deeply to be read", f"Nest {MAX_LEVELS} levels at most", value=shortened(line))
+
+
 def _malformed(line: bytes, error: Exception) -> Problem:
     if isinstance(error, RecursionError):
-        return Problem("nested too deeply to be read", value=shortened(line))
+        return _nested_too_deeply(line)
     if (half := lone_surrogate(line)) is not None:
         return Problem(
             f"the escape {line[half : half + 6].decode()} is half a character (a lone surrogate), and UTF-8 has none",

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import filterfalse
 from typing import Any
 
+from airflow_provider_mistral_batch.jsonl.results.invalid_answers import InvalidAnswers
 from airflow_provider_mistral_batch.jsonl.results.placeholder_rows import is_missing_row
 from airflow_provider_mistral_batch.jsonl.results.reader import read_blocks
 from airflow_provider_mistral_batch.jsonl.results.split import OutputFormat, ResultsSummary, split_results
@@ -24,6 +26,9 @@ def merge_rounds(
     """
     Merge the files of several rounds into one pair: each request has its answer, or else its last failure.
 
+    An answer that was not acceptable is paid for. It stays if its request was asked again in vain: its error then says
+    both.
+
     :param rounds: ``ResultsSummary.as_dict()`` of each round, in their order.
     :param results_path: Where the rows that succeeded go.
     :param errors_path: Where all other rows go.
@@ -33,11 +38,18 @@ def merge_rounds(
     :return: Counts of the final outcomes; ``usage`` is the sum of all rounds, since all of them are paid for.
     """
     latest_first = list(reversed(rounds))
-    streams = [_stream(one["results_path"]) for one in latest_first]
-    streams += [_stream(one["errors_path"], _failures) for one in latest_first]
-    # Last, for a row of an earlier round says more about a request than its missing row of a later one.
-    streams += [_stream(one["errors_path"], _missing) for one in latest_first]
-    merged = split_results(streams, results_path, errors_path, requests=requests, output_format=output_format)
+    with InvalidAnswers() as invalid:
+        for number, one in enumerate(rounds):
+            for lines in read_blocks(one["errors_path"]):
+                invalid.extend(number, lines)
+        streams = [_stream(one["results_path"]) for one in latest_first]
+        for number, one in reversed(list(enumerate(rounds))):
+            streams.append(_stream(one["errors_path"], partial(_failures, invalid, number)))
+        # Last, for a row of an earlier round says more about a request than its missing row of a later one.
+        streams += [_stream(one["errors_path"], _missing) for one in latest_first]
+        merged = split_results(
+            streams, results_path, errors_path, requests=requests, output_format=output_format
+        )
     usage: dict[str, int | float] = {}
     for one in rounds:
         for name, amount in one["usage"].items():
@@ -54,8 +66,8 @@ def _stream(
         yield b"".join([line + b"\n" for line in choose(lines)])
 
 
-def _failures(lines: list[bytes]) -> Iterator[bytes]:
-    return filterfalse(is_missing_row, lines)
+def _failures(invalid: InvalidAnswers, number: int, lines: list[bytes]) -> Iterator[bytes]:
+    return invalid.kept(number, list(filterfalse(is_missing_row, lines)))
 
 
 def _missing(lines: list[bytes]) -> Iterator[bytes]:

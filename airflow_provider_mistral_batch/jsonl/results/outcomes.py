@@ -19,6 +19,9 @@ from airflow_provider_mistral_batch.jsonl.results.api_rows import (
 #: ``error.code`` of rows that we fail ourselves: the API answered, but the answer is not what was asked for.
 INVALID_OUTPUT = "invalid_output"
 
+#: ``error.code`` of such rows whose requests were asked again, which the API refused for good.
+ASKED_AGAIN_IN_VAIN = "invalid_output_asked_again"
+
 #: Code of failures whose answer ended with ``finish_reason`` ``error``. The rows themselves stay as they are.
 BROKEN_OFF = "finish_reason_error"
 
@@ -78,7 +81,7 @@ def may_pass(status_code: int | None, error_code: str | None, message: str) -> b
     :param error_code: ``error.code`` of the row.
     :param message: The row's error message.
     """
-    if error_code == INVALID_OUTPUT:
+    if error_code in (INVALID_OUTPUT, ASKED_AGAIN_IN_VAIN):
         return False
     if status_code is None and error_code is not None and re.fullmatch(r"[1-5][0-9][0-9]", error_code):
         # Without a response, the error's code is the status that the request would have had.

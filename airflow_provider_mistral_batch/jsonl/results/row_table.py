@@ -13,10 +13,10 @@ class RowTable:
     """
     Rows by ``custom_id``, in a temporary file. Takes some MB of memory, whatever the number of rows.
 
-    :param directory: Where the temporary file is made.
+    :param directory: Where the temporary file is made; the system's default if None.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path | None = None) -> None:
         self._folder = tempfile.TemporaryDirectory(dir=directory)
         self._rows = sqlite3.connect(Path(self._folder.name) / "rows", isolation_level=None)
         # The file is of no use after a crash.

@@ -171,6 +171,8 @@ def test_schemas_may_be_asked_for() -> None:
 
 def test_a_cut_answer_is_called_so() -> None:
     assert "cut at max_tokens" in str(StructuredOutput(SCHEMA, CHAT).check(row('{"n"', "length")))
+    cut = str(StructuredOutput(SCHEMA, CHAT).check(row('{"n"', "model_length")))
+    assert "cut at the longest context of the model" in cut
 
 
 def test_reasons_stay_short() -> None:

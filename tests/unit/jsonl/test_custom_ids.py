@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -67,3 +70,13 @@ def test_keys_at_stops_at_its_limit():
     with filled([["a", "b", "a", "c", "b"]], 2, hash) as ids:
         assert ids.keys_at(bytearray([0, 1, 0, 0, 1]), 9) == {ids.key("b")}
         assert len(ids.keys_at(bytearray([1] * 5), 2)) == 2
+
+
+def test_no_id_has_the_same_key_in_another_process(monkeypatch):
+    ask = (
+        "from airflow_provider_mistral_batch.jsonl.custom_ids import CustomIds\n"
+        "with CustomIds() as ids: print(ids.key('a'))"
+    )
+    monkeypatch.setenv("PYTHONHASHSEED", "0")
+    keys = {subprocess.run([sys.executable, "-c", ask], check=True, capture_output=True).stdout for _ in "ab"}
+    assert len(keys) == 2

@@ -47,6 +47,28 @@ def test_merging_keeps_the_last_word_on_each_request(tmp_path, output_format):
     assert summary.may_pass == 2
 
 
+@pytest.mark.parametrize("output_format", ["jsonl", "parquet"])
+def test_the_text_of_an_invalid_answer_outlives_what_comes_after_it(tmp_path, output_format):
+    rounds = Rounds(tmp_path, "abcdef", output_format=output_format)
+    again: dict[str, list[str]] = {"messages": []}
+    outcomes = {**dict.fromkeys("abcde", "invalid"), "f": 429}
+    rounds.run(outcomes, reask=lambda body, row: again)
+    rounds.run({"a": 400, "b": 503, "c": "invalid", "d": 200, "f": "invalid"}, reask=lambda body, row: again)
+    summary, rows = rounds.merge()
+    assert {id_: (row.content, row.error) for id_, row in rows.items()} == {
+        "a": ("bad", "not acceptable; it was asked again, which failed: 400 failed 400"),
+        "b": ("bad", "not acceptable; it was asked again, which failed: 503 failed 503"),
+        "c": ("bad", "not acceptable"),
+        "d": ("d in 1", None),
+        "e": ("bad", "not acceptable"),
+        "f": ("bad", "not acceptable"),
+    }
+    kinds = {kind["code"]: kind["count"] for kind in summary.errors}
+    assert kinds.pop("invalid_output_asked_again") == 1
+    assert sum(kind["count"] for kind in summary.errors if kind["code"] == "invalid_output") == 4
+    assert (summary.counts["failed"], summary.counts["missing"], summary.may_pass) == (5, 0, 0)
+
+
 def test_missing_rows_are_merged_though_the_request_files_are_gone(tmp_path):
     rounds = Rounds(tmp_path, "abcd")
     rounds.run({"a": 200, "b": 500})

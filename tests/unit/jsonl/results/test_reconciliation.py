@@ -122,3 +122,12 @@ def test_counts_balance(tmp_path_factory, asked, answered):
     failed = [row.custom_id or "" for row in read_results(folder / "e")]
     failed = [custom_id for custom_id in failed if int(custom_id) in asked]
     assert sorted(failed) == sorted(str(id_) for id_ in asked if not best.get(id_))
+
+
+@pytest.mark.parametrize("id_", ["\0" + "0", "\0", "0", "\ufffd0"])
+def test_no_id_is_taken_for_that_of_a_row_without_one(split, id_):
+    nameless = [answer(None), answer(""), answer(5)]
+    summary = split(lines(*nameless, answer(id_)), asked=[id_])
+    assert summary.counts == counts(total=1, succeeded=1, unknown=3, by_status={"200": 1})
+    summary = split(lines(answer(""), answer("")))
+    assert summary.counts == counts(total=2, succeeded=2, by_status={"200": 2})
