@@ -6,7 +6,7 @@ import json
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeInt
+from pydantic import Field, NonNegativeInt, ValidatorFunctionWrapHandler, WrapValidator
 from typing_extensions import NotRequired, TypedDict
 
 from airflow_provider_mistral_batch.emulator.answers.context import Context
@@ -20,7 +20,7 @@ from airflow_provider_mistral_batch.emulator.answers.response_format import (
 from airflow_provider_mistral_batch.emulator.answers.schema import instance
 from airflow_provider_mistral_batch.emulator.answers.server_tools import (
     SERVER_TOOLS,
-    ServerTool,
+    check_server_tool,
     messages_with,
     server_tool,
 )
@@ -52,6 +52,11 @@ class FunctionName(TypedDict):
     name: str
 
 
+def _any_tool(tool: Any, as_function: ValidatorFunctionWrapHandler) -> Any:
+    kind = tool.get("type") if isinstance(tool, dict) else None
+    return check_server_tool(tool) if kind in SERVER_TOOLS else as_function(tool)
+
+
 class ToolChoice(TypedDict):
     """The tool that the model must call."""
 
@@ -77,7 +82,7 @@ class Chat(Bounds):
     stream: NotRequired[Literal[False] | None]
     random_seed: NotRequired[NonNegativeInt | None]
     response_format: NotRequired[ResponseFormat | None]
-    tools: NotRequired[list[ServerTool | Tool] | None]
+    tools: NotRequired[list[Annotated[Tool, WrapValidator(_any_tool)]] | None]
     tool_choice: NotRequired[Literal["auto", "none", "any", "required"] | ToolChoice | None]
     n: NotRequired[Annotated[int, Field(ge=1, le=_MOST_CHOICES)] | None]
 

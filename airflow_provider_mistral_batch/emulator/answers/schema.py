@@ -48,7 +48,7 @@ def instance(schema: dict[str, Any], text: str) -> Any:
     """
     try:
         return _Maker(schema, _WORD.findall(text[:2_000]) or ["text"]).value(schema, 0)
-    except (RecursionError, OverflowError):
+    except OverflowError:
         raise TooLarge from None
 
 

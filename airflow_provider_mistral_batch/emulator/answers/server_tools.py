@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, TypeAdapter
 from typing_extensions import NotRequired, TypedDict
 
 
@@ -30,7 +30,9 @@ class Connector(TypedDict):
     authorization: NotRequired[dict[str, Any] | None]
 
 
-ServerTool = Annotated[BuiltInTool | DocumentLibrary | Connector, Field(discriminator="type")]
+check_server_tool = TypeAdapter(
+    Annotated[BuiltInTool | DocumentLibrary | Connector, Field(discriminator="type")]
+).validate_python
 
 SERVER_TOOLS = frozenset(
     {
