@@ -77,7 +77,7 @@ constraints: $(VENV)/uv ## Pin the newest versions that fit pyproject.toml
 		--group test pyproject.toml -o constraints.txt
 
 clean: ## Remove everything that these targets made
-	rm -rf $(VENV) .airflow build dist site *.egg-info .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .airflow benchmarks/results build dist site *.egg-info .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/uv: constraints.txt

@@ -49,17 +49,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(TIMEOUTS[kind]))
 
 
-@pytest.fixture(scope="session")
-def _first_settings(emulator: Emulator) -> dict[str, Any]:
-    return emulator.control.settings()
+#: Settings that an emulator was started with, by its URL: each folder has an emulator of its own.
+_FIRST_SETTINGS: dict[str, dict[str, Any]] = {}
 
 
 @pytest.fixture
-def control(emulator: Emulator, _first_settings: dict[str, Any]) -> Iterator[Control]:
+def control(emulator: Emulator) -> Iterator[Control]:
     """The emulator as it was started, seen by a key that nobody used before, so in a workspace of its own."""
     control = Control(emulator.url, f"key-{uuid.uuid4().hex}")
     control.clear_faults()
-    control.settings(**_first_settings)
+    control.settings(**_FIRST_SETTINGS.setdefault(emulator.url, emulator.control.settings()))
     control.reset()
     yield control
     control.clear_faults()

@@ -10,7 +10,7 @@ import socketserver
 import ssl
 import struct
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler
 from typing import Any, NamedTuple
 
@@ -58,10 +58,16 @@ class Raw(NamedTuple):
     content: bytes
 
 
+class Stream(NamedTuple):
+    """Bytes that are sent piece by piece, as they come, until the client goes away; then the connection is closed."""
+
+    pieces: Iterable[bytes]
+
+
 #: The connection is closed, or reset, when the request has been read.
 CLOSE, RESET = object(), object()
 
-Step = Any  # Answer, Raw, CLOSE, RESET, or a function from Received to one of them
+Step = Any  # Answer, Raw, Stream, CLOSE, RESET, or a function from Received to one of them
 
 
 def as_json(value: object, status: int = 200, **headers: str) -> Answer:
@@ -139,6 +145,9 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             if isinstance(step, Raw):
                 self.wfile.write(step.content)
+            elif isinstance(step, Stream):
+                for piece in step.pieces:
+                    self.wfile.write(piece)
             elif step is RESET:
                 linger = struct.pack("ii", 1, 0)
                 self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)

@@ -20,6 +20,7 @@ import msgspec
 from requests_toolbelt import MultipartEncoder, MultipartEncoderMonitor
 
 from airflow_provider_mistral_batch.api import limits
+from airflow_provider_mistral_batch.api.bounds import Patience
 from airflow_provider_mistral_batch.api.checks import check_whole
 from airflow_provider_mistral_batch.api.dialects.base import Call, JobFilter, Page
 from airflow_provider_mistral_batch.api.dialects.registry import dialect_named
@@ -28,6 +29,7 @@ from airflow_provider_mistral_batch.api.dialects.wire import (
     decode_file,
     decode_signed_url,
     file_path,
+    kept_job,
 )
 from airflow_provider_mistral_batch.api.downloads import Download
 from airflow_provider_mistral_batch.api.errors import (
@@ -35,6 +37,7 @@ from airflow_provider_mistral_batch.api.errors import (
     InvalidInputError,
     MistralCallError,
     MistralConnectionError,
+    MistralResponseError,
 )
 from airflow_provider_mistral_batch.api.models import (
     BatchJobIn,
@@ -64,7 +67,8 @@ class MistralBatchClient:
     :param base_url: Scheme and host, with a path prefix where a gateway has one. A trailing ``/v1`` is understood.
     :param dialect: ``mistral``, or ``openai`` for OpenAI-compatible gateways.
     :param timeout: Seconds to connect, and seconds to wait for the next bytes of an answer; a single number is the
-        second of these.
+        second of these. In all, an attempt of a call waits for the first and twice the second, by default 250 seconds.
+        A file has as much time for each 256 KiB of its content, whatever its size.
     :param retries: How often and for how long a call is attempted.
     :param proxies: Proxy URL by scheme, as ``requests`` takes them.
     :param verify: Whether TLS certificates are checked, or the path of a CA bundle.
@@ -127,6 +131,16 @@ class MistralBatchClient:
         """Close the pooled connections."""
         self._transport.close()
 
+    def without_secrets(self, text: str) -> str:
+        """
+        Hide the API key in a text that the API sent, in whichever way it is escaped there.
+
+        Texts of errors and of jobs come without it. Rows of result files come as they are.
+
+        :param text: A text that may hold the key.
+        """
+        return self._transport.without_secrets(text)
+
     # Jobs
 
     def create(self, job: BatchJobIn) -> BatchJobOut:
@@ -137,7 +151,7 @@ class MistralBatchClient:
         :raises MistralCallError: When there is no usable answer; ``may_have_acted`` says whether the job may exist.
         """
         created = self._transport.call(
-            self.dialect.create_job(job), self.dialect.decode_job, repeatable=False
+            self.dialect.create_job(job)._replace(creates_job=True), self._decode_job, repeatable=False
         )
         # The API does not repeat what it was asked for.
         created_at = created.created_at or int(time.time() + self.clock_offset)
@@ -156,7 +170,12 @@ class MistralBatchClient:
         :param inline: Whether to ask for the result rows of an inline job, in ``outputs``.
         :raises MistralCallError: When there is no usable answer; :class:`NotFoundError` when there is no such job.
         """
-        return self._transport.call(self.dialect.get_job(batch_id, inline=inline), self.dialect.decode_job)
+        return self._transport.call(
+            self.dialect.get_job(batch_id, inline=inline),
+            self._decode_job,
+            # The rows of an inline job are a file within an answer.
+            max_bytes=limits.MAX_FILE_BYTES if inline else limits.MAX_ANSWER_BYTES,
+        )
 
     def cancel(self, batch_id: str) -> BatchJobOut:
         """
@@ -164,7 +183,7 @@ class MistralBatchClient:
 
         :param batch_id: The job's id.
         """
-        return self._transport.call(self.dialect.cancel_job(batch_id), self.dialect.decode_job)
+        return self._transport.call(self.dialect.cancel_job(batch_id), self._decode_job)
 
     def delete(self, batch_id: str) -> DeletedOut:
         """
@@ -223,8 +242,16 @@ class MistralBatchClient:
         cursor = self.dialect.cursor_after(after) if after else None
         reading_to_after = after is not None and cursor is None
         seen: set[str] = set()
-        while True:
+        repeated_pages = 0
+        for _ in range(limits.MAX_PAGES):
             page = read_page(cursor)
+            is_new = any(item.id not in seen for item in page.items)
+            repeated_pages = 0 if is_new else repeated_pages + 1
+            if repeated_pages == limits.MAX_REPEATED_PAGES:
+                raise MistralResponseError(
+                    f"The listing repeats itself: its last {repeated_pages} pages had nothing new after "
+                    f"{len(seen):,} items. Check what is between here and {self.base_url}"
+                )
             for item in page.items:
                 if item.id in seen:
                     continue
@@ -236,6 +263,11 @@ class MistralBatchClient:
             if page.next is None:
                 break
             cursor = page.next
+        else:
+            raise MistralResponseError(
+                f"The listing has no end: {limits.MAX_PAGES:,} pages with {len(seen):,} items were read. Narrow it by "
+                "a filter, such as created_after"
+            )
         if reading_to_after:
             raise InvalidInputError(
                 f"after={after!r:.80} is not in this listing, or no longer: leave it out to start from the beginning"
@@ -253,7 +285,15 @@ class MistralBatchClient:
         """
         return self._transport.call(
             self.dialect.list_jobs(wanted, cursor, page_size),
-            lambda content: self.dialect.decode_jobs(content, cursor, page_size),
+            lambda content: self._kept_jobs(self.dialect.decode_jobs(content, cursor, page_size)),
+        )
+
+    def _decode_job(self, content: bytes) -> BatchJobOut:
+        return kept_job(self.dialect.decode_job(content), self.without_secrets)
+
+    def _kept_jobs(self, page: Page[BatchJobOut]) -> Page[BatchJobOut]:
+        return msgspec.structs.replace(
+            page, items=[kept_job(job, self.without_secrets) for job in page.items]
         )
 
     # Files
@@ -292,13 +332,13 @@ class MistralBatchClient:
             def upload() -> FileOut:
                 file.seek(0)
                 content = _SizedFile(file, size)
-                body = MultipartEncoder({**form, "file": (filename, content, "application/jsonl")})
-                if on_progress is not None:
-                    body = MultipartEncoderMonitor(
-                        body, lambda monitor: on_progress(min(monitor.bytes_read, size), size)
-                    )
+                progress = _Sending(self._transport.patience(), size, on_progress)
+                encoder = MultipartEncoder({**form, "file": (filename, content, "application/jsonl")})
+                body = MultipartEncoderMonitor(encoder, progress)
                 headers = {"Content-Type": body.content_type}
-                with self._transport.send(call, data=body, headers=headers) as response:
+                with self._transport.send(
+                    call, patience=progress.patience, data=body, headers=headers
+                ) as response:
                     return self._transport.decoded(call, response, decode_file)
 
             return self._transport.repeat(upload, repeatable=False)
@@ -388,8 +428,9 @@ class MistralBatchClient:
         """
         Download a file in chunks, in constant memory.
 
-        A broken download resumes where it broke: by ``Range``, or, if the server does not support ranges, by reading
-        from the start and skipping the bytes that the caller has. The caller gets the whole file, or an error.
+        A broken download resumes where it broke, after a pause: by ``Range``, or, if the server does not support
+        ranges, by reading from the start and skipping the bytes that the caller has. The caller gets the whole file, or
+        an error: also when the download breaks again and again with next to no progress.
 
         :param file_id: The file's id.
         :return: Chunks of at most 1 MiB.
@@ -411,8 +452,12 @@ class MistralBatchClient:
                 ):
                     return
                 ended_at = download.given
+                problem: object = f"{call.operation} ended after {download.given} bytes, maybe too early."
             except MistralConnectionError as error:
-                log.warning("%s The download resumes at byte %d.", error, download.given)
+                problem = error
+            pause = self._transport.retries.pause(download.broke())
+            log.warning("%s The download resumes at byte %d in %.1f s.", problem, download.given, pause)
+            time.sleep(pause)
 
     def _is_whole(self, download: Download, file_id: str) -> bool:
         """
@@ -447,23 +492,56 @@ class MistralBatchClient:
 
     def _new_chunks(self, call: Call, download: Download) -> Generator[bytes, None, None]:
         """Read the missing bytes until the connection ends."""
+        patience = self._transport.patience()
         try:
-            response = self._transport.send(call, headers=download.request_headers())
+            response = self._transport.send(call, patience=patience, headers=download.request_headers())
         except BadRequestError as error:
             if error.status_code != 416:
                 raise
             # Either the file ends here, or the server mishandles ranges: a read from the start shows which.
             download.by_range = False
-            response = self._transport.send(call, headers=download.request_headers())
+            response = self._transport.send(call, patience=patience, headers=download.request_headers())
+        patience.is_stream = True
         with response:
             skip = download.begin(response.status_code, response.headers)
             for chunk in self._transport.chunks(call, response):
                 new = chunk[skip:]
                 skip -= len(chunk) - len(new)
                 if new:
-                    download.given += len(new)
+                    download.took(len(new))
                     yield new
         download.end(skip)
+
+
+class _Sending:
+    """
+    What follows each block that the encoder gives: a look at the clock, and a word to the caller.
+
+    :param patience: How long the server may take to receive a part of the file, and then to answer.
+    :param size: Size of the file in bytes.
+    :param on_progress: Called with the bytes sent so far and in all.
+    """
+
+    def __init__(self, patience: Patience, size: int, on_progress: Callable[[int, int], None] | None) -> None:
+        self.patience = patience
+        self.patience.is_stream = True
+        self._size = size
+        self._on_progress = on_progress
+        self._sent = 0
+        self._sending_since: float | None = None
+
+    def __call__(self, monitor: MultipartEncoderMonitor) -> None:
+        if self._sending_since is not None:
+            self.patience.waited(time.monotonic() - self._sending_since, monitor.bytes_read - self._sent)
+            self.patience.left()
+        self._sent = monitor.bytes_read
+        if self._sent >= monitor.len:
+            # What is left is an answer as that to any other call.
+            self.patience.renew()
+            self.patience.is_stream = False
+        if self._on_progress is not None:
+            self._on_progress(min(self._sent, self._size), self._size)
+        self._sending_since = time.monotonic()
 
 
 class _SizedFile:

@@ -5,8 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from airflow_provider_mistral_batch.api import limits
 from airflow_provider_mistral_batch.api.errors import MistralConnectionError, MistralResponseError
 from airflow_provider_mistral_batch.api.transport import announced_length, is_encoded
+
+#: Breaks in a row, each after fewer bytes than these, after which a download is given up.
+_MAX_BREAKS, _LITTLE_BYTES = 5, 1 << 16
 
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-\d+/(\d{1,19}|\*)")
 
@@ -29,6 +33,8 @@ class Download:
         #: Whether the answer's end cannot be told from a broken connection.
         self.ends_unmarked = False
         self._etag: str | None = None
+        self._given_at_break = 0
+        self._breaks = 0
 
     def request_headers(self) -> dict[str, str]:
         """Headers that ask for the missing bytes."""
@@ -81,6 +87,42 @@ class Download:
             announced_length(headers) is None and headers.get("Transfer-Encoding", "").lower() != "chunked"
         )
         return 0 if status_code == 206 else self.given
+
+    def took(self, count: int) -> None:
+        """
+        Note new bytes that the caller is about to receive.
+
+        :param count: How many.
+        :raises MistralResponseError: When there are more than the file has, or than any file has.
+        """
+        self.given += count
+        if self.length is not None and self.given > self.length:
+            raise self._changed()
+        if self.given > limits.MAX_DOWNLOAD_BYTES:
+            error = MistralResponseError(
+                f"{self.operation} has no end: more than {limits.MAX_DOWNLOAD_BYTES:,} bytes came, and no result file "
+                "is as large: check what answers in place of the API",
+                operation=self.operation,
+            )
+            error.transient = False
+            raise error
+
+    def broke(self) -> int:
+        """
+        Note that an answer ended before the file did.
+
+        :return: Breaks in a row that brought little, this one included; at least 1.
+        :raises MistralConnectionError: When there were too many of them.
+        """
+        brought, self._given_at_break = self.given - self._given_at_break, self.given
+        self._breaks = self._breaks + 1 if brought < _LITTLE_BYTES else 0
+        if self._breaks >= _MAX_BREAKS:
+            raise MistralConnectionError(
+                f"{self.operation} broke off {self._breaks} times in a row and brought next to nothing in between: "
+                f"given up after {self.given} bytes.",
+                operation=self.operation,
+            )
+        return max(1, self._breaks)
 
     def end(self, to_skip: int) -> None:
         """

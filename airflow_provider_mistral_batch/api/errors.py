@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from airflow_provider_mistral_batch.api.error_bodies import decode_error
+from airflow_provider_mistral_batch.api.texts import WORD_LENGTH, kept
 
 
 class MistralBatchError(Exception):
@@ -174,6 +175,7 @@ def error_from_answer(
     request_id: str | None = None,
     retry_after: float | None = None,
     remedies: Mapping[int, str] | None = None,
+    conflict_passes: bool = False,
     without_secrets: Callable[[str], str] = str,
 ) -> MistralAPIError:
     """
@@ -185,6 +187,7 @@ def error_from_answer(
     :param request_id: The server's id of the call, which its support asks for.
     :param retry_after: Seconds from the ``Retry-After`` header.
     :param remedies: What the user can do, by status code, where the call tells more than the status.
+    :param conflict_passes: Whether a 409 to this call can pass by itself, as while a file is still being processed.
     :param without_secrets: Removes secrets from a text; applied before the text is cut.
     """
     body = decode_error(content)
@@ -192,7 +195,7 @@ def error_from_answer(
     message = body.message or content.decode("utf-8", "replace")
     fields = {"code": body.code, "type": body.type, "param": body.param, "request_id": request_id}
     error = _ERROR_CLASSES.get(status_code, BadRequestError if status_code < 500 else ServerError)(
-        excerpt(without_secrets(message)) or "no message",
+        kept(message, without_secrets) or "no message",
         status_code=status_code,
         operation=operation,
         retry_after=retry_after,
@@ -200,18 +203,9 @@ def error_from_answer(
         # A 5xx leaves it open, except for a 503 that asks to come back later.
         may_have_acted=status_code == 408
         or (status_code >= 500 and not (status_code == 503 and retry_after is not None)),
-        **{name: excerpt(without_secrets(text)) if text else None for name, text in fields.items()},
+        **{name: kept(text, without_secrets, WORD_LENGTH) if text else None for name, text in fields.items()},
     )
+    # A 425 comes before the call is looked at, whatever the call. A 409 tells what stands against this call.
+    error.transient = error.transient or status_code == 425 or (status_code == 409 and conflict_passes)
     error.remedy = (remedies or {}).get(status_code, error.remedy)
     return error
-
-
-def excerpt(text: str, limit: int = 500) -> str:
-    """
-    Make one line of a text from outside, without control characters.
-
-    :param text: Any text.
-    :param limit: Most characters to keep.
-    """
-    text = " ".join("".join(char if char.isprintable() else " " for char in text).split())
-    return text if len(text) <= limit else f"{text[:limit]}…"

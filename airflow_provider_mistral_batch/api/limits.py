@@ -24,3 +24,18 @@ DEFAULT_COMPLETION_WINDOW = "24h"
 
 #: Jobs or files on one page of a listing.
 PAGE_SIZE = 100
+
+#: Most pages that are read of one listing: a million items. A listing without end would be read for ever.
+MAX_PAGES = 10_000
+
+#: Most pages in a row of which each item was on a page before. New jobs shift a few, a listing that cycles all.
+MAX_REPEATED_PAGES = 5
+
+#: Most bytes of an answer in JSON, unpacked. A page has 100 jobs, and 100 jobs with long errors have 2 MB.
+MAX_ANSWER_BYTES = 16 << 20
+
+#: Most bytes of a file that is downloaded: 100 KB for each request of the largest job.
+MAX_DOWNLOAD_BYTES = 100 * 1000**3
+
+#: Most errors of a job as a whole that are kept.
+MAX_JOB_ERRORS = 100

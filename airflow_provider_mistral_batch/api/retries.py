@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import random
 import time
 from datetime import timezone
 from email.utils import parsedate_to_datetime
@@ -61,6 +62,17 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
             before_sleep=_log_retry,
             reraise=True,
         )
+
+    def pause(self, number: int) -> float:
+        """
+        Choose how long to pause before something goes on that broke in the middle.
+
+        :param number: Breaks in a row that brought little, from 1.
+        :return: Seconds; at least half of what doubles with each break.
+        """
+        # Beyond that, a power of 2 is no float.
+        longest = min(self.longest_wait, self.first_wait * 2.0 ** min(number - 1, 100))
+        return random.uniform(longest / 2, longest)
 
 
 class _wait_as_asked(tenacity.wait.wait_base):

@@ -7,10 +7,11 @@ import logging
 import re
 import ssl
 import time
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 import msgspec
 import requests
@@ -19,6 +20,14 @@ from requests.utils import default_user_agent
 from urllib3.exceptions import ConnectTimeoutError, HTTPError
 
 from airflow_provider_mistral_batch import __version__
+from airflow_provider_mistral_batch.api import limits
+from airflow_provider_mistral_batch.api.bounds import (
+    ACCEPTED_ENCODINGS,
+    BoundedAdapter,
+    Patience,
+    unpacked,
+    waiting_with,
+)
 from airflow_provider_mistral_batch.api.checks import check_positive
 from airflow_provider_mistral_batch.api.dialects.base import Call
 from airflow_provider_mistral_batch.api.errors import (
@@ -27,15 +36,16 @@ from airflow_provider_mistral_batch.api.errors import (
     MistralConnectionError,
     MistralResponseError,
     error_from_answer,
-    excerpt,
 )
 from airflow_provider_mistral_batch.api.retries import RetryPolicy, http_timestamp, parse_retry_after
+from airflow_provider_mistral_batch.api.texts import excerpt, forms_of, kept
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-#: Seconds to wait for a connection, and between two bytes of an answer.
+#: Seconds to wait for a connection, and between two bytes of an answer. A whole call may take the first and twice the
+#: second: :meth:`Transport.patience`.
 DEFAULT_TIMEOUT = (10.0, 120.0)
 
 #: Bytes to read at a time. An unfinished chunk is lost when the connection breaks.
@@ -87,8 +97,11 @@ class Transport:
         }
         self._session = _Session()
         self._session.max_redirects = _MAX_REDIRECTS
-        #: Every key that was used: a server's message may still hold an old one.
-        self._secrets: list[str] = []
+        for scheme in ("https://", "http://"):
+            self._session.mount(scheme, BoundedAdapter())
+        self._session.headers["Accept-Encoding"] = ACCEPTED_ENCODINGS
+        #: Finds every key that was used: a server's message may still hold an old one.
+        self._secrets: list[re.Pattern[str]] = []
         self._use_key(api_key)
         self._session.headers["User-Agent"] = (
             f"airflow-provider-mistral-batch/{__version__} {default_user_agent()}"
@@ -103,13 +116,21 @@ class Transport:
         """Close the pooled connections."""
         self._session.close()
 
-    def call(self, call: Call, decode: Callable[[bytes], T], *, repeatable: bool = True) -> T:
+    def call(
+        self,
+        call: Call,
+        decode: Callable[[bytes], T],
+        *,
+        repeatable: bool = True,
+        max_bytes: int = limits.MAX_ANSWER_BYTES,
+    ) -> T:
         """
         Make a call and read its answer as a whole.
 
         :param call: The call.
         :param decode: Reads the answer's body; what it raises becomes our error.
         :param repeatable: Whether making the call twice has the same effect as making it once.
+        :param max_bytes: Most bytes of the answer's body.
         :raises MistralCallError: When there is no usable answer.
         """
         data, headers = None, {}
@@ -119,7 +140,7 @@ class Transport:
 
         def attempt() -> T:
             with self.send(call, data=data, headers=headers) as response:
-                return self.decoded(call, response, decode)
+                return self.decoded(call, response, decode, max_bytes=max_bytes)
 
         return self.repeat(attempt, repeatable=repeatable)
 
@@ -150,19 +171,24 @@ class Transport:
 
     def _use_key(self, key: str) -> None:
         self._auth = self._session.auth = _BearerAuth(key)
-        # As it is, and as URLs contain it.
-        self._secrets += [self._auth.api_key, quote(self._auth.api_key), quote(self._auth.api_key, safe="")]
+        self._secrets.append(forms_of(self._auth.api_key))
 
-    def send(self, call: Call, **kwargs: Any) -> requests.Response:
+    def patience(self) -> Patience:
+        """Give a new call its time: that to connect, and twice that between two bytes."""
+        to_connect, to_read = self._options["timeout"]
+        return Patience(to_connect + 2 * to_read)
+
+    def send(self, call: Call, *, patience: Patience | None = None, **kwargs: Any) -> requests.Response:
         """
         Make one attempt of a call.
 
         :param call: The call.
+        :param patience: How long the answer may take; by default the time of one call.
         :param kwargs: Headers and data, as ``requests`` takes them.
         :return: A 2xx answer, its body unread. The caller closes it.
         :raises MistralCallError: When there is no such answer.
         """
-        response = self._answer(call, **kwargs)
+        response = self._answer(call, patience or self.patience(), **kwargs)
         if isinstance(response, MistralConnectionError):
             # Raised outside of `except`, here as everywhere in this module: the context of an exception raised inside
             # would hold the request, and the request holds the key.
@@ -183,25 +209,29 @@ class Transport:
                 response.headers.get("Retry-After"), date=response.headers.get("Date")
             ),
             remedies=call.remedies,
+            conflict_passes=call.conflict_passes,
             without_secrets=self.without_secrets,
         )
         if isinstance(error, AuthenticationError):
             error.remedy = f"Check the API key in {self._key_source}"
         raise error
 
-    def _answer(self, call: Call, **kwargs: Any) -> requests.Response | MistralConnectionError:
+    def _answer(
+        self, call: Call, patience: Patience, **kwargs: Any
+    ) -> requests.Response | MistralConnectionError:
         try:
-            return self._session.request(
-                call.method,
-                self.base_url + call.path,
-                params=list(call.params),
-                # A redirect turns a POST into a GET, and could point a DELETE at anything.
-                allow_redirects=call.method == "GET",
-                # Each reader decides how much of the body it reads.
-                stream=True,
-                **self._options,
-                **kwargs,
-            )
+            with waiting_with(patience):
+                return self._session.request(
+                    call.method,
+                    self.base_url + call.path,
+                    params=list(call.params),
+                    # A redirect turns a POST into a GET, and could point a DELETE at anything.
+                    allow_redirects=call.method == "GET",
+                    # Each reader decides how much of the body it reads.
+                    stream=True,
+                    **self._options,
+                    **kwargs,
+                )
         # The errors of requests are OSErrors, but those of urllib3 and of the URL parser that it lets through are not.
         except (OSError, ValueError, HTTPError) as cause:
             failed = MistralConnectionError(
@@ -215,7 +245,7 @@ class Transport:
             return failed
 
     def _redirected(self, call: Call, response: requests.Response) -> MistralResponseError:
-        where = excerpt(self.without_secrets(response.headers.get("Location", "nowhere")), 200)
+        where = kept(response.headers.get("Location", "nowhere"), self.without_secrets, 200)
         error = MistralResponseError(
             f"{call.operation} was redirected to {where} ({response.status_code}): "
             "set the host to the API's own address",
@@ -232,22 +262,29 @@ class Transport:
             # The header has whole seconds, so on average it is half a second behind.
             self.clock_offset = server_now + 0.5 - time.time()
 
-    def chunks(self, call: Call, response: requests.Response) -> Iterator[bytes]:
+    def chunks(
+        self, call: Call, response: requests.Response, *, max_bytes: int | None = None
+    ) -> Iterator[bytes]:
         """
         Read an answer's body; an early end is an error even where urllib3 accepts it.
 
         :param call: The call.
         :param response: The answer to it.
+        :param max_bytes: Most bytes of the body, unpacked; ``None`` leaves it to the caller.
         :raises MistralConnectionError: When the body is not complete.
+        :raises MistralResponseError: When it has more bytes.
         """
         announced = announced_length(response.headers)
         received = 0
         problem = None
         try:
-            for chunk in response.raw.stream(_CHUNK_BYTES, decode_content=is_encoded(response.headers)):
+            for chunk in unpacked(response, _CHUNK_BYTES):
                 received += len(chunk)
+                if max_bytes is not None and received > max_bytes:
+                    raise self._too_large(call, max_bytes)
                 yield chunk
-        except (OSError, HTTPError) as error:
+        # urllib3 lets a ValueError of the standard library through, for example for a chunk of a negative size.
+        except (OSError, HTTPError, ValueError, zlib.error) as error:
             problem = _reason(error)
         # `tell` counts the bytes as they came, before decompression.
         if problem is None and announced is not None and response.raw.tell() != announced:
@@ -259,26 +296,44 @@ class Transport:
                 may_have_acted=True,
             )
 
-    def decoded(self, call: Call, response: requests.Response, decode: Callable[[bytes], T]) -> T:
+    def _too_large(self, call: Call, max_bytes: int) -> MistralResponseError:
+        error = MistralResponseError(
+            f"{call.operation} was answered with more than {max_bytes:,} bytes, and no answer of the API is as large: "
+            f"is there a proxy between here and {self.base_url}?",
+            operation=call.operation,
+            may_have_acted=True,
+        )
+        error.transient = False
+        return error
+
+    def decoded(
+        self,
+        call: Call,
+        response: requests.Response,
+        decode: Callable[[bytes], T],
+        *,
+        max_bytes: int = limits.MAX_ANSWER_BYTES,
+    ) -> T:
         """
         Read an answer's body as a whole.
 
         :param call: The call.
         :param response: The answer to it.
         :param decode: Reads the body.
+        :param max_bytes: Most bytes of the body.
         :raises MistralResponseError: When the body is not the API's.
         """
-        content = b"".join(self.chunks(call, response))
+        content = b"".join(self.chunks(call, response, max_bytes=max_bytes))
         try:
             return decode(content)
         except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError) as error:
-            problem = f"{type(error).__name__}: {error}"
-        start = self.without_secrets(content[:_ERROR_BYTES].decode("utf-8", "replace"))
-        kind = self.without_secrets(response.headers.get("Content-Type", "none"))
+            problem = kept(f"{type(error).__name__}: {error}", self.without_secrets)
+        start = content[:_ERROR_BYTES].decode("utf-8", "replace")
+        kind = response.headers.get("Content-Type", "none")
         raise MistralResponseError(
             f"{call.operation} was answered with {response.status_code} and a body that is not the API's ({problem}; "
-            f"content type {excerpt(kind, 100)}, starting with {excerpt(start, 100)!r}). "
-            f"Is there a proxy between here and {self.base_url}?",
+            f"content type {kept(kind, self.without_secrets, 100)}, starting with "
+            f"{kept(start, self.without_secrets, 100)!r}). Is there a proxy between here and {self.base_url}?",
             operation=call.operation,
             may_have_acted=True,
         )
@@ -290,7 +345,7 @@ class Transport:
         :param text: A text that may hold secrets.
         """
         for secret in self._secrets:
-            text = text.replace(secret, "***")
+            text = secret.sub("***", text)
         return re.sub(r"//[^/\s@]*@", "//***@", text)
 
 
@@ -428,8 +483,8 @@ def _is_proxy(scheme: object, url: object) -> bool:
 def _beginning(response: requests.Response) -> bytes:
     """The beginning of an error's body. The status is known, so a body that breaks off is no problem."""
     content = b""
-    with contextlib.suppress(OSError, HTTPError):
-        for chunk in response.raw.stream(_ERROR_BYTES, decode_content=True):
+    with contextlib.suppress(OSError, HTTPError, ValueError, zlib.error):
+        for chunk in unpacked(response, _ERROR_BYTES):
             content += chunk
             if len(content) >= _ERROR_BYTES:
                 break

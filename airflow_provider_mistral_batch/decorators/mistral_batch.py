@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import (
@@ -64,6 +64,11 @@ class MistralBatchDecoratedOperator(DecoratedOperator, MistralBatchInferenceOper
         context_merge(context, self.op_kwargs)
         arguments = determine_kwargs(self.python_callable, self.op_args, context)
         source = self.python_callable(*self.op_args, **arguments)
+        if isinstance(source, Set):
+            raise InvalidInputError(
+                f"the function {self.python_callable.__name__!r} returned a {type(source).__name__}, which has no "
+                "order: each try would send other request files, and pay again; return a list"
+            )
         if isinstance(source, (str, bytes, Mapping)) or not (
             isinstance(source, Iterable) or hasattr(source, "open")
         ):

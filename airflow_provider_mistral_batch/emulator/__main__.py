@@ -33,7 +33,8 @@ def main(arguments: list[str] | None = None) -> int:
     """
     try:
         from airflow_provider_mistral_batch.emulator.engine.options import UpstreamOptions
-        from airflow_provider_mistral_batch.emulator.server import Start, is_loopback, serve
+        from airflow_provider_mistral_batch.emulator.http.web_pages import is_loopback
+        from airflow_provider_mistral_batch.emulator.server import Start, serve
         from airflow_provider_mistral_batch.emulator.state.settings import Settings
     except ImportError as error:
         sys.stderr.write(

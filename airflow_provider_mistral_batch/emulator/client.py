@@ -8,6 +8,8 @@ from typing import Any
 
 import requests
 
+from airflow_provider_mistral_batch.emulator.http.web_pages import CONTROL_HEADER
+
 _TIMEOUT = 60
 
 
@@ -24,6 +26,7 @@ class Control:
         self.api_key = api_key
         self._session = requests.Session()
         self._session.trust_env = False
+        self._session.headers[CONTROL_HEADER] = "1"
 
     def close(self) -> None:
         """Close the connections."""

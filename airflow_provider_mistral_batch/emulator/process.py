@@ -148,7 +148,7 @@ class Emulator:
             else:
                 environment[_VARIABLES[name]] = str(value)
         if self._log_file is None:
-            self._log_file = (self.state_dir / "emulator.log").open("a+b")
+            self._log_file = open(self.state_dir / "emulator.log", "a+b", opener=_open_private)  # noqa: SIM115
         self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
             command,
             stdin=subprocess.DEVNULL,
@@ -185,3 +185,7 @@ class Emulator:
         if self._control is not None:
             self._control.close()
             self._control = None
+
+
+def _open_private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)

@@ -15,7 +15,6 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,9 @@ import uvicorn
 from airflow_provider_mistral_batch.emulator.engine.options import UpstreamOptions
 from airflow_provider_mistral_batch.emulator.engine.process import EngineProcess
 from airflow_provider_mistral_batch.emulator.http.app import make_app
+from airflow_provider_mistral_batch.emulator.http.web_pages import is_loopback
 from airflow_provider_mistral_batch.emulator.state.keys import Keys
+from airflow_provider_mistral_batch.emulator.state.privacy import make_private
 from airflow_provider_mistral_batch.emulator.state.server_state import ServerState
 from airflow_provider_mistral_batch.emulator.state.store import Store
 
@@ -78,6 +79,8 @@ def serve(start: Start) -> None:
     :raises ValueError: If a setting is not valid.
     """
     _allow_many_connections()
+    # Prompts and answers are nobody else's: what is written from now on, also by the engine, is its owner's alone.
+    os.umask(0o077)
     listener = _bind(start.host, start.port)
     directory = start.state_dir or Path(tempfile.mkdtemp(prefix="mistral-emulator-"))
     with listener, _locked(directory):
@@ -99,7 +102,7 @@ async def _serve(start: Start, listener: socket.socket, directory: Path) -> None
     state = ServerState(store=store, keys=keys, settings=store.settings(), wake_engine=engine.wake)
     state.change_settings(start.settings)
     config = uvicorn.Config(
-        make_app(state),
+        make_app(state, local=is_loopback(start.host)),
         log_level="warning",
         access_log=False,
         date_header=False,
@@ -150,7 +153,7 @@ async def _end_with_parent(server: uvicorn.Server, parent_pid: int) -> None:
 
 @contextmanager
 def _locked(directory: Path) -> Iterator[None]:
-    directory.mkdir(parents=True, exist_ok=True)
+    make_private(directory)
     with (directory / "server.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -168,14 +171,6 @@ def _bind(host: str, port: int) -> socket.socket:
     listener.bind((host, port))
     listener.set_inheritable(False)
     return listener
-
-
-def is_loopback(host: str) -> bool:
-    """Whether an address can be reached from this machine alone."""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _allow_many_connections() -> None:

@@ -56,9 +56,10 @@ def read_connection(
     """
     try:
         return Settings(
-            client=_client_of(connection, longest_timeout=longest_timeout, **options),
             default_model=_text(connection, "default_model") or None,
             deployment=_text(connection, "deployment"),
+            # Last: a client that was made has to be closed.
+            client=_client_of(connection, longest_timeout=longest_timeout, **options),
         )
     except InvalidInputError as error:
         # The first word of the client's message is its parameter: name the connection's field instead.

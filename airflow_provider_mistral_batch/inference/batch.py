@@ -279,7 +279,7 @@ class Batch:
     @property
     def _may_pause(self) -> bool:
         """Whether the task may defer; a last look stays on the worker."""
-        return self.options.deferrable and self.submission.creates_jobs
+        return self.options.deferrable and not self.submission.is_last_look
 
     def _pause_for_jobs(self, batch_ids: Sequence[str], deadline: float) -> Pause:
         # Imported late: parsing a Dag needs none of it.
@@ -338,7 +338,7 @@ class Batch:
 
     def _may_ask_again(self) -> bool:
         """Tell whether another round is allowed, and some requests may succeed in it."""
-        if not self.submission.creates_jobs or self.plan.given_up_at is not None:
+        if self.submission.is_last_look or self.plan.given_up_at is not None:
             return False
         is_worth_it = self.landed["may_pass"] or (
             self.options.reask_invalid and self.landed["counts"]["failed"]

@@ -51,7 +51,7 @@ def can_afford(
     :param paths: The round's request files.
     :param options: The options of the batch.
     :param model: The model for all requests.
-    :param usages: The usage of each round so far.
+    :param usages: The usage of each round so far; not read without a limit.
     """
     if options.max_cost_usd is None or model is None:
         return True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -93,9 +93,9 @@ class LandedRounds:
         )
         return landed
 
-    def usages(self) -> list[dict[str, Any]]:
-        """Return the usage of each round."""
-        return [self.land(number)["usage"] for number in range(len(self.plan.rounds))]
+    def usages(self) -> Iterator[dict[str, Any]]:
+        """Iterate over the usage of each round, read lazily."""
+        return (self.land(number)["usage"] for number in range(len(self.plan.rounds)))
 
     def write_next_requests(self, directory: Path) -> tuple[Shard, ...]:
         """

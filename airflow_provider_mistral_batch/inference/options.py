@@ -64,7 +64,6 @@ class BatchOptions:
     poll_interval: float
     poll_interval_min: float
     max_pending_requests: int
-    force_new: bool
     cancel_on_kill: bool
     cancel_on_timeout: bool
     mistral_conn_id: str

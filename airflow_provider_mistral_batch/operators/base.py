@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, MappingView, Sequence, Set
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -45,13 +45,34 @@ class MistralBatchOperator(BaseOperator):
         """Do the work."""
 
 
+def check_requests_are_stable(requests: Any) -> None:
+    """
+    Refuse requests that differ from one reading to the next, while the Dag is parsed.
+
+    :param requests: The operator's argument.
+    :raises InvalidInputError: When it has no order, or can be read only once.
+    """
+    if isinstance(requests, Set):
+        raise InvalidInputError(
+            f"requests is a {type(requests).__name__}, which has no order: each try would send other request files "
+            "and pay again; pass a list, such as sorted(requests)"
+        )
+    if isinstance(requests, (Iterator, MappingView)):
+        raise InvalidInputError(
+            f"requests is a {type(requests).__name__}: the Dag would get a new version each time it is parsed; pass a "
+            "list, or return the requests from a function with @task.mistral_batch"
+        )
+
+
 def check_requests(requests: Any) -> None:
     """
     Check that requests are a list of rows; the rows themselves are checked when they are read.
 
+    :param requests: The rendered argument, or what another task returned.
     :raises InvalidInputError: When they are anything else, such as the string that a Jinja template renders to.
     """
-    if isinstance(requests, (str, bytes, Mapping)) or not isinstance(requests, Iterable):
+    check_requests_are_stable(requests)
+    if isinstance(requests, (str, bytes)) or not isinstance(requests, Sequence):
         raise InvalidInputError(
             f"requests={requests!r:.80} is not a list of rows: pass a list. If it comes from a Jinja template, pass "
             "the output itself (requests=prepare.output), or set render_template_as_native_obj=True on the Dag"

@@ -22,7 +22,7 @@ from airflow_provider_mistral_batch.api.models import (
     BatchStatus,
 )
 from airflow_provider_mistral_batch.links.mistral_batch import MistralBatchJobLink
-from airflow_provider_mistral_batch.operators.base import check_requests
+from airflow_provider_mistral_batch.operators.base import check_requests, check_requests_are_stable
 from airflow_provider_mistral_batch.operators.submitting import MistralSubmittingOperator
 from airflow_provider_mistral_batch.policies.cadence import (
     DEFAULT_POLL_INTERVAL,
@@ -120,6 +120,7 @@ class MistralCreateBatchJobOperator(MistralSubmittingOperator):
     ) -> None:
         super().__init__(mistral_conn_id=mistral_conn_id, **kwargs)
         self.input_files = input_files
+        check_requests_are_stable(requests)
         self.requests = requests
         self.endpoint = endpoint
         self.model = model

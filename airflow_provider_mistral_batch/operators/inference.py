@@ -17,7 +17,7 @@ from airflow_provider_mistral_batch.inference.options import BatchOptions
 from airflow_provider_mistral_batch.inference.plan import BatchPlan
 from airflow_provider_mistral_batch.inference.workplace import workplace
 from airflow_provider_mistral_batch.links.mistral_batch import MistralBatchJobLink
-from airflow_provider_mistral_batch.operators.base import check_requests
+from airflow_provider_mistral_batch.operators.base import check_requests, check_requests_are_stable
 from airflow_provider_mistral_batch.operators.submitting import MistralSubmittingOperator
 from airflow_provider_mistral_batch.policies.cadence import DEFAULT_POLL_INTERVAL, DEFAULT_POLL_INTERVAL_MIN
 from airflow_provider_mistral_batch.storage.paths import storage_path
@@ -135,6 +135,7 @@ class MistralBatchInferenceOperator(MistralSubmittingOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(mistral_conn_id=mistral_conn_id, **kwargs)
+        check_requests_are_stable(requests)
         self.requests = requests
         self.path = path
         self.destination = destination
@@ -175,15 +176,20 @@ class MistralBatchInferenceOperator(MistralSubmittingOperator):
         self,
         context: Context,
         event: Mapping[str, Any],
-        plan: Mapping[str, Any],
+        plan: Mapping[str, Any] | None = None,
         may_have_duplicates: bool = False,
     ) -> dict[str, Any]:
         """Continue after a wait; the API tells how the jobs ended."""
-        begun = BatchPlan.from_builtins(plan)
-        self.submission.resume(begun.batch_ids, may_have_duplicates=may_have_duplicates)
+        begun = None if plan is None else BatchPlan.from_builtins(plan)
+        if begun is not None:
+            self.submission.resume(begun.batch_ids, may_have_duplicates=may_have_duplicates)
         if event.get("error"):
             permanent = event.get("error_is_permanent")
             raise (AirflowFailException if permanent else AirflowException)(event["error"])
+        if begun is None:
+            # `dag.test()` and `airflow tasks test` drop what a task is deferred with (apache/airflow#69942).
+            self.submission.resume_without_state()
+            return self.run_batch_task(context)
         with workplace(context, self._options(), self.submission) as work:
             return self._pause_or_end(Batch(work, begun).run())
 

@@ -70,7 +70,7 @@ class MistralSubmittingOperator(MistralBatchOperator):
     @property
     def may_defer(self) -> bool:
         """Whether the task may defer; a last look stays on the worker."""
-        return self.deferrable and self.submission.creates_jobs
+        return self.deferrable and not self.submission.is_last_look
 
     @contextmanager
     def _answering_for_jobs(self, context: Context, *, submitted: bool) -> Iterator[None]:

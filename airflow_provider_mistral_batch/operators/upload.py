@@ -10,7 +10,11 @@ from airflow_provider_mistral_batch.api import limits
 from airflow_provider_mistral_batch.api.checks import check_exactly_one
 from airflow_provider_mistral_batch.api.endpoints import DEFAULT_ENDPOINT
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
-from airflow_provider_mistral_batch.operators.base import MistralBatchOperator, check_requests
+from airflow_provider_mistral_batch.operators.base import (
+    MistralBatchOperator,
+    check_requests,
+    check_requests_are_stable,
+)
 from airflow_provider_mistral_batch.storage.paths import storage_path
 from airflow_provider_mistral_batch.submission.files import upload_once
 from airflow_provider_mistral_batch.tasks.xcoms import push_xcoms
@@ -50,6 +54,7 @@ class MistralUploadBatchFileOperator(MistralBatchOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(mistral_conn_id=mistral_conn_id, **kwargs)
+        check_requests_are_stable(requests)
         self.requests = requests
         self.path = path
         self.endpoint = endpoint

@@ -95,22 +95,23 @@ class MistralBatchJobSensor(BaseSensorOperator):
 
     def execute(self, context: Context) -> Any:
         """Wait as ``mode`` and ``deferrable`` say."""
-        with failing_for_good():
-            check_ratio("max_failed_ratio", self.max_failed_ratio)
-        if not self.deferrable:
-            try:
-                return super().execute(context)
-            except AirflowSensorTimeout:
-                self._time_out()
-        # The worker is running anyway, so it looks once: a job that is already over needs no triggerer.
-        over = self.poke(context)
-        if not over:
-            self._defer()
-        return over.xcom_value
+        with self._skipping_for_the_job_alone():
+            with failing_for_good():
+                check_ratio("max_failed_ratio", self.max_failed_ratio)
+            if not self.deferrable:
+                try:
+                    return super().execute(context)
+                except AirflowSensorTimeout:
+                    self._time_out()
+            # The worker is running anyway, so it looks once: a job that is already over needs no triggerer.
+            over = self.poke(context)
+            if not over:
+                self._defer()
+            return over.xcom_value
 
     def poke(self, context: Context) -> PokeReturnValue:
         """Look at the job once."""
-        with self._ending_for_good():
+        with failing_for_good():
             job = self._poller.look()
         if job is None or not job.is_terminal:
             return PokeReturnValue(is_done=False)
@@ -118,15 +119,16 @@ class MistralBatchJobSensor(BaseSensorOperator):
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Continue after a deferral; if Airflow ended it because it took too long, time out like any other wait."""
-        if not deferral_took_too_long(next_method, next_kwargs):
-            return super().resume_execution(next_method, next_kwargs, context)
-        # The triggerer may have been down, and the job may have been over for a long time.
-        over = self.poke(context)
-        return over.xcom_value if over else self._time_out()
+        with self._skipping_for_the_job_alone():
+            if not deferral_took_too_long(next_method, next_kwargs):
+                return super().resume_execution(next_method, next_kwargs, context)
+            # The triggerer may have been down, and the job may have been over for a long time.
+            over = self.poke(context)
+            return over.xcom_value if over else self._time_out()
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> str | None:
         """Continue after the trigger's event."""
-        with self._ending_for_good():
+        with failing_for_good():
             job = job_after_deferral(event, self.hook)
         return self._conclude(context, job) if job is not None else self._time_out()
 
@@ -189,13 +191,23 @@ class MistralBatchJobSensor(BaseSensorOperator):
         return job.output_file_id
 
     @contextmanager
-    def _ending_for_good(self) -> Iterator[None]:
-        """Fail without retries, or skip, if the block raises an error that no retry can fix."""
+    def _skipping_for_the_job_alone(self) -> Iterator[None]:
+        """
+        Fail where the base class would skip because of an error that is not about the job.
+
+        ``soft_fail`` is for a job that ends badly or too late. With a wrong connection, or a trigger that cannot be
+        loaded, it is unknown how the job ended, and a skip would hide that.
+        """
         try:
-            with failing_for_good():
-                yield
-        except AirflowFailException as error:
-            self._fail(str(error))
+            yield
+        except (AirflowFailException, AirflowSkipException) as end:
+            error = end.__cause__ if isinstance(end, AirflowSkipException) else end
+            if not isinstance(error, Exception):
+                # Our own skip.
+                raise
+            if self.never_fail:
+                self._fail(str(error))
+            raise error from error.__cause__
 
     def _time_out(self) -> NoReturn:
         self._fail(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
+from typing import IO, TYPE_CHECKING, Any, Protocol, cast
 
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
 
@@ -13,9 +13,12 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
-@runtime_checkable
 class StoragePath(Protocol):
-    """What our code needs of a path; ``pathlib.Path`` and Airflow's ``ObjectStoragePath`` both have it."""
+    """
+    What our code needs of a path; ``pathlib.Path`` and Airflow's ``ObjectStoragePath`` have all of it.
+
+    A file is read from less: a ``zipfile.Path``, for example, can be opened but not removed.
+    """
 
     @property
     def name(self) -> str: ...
@@ -60,8 +63,8 @@ def storage_path(value: Any, *, field: str) -> StoragePath:
         return _object_storage_path(value, field)
     if isinstance(value, str) and value.strip():
         return Path(value)
-    if isinstance(value, StoragePath):
-        return value
+    if _can_be_opened(value):
+        return cast("StoragePath", value)
     if isinstance(value, os.PathLike):
         return Path(value)
     raise InvalidInputError(
@@ -85,7 +88,11 @@ def as_path(path: StoragePath | str) -> StoragePath:
 
 def is_path(value: object) -> bool:
     """Tell whether a value is a path object: pathlib's, an ``ObjectStoragePath`` or another one of that kind."""
-    return isinstance(value, (os.PathLike, StoragePath))
+    return isinstance(value, os.PathLike) or _can_be_opened(value)
+
+
+def _can_be_opened(value: object) -> bool:
+    return hasattr(value, "open") and hasattr(value, "parent")
 
 
 def local_path(path: StoragePath) -> Path | None:

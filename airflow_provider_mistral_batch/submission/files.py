@@ -45,12 +45,9 @@ def upload_once(hook: MistralBatchHook, shard: Shard, *, owner: str = "") -> Fil
     if (known := _find(hook, name, shard.size, lasting=True)) is not None:
         log.info("%s was uploaded before, as file %s: using that file.", shard.path.name, known.id)
         return known
-    uploaded = send_once(
+    return send_once(
         partial(_upload, hook, shard, name), partial(_look_again, hook, name, shard.size), what="request file"
     )
-    # Two tasks may have uploaded the same content at the same moment. Both take the file that a search finds, because
-    # the ids of the files are part of what identifies a job.
-    return _find(hook, name, shard.size, lasting=True) or uploaded
 
 
 def _upload(hook: MistralBatchHook, shard: Shard, name: str) -> FileOut:
@@ -62,7 +59,9 @@ def _upload(hook: MistralBatchHook, shard: Shard, name: str) -> FileOut:
         shard.request_count,
         shard.size,
     )
-    return file
+    # Two tasks may have uploaded the same content at the same moment. Both take the file that a search finds, because
+    # the ids of the files are part of what identifies a job.
+    return _find(hook, name, shard.size, lasting=True) or file
 
 
 def _look_again(hook: MistralBatchHook, name: str, size: int) -> FileOut | None:

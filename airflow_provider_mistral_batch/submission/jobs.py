@@ -14,7 +14,12 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from airflow.providers.common.compat.sdk import AirflowException
 
-from airflow_provider_mistral_batch.api.errors import MistralCallError, NotFoundError
+from airflow_provider_mistral_batch.api.errors import (
+    InvalidInputError,
+    MistralBatchError,
+    MistralCallError,
+    NotFoundError,
+)
 from airflow_provider_mistral_batch.api.limits import PAGE_SIZE
 from airflow_provider_mistral_batch.api.models import BatchJobIn, BatchJobOut
 from airflow_provider_mistral_batch.policies.ownership import (
@@ -52,7 +57,7 @@ class Earlier(Enum):
 
     #: This is the first try, so there were no earlier calls.
     NOTHING = auto()
-    #: An earlier try may have died during a call, which the server may still carry out.
+    #: The server may still carry out a call, because its answer was lost or an earlier try may have died during it.
     IN_DOUBT = auto()
     #: We waited long enough: a job created by an earlier call is in the server's record by now, save for rare delays.
     ON_RECORD = auto()
@@ -122,9 +127,9 @@ class Submission:
         return self.earlier is not Earlier.NOTHING
 
     @property
-    def creates_jobs(self) -> bool:
-        """Whether a missing job is created; if not, the task only takes a last look at the jobs that exist."""
-        return self.aim is Aim.ANY_JOB
+    def is_last_look(self) -> bool:
+        """Whether the task continues only with existing jobs (:meth:`take_last_look`)."""
+        return self.aim is Aim.EXISTING_JOB
 
     def submit(
         self,
@@ -173,10 +178,16 @@ class Submission:
         )
         return self._oldest(submitted, choose)
 
-    def take_last_look(self) -> None:
-        """Continue after a deferral whose state is lost, with existing jobs only."""
+    def resume_without_state(self) -> None:
+        """Continue after a deferral whose state is lost: jobs that this try submitted have to be found again."""
         self.earlier = Earlier.IN_DOUBT
-        self.aim = Aim.EXISTING_JOB
+
+    def take_last_look(self) -> None:
+        """Continue after a deferral that took too long, with existing jobs only."""
+        self.resume_without_state()
+        # A kill may have come first, and it is final.
+        if self.aim is Aim.ANY_JOB:
+            self.aim = Aim.EXISTING_JOB
 
     def resume(self, batch_ids: Iterable[str], *, may_have_duplicates: bool) -> None:
         """
@@ -230,7 +241,7 @@ class Submission:
         """
         try:
             self.hook.cancel(batch_id)
-        except MistralCallError as error:
+        except MistralBatchError as error:
             log.warning("%s Batch job %s may keep running.", error, batch_id)
 
     def _look(self, choose: _Choose) -> Decision:
@@ -253,6 +264,8 @@ class Submission:
 
     def _find_lost(self, choose: _Choose) -> BatchJobOut | None:
         """Look for the job of a create call whose answer was lost."""
+        # Set first, so that a failed look does not hide the call.
+        self.earlier = Earlier.IN_DOUBT
         decision = self._look_for_long(choose)
         self.earlier = Earlier.ON_RECORD
         return None if decision.attach_to is None else self._attach(decision)
@@ -326,7 +339,7 @@ class Submission:
     def _may_run(self, batch_id: str) -> bool:
         try:
             return runs(self.hook.get(batch_id))
-        except NotFoundError:
+        except (NotFoundError, InvalidInputError):
             return False
         except MistralCallError:
             return True

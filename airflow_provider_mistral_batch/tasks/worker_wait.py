@@ -16,6 +16,7 @@ from airflow_provider_mistral_batch.api.errors import MistralBatchError, Mistral
 from airflow_provider_mistral_batch.policies.progress import Progress
 from airflow_provider_mistral_batch.policies.verdict import Verdict, judge
 from airflow_provider_mistral_batch.tasks.endings import is_permanent
+from airflow_provider_mistral_batch.tasks.job_event import JobEvent
 from airflow_provider_mistral_batch.tasks.xcoms import job_xcoms, push_xcoms
 
 if TYPE_CHECKING:
@@ -109,9 +110,6 @@ def job_after_deferral(event: Any, hook: MistralBatchHook) -> BatchJobOut | None
     :raises AirflowFailException: When the job cannot be watched until somebody fixes the cause.
     :raises AirflowException: When the job cannot be watched for another reason.
     """
-    # Imported late: parsing a Dag needs none of it.
-    from airflow_provider_mistral_batch.tasks.job_event import JobEvent
-
     told = JobEvent.from_payload(event)
     if told.timed_out:
         # The trigger's last look may be a whole poll interval old, and the triggerer may have been down since.

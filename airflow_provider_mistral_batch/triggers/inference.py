@@ -159,14 +159,14 @@ class MistralBatchRoomTrigger(BaseTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Look again and again, until there is room."""
         hook = MistralBatchHook(self.mistral_conn_id)
-        room = PendingLimit(hook, self.requests, self.limit)
+        limit = PendingLimit(hook, self.requests, self.limit)
         payload: dict[str, Any] = {"timed_out": True}
         try:
             while (left := self.deadline - time.time()) > 0:
                 # Before the first look, too: the task has just learned that there is no room. Jittered, so that tasks
                 # that wait for the same room do not all look at once.
                 await asyncio.sleep(min(left, self.poll_interval * random.uniform(0.75, 1.25)))
-                if await in_thread(room.has_room):
+                if await in_thread(limit.has_room):
                     payload = {}
                     break
         except Exception as error:

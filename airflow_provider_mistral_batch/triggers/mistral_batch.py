@@ -77,7 +77,7 @@ class MistralBatchJobTrigger(BaseTrigger):
         )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Wait for the job; yield one :class:`JobEvent`, or the task's end."""
+        """Wait for the job; yield one ``JobEvent``, or the task's end."""
         told = await wait_for_job(
             self.batch_id,
             self.mistral_conn_id,

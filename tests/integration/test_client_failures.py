@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import logging
 import socket
@@ -74,6 +75,27 @@ FAILURES = {
         True,
         True,
     ),
+    **{
+        f"sends a chunk of {size} bytes": (
+            Raw(f"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{size}\r\n{{}}\r\n0\r\n\r\n".encode()),
+            MistralConnectionError,
+            True,
+            True,
+        )
+        for size in ("-5", "-1", "-ffffffffffffffffffff", "ffffffffffffffffffff")
+    },
+    "packs it in a way that nobody asked for": (
+        Answer(200, b'{"id": "job-1"}', {"Content-Encoding": "br"}),
+        MistralConnectionError,
+        True,
+        True,
+    ),
+    "packs half of it": (
+        Answer(200, gzip.compress(b'{"id": "job-1"}' * 99)[:-9], {"Content-Encoding": "gzip"}),
+        MistralConnectionError,
+        True,
+        True,
+    ),
     "sends bad gzip": (
         Answer(200, b"not gzip", {"Content-Encoding": "gzip"}),
         MistralConnectionError,
@@ -97,6 +119,7 @@ FAILURES = {
     "402": (as_json({"message": "no"}, 402), PaymentRequiredError, False, False),
     "404": (as_json({"message": "no"}, 404), NotFoundError, False, False),
     "413": (Answer(413, b"<h1>Too large</h1>"), RequestTooLargeError, False, False),
+    "425": (as_json({"message": "too early"}, 425), BadRequestError, False, True),
     "422": (as_json({"detail": [{"loc": ["body"], "msg": "no"}]}, 422), BadRequestError, False, False),
 }
 
@@ -128,6 +151,34 @@ def test_a_post_is_sent_again_only_if_the_server_certainly_did_not_act(name, cal
                 call(client)
             assert len(server.requests) == 1
             assert caught.value.may_have_acted is may_have_acted
+
+
+@pytest.mark.parametrize(
+    ("call", "passes"),
+    [
+        (_create, True),
+        (_get, True),
+        (lambda client: client.download_file("f"), True),
+        # Its file is not that of another one with this name.
+        (_upload, False),
+        # The job is over.
+        (lambda client: client.cancel("job-1"), False),
+        # A job still needs it.
+        (lambda client: client.delete("job-1"), False),
+        (lambda client: client.delete_file("f"), False),
+    ],
+)
+def test_a_conflict_passes_where_something_is_not_ready_yet(call, passes):
+    conflict = as_json({"message": "still being processed"}, 409)
+    with ScriptedServer(*_failure(conflict, 2)) as server, _client(server) as client:
+        if passes:
+            assert call(client)
+            assert len(server.requests) == 3
+        else:
+            with pytest.raises(BadRequestError) as caught:
+                call(client)
+            assert len(server.requests) == 1
+            assert (caught.value.transient, caught.value.may_have_acted) == (False, False)
 
 
 def _boundary(request: Received) -> bytes:

@@ -17,6 +17,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from airflow_provider_mistral_batch.api.client import MistralBatchClient
+from airflow_provider_mistral_batch.api.dialects import wire
+from airflow_provider_mistral_batch.api.dialects.base import JobFilter
 from airflow_provider_mistral_batch.api.errors import (
     InvalidInputError,
     MistralBatchError,
@@ -113,6 +115,39 @@ def test_no_exception_and_no_log_shows_the_key(name, call, tmp_path, caplog):
     shown = _everything(caught.value) + caplog.text + repr(client) + repr(vars(client))
     for form in (KEY, quote(KEY), "k3y-of"):
         assert form not in shown
+
+
+@pytest.mark.parametrize("call", ["get", "create", "cancel", "list", "jobs_page"])
+@pytest.mark.parametrize("dialect", ["mistral", "openai"])
+def test_no_job_keeps_the_key_whatever_its_errors_repeat(call, dialect, caplog, monkeypatch):
+    monkeypatch.setattr(wire, "_unknown_statuses_seen", set())
+    echoes = [
+        KEY,
+        quote(KEY, safe=""),
+        KEY.replace("/", "\\/"),
+        "".join(f"\\u{ord(char):04x}" for char in KEY),
+    ]
+    errors = [{"code": echo, "message": f"{'x' * 490}{echo}", "param": echo} for echo in echoes]
+    job = {**JOB, "status": f"Bearer {KEY}", "errors": errors}
+    answer = as_json({"data": [job]} if call in ("list", "jobs_page") else job)
+    with (
+        ScriptedServer(answer) as server,
+        _client(server.url, dialect=dialect) as client,
+        caplog.at_level(logging.INFO),
+    ):
+        calls = {
+            "get": lambda: client.get("job-1"),
+            "create": lambda: client.create(BatchJobIn(input_files=["f"])),
+            "cancel": lambda: client.cancel("job-1"),
+            "list": lambda: client.list(),
+            "jobs_page": lambda: client.jobs_page(JobFilter()),
+        }
+        shown = repr(calls[call]()) + caplog.text
+    assert "x" * 400 in shown
+    assert "reports the job status 'Bearer ***'" in caplog.text
+    assert "code='***'" in shown
+    for part in ("k3y", "%2F", "u006b", "nobody"):
+        assert part not in shown
 
 
 def test_nothing_that_an_error_refers_to_holds_the_key():

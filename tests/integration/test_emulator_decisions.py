@@ -405,7 +405,7 @@ def test_a_row_at_which_the_emulator_fails_fails_alone(caplog: pytest.LogCapture
 
     lines = [json.dumps({"custom_id": name, "body": name}).encode() for name in ("good", "bad", "better")]
     for plan in (JobPlan(), JobPlan(duplicate_rows=3)):
-        written = execute("job-1", lines, 0, answer, plan)
+        written, _ = execute("job-1", lines, 0, answer, plan)
         assert (written.succeeded, written.failed) == (2, 1)
         failed = json.loads(written.errors[0])
         assert (failed["custom_id"], failed["error"], failed["response"]["status_code"]) == ("bad", None, 500)

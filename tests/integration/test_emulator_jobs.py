@@ -10,6 +10,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 import pytest
+from mistralai.client.models import ChatCompletionChoice
 from requests_toolbelt.sessions import BaseUrlSession
 
 from airflow_provider_mistral_batch.emulator import Emulator
@@ -504,3 +505,64 @@ def test_many_jobs_at_once(control: Control, api: BaseUrlSession) -> None:
     while api.get(JOBS, params={"status": "SUCCESS"}).json()["total"] < 200:
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+@pytest.mark.parametrize(
+    ("tool", "name"),
+    [
+        ({"type": "web_search"}, "web_search"),
+        ({"type": "web_search_premium"}, "web_search_premium"),
+        ({"type": "image_generation"}, "image_generation"),
+        ({"type": "code_interpreter"}, "code_interpreter"),
+        ({"type": "document_library", "library_ids": ["a"]}, "document_library"),
+        ({"type": "connector", "connector_id": "my-connector"}, "my-connector"),
+    ],
+)
+def test_tools_that_the_api_runs_give_choices_with_messages(
+    create: Create, until: Until, results: Any, tool: dict[str, Any], name: str
+) -> None:
+    function = {"type": "function", "function": {"name": "f", "parameters": {}}}
+    bodies = [{**BODY, "tools": [function, tool]}, {**BODY, "tools": [tool], "tool_choice": "none"}]
+    bodies.append({**BODY, "tools": [tool, function], "tool_choice": "any"})
+    rows = "\n".join(json.dumps({"custom_id": str(n), "body": body}) for n, body in enumerate(bodies))
+    job = until(create(rows)["id"])
+    answers = [row["response"]["body"]["choices"] for row in results(job["output_file"])]
+    [choice] = answers[0]
+    assert "message" not in choice
+    assert choice["finish_reason"] == "stop"
+    ChatCompletionChoice.model_validate(choice)
+    call, result, answer = choice["messages"]
+    assert call["tool_calls"][0]["function"]["name"] == name
+    assert result["tool_call_id"] == call["tool_calls"][0]["id"]
+    assert answer["content"][0]["text"]
+    assert "messages" not in answers[1][0]
+    assert answers[2][0]["message"]["tool_calls"][0]["function"]["name"] == "f"
+
+
+@pytest.mark.parametrize(
+    "tool", [{"type": "document_library"}, {"type": "connector"}, {"type": "nonsense"}, {}]
+)
+def test_tools_that_are_incomplete_fail_their_row(create: Create, until: Until, tool: dict[str, Any]) -> None:
+    job = until(create(json.dumps({"custom_id": "a", "body": {**BODY, "tools": [tool]}}))["id"])
+    assert job["failed_requests"] == 1
+
+
+def test_finish_reasons_can_be_planned(create: Create, until: Until, results: Any, control: Control) -> None:
+    whole = until(create(1)["id"])
+    control.plan_jobs(failed_rows=1, unfinished_rows=3, finish_reasons=["error", "model_length"])
+    job = until(create(5)["id"])
+    [text] = [
+        row["response"]["body"]["choices"][0]["message"]["content"] for row in results(whole["output_file"])
+    ]
+    choices = [row["response"]["body"]["choices"][0] for row in results(job["output_file"])]
+    assert [choice["finish_reason"] for choice in choices] == [
+        "model_length",
+        "error",
+        "model_length",
+        "stop",
+    ]
+    assert [choice["message"]["content"] for choice in choices] == [text[: len(text) // 2]] * 3 + [text]
+    control.plan_jobs(unfinished_rows="all", finish_reasons=["length"])
+    tool = json.dumps({"custom_id": "a", "body": {**BODY, "tools": [{"type": "web_search"}]}})
+    [row] = results(until(create(tool)["id"])["output_file"])
+    assert row["response"]["body"]["choices"][0]["finish_reason"] == "length"

@@ -52,7 +52,7 @@ def content(hook: MistralBatchHook, file_ids: list[str]) -> list[dict[str, Any]]
 
 SOURCES: dict[str, Callable[[Path, str], dict[str, Any]]] = {
     "a list": lambda folder, memory: {"requests": ROWS},
-    "a generator": lambda folder, memory: {"requests": (one for one in ROWS)},
+    "a tuple": lambda folder, memory: {"requests": tuple(ROWS)},
     "a path as text": lambda folder, memory: {"path": str(written(folder / "a.jsonl"))},
     "a path": lambda folder, memory: {"path": written(folder / "a.jsonl")},
     "gzip": lambda folder, memory: {"path": written(folder / "a.jsonl.gz")},
@@ -278,6 +278,19 @@ def test_a_lost_answer_leaves_one_file_in_use(
     assert [file.id for file in hook.list_files().data] == outcome.value
     acted = fault.get("when") == "after"
     assert control.requests()["POST /v1/files"] == (1 if acted else 2)
+
+
+@pytest.mark.parametrize("status", [500, 504])
+def test_a_look_after_the_upload_that_fails_costs_no_try(
+    status: int, upload: Any, hook: Any, connect: Any, control: Control, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "_RECHECKS", (0.01, 0.01))
+    connect(retries=1)
+    control.fault("status", "GET", "/v1/files", status=status, skip=1)
+    outcome = upload(requests=ROWS)
+    assert outcome.state == "success", outcome.message
+    assert [file.id for file in hook.list_files().data] == outcome.value
+    assert control.requests()["POST /v1/files"] == 1
 
 
 def test_of_two_files_that_were_uploaded_at_once_all_take_the_older(

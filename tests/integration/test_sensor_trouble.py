@@ -9,7 +9,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowFailException
+from airflow.models.trigger import TriggerFailureReason
+from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
+from airflow.sdk.exceptions import TaskDeferralError
 
 from airflow_provider_mistral_batch.emulator.client import Control
 from airflow_provider_mistral_batch.sensors.mistral_batch import MistralBatchJobSensor
@@ -110,11 +112,33 @@ def test_trouble_that_stays_ends_the_wait_for_good(
             task_id="wait", batch_id=batch_id, poke_interval=0.02, soft_fail=soft_fail, **WAYS[way]
         )
     )
-    assert outcome.state == ("skipped" if soft_fail else "failed")
+    # A skip is for the job's own end: here nobody knows how it ended.
+    assert outcome.state == "failed"
     assert control.api_key not in outcome.message
-    if not soft_fail:
-        assert [word for word in words if word not in outcome.message] == []
-        assert batch_id in outcome.message or trouble != "404"
+    assert [word for word in words if word not in outcome.message] == []
+    assert batch_id in outcome.message or trouble != "404"
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_soft_fail_hides_no_wrong_connection(way: str, airflow: Any, make_job: Any) -> None:
+    batch_id = make_job()
+    outcome = airflow.run(
+        lambda: MistralBatchJobSensor(
+            task_id="wait", batch_id=batch_id, mistral_conn_id="unknown", soft_fail=True, **WAYS[way]
+        )
+    )
+    assert (outcome.state, "unknown" in outcome.message) == ("failed", True)
+
+
+@pytest.mark.parametrize(
+    ("option", "error"), [("soft_fail", TaskDeferralError), ("never_fail", AirflowSkipException)]
+)
+def test_soft_fail_hides_no_broken_triggerer(option: str, error: type[Exception], new_ti: Any) -> None:
+    options: dict[str, Any] = {option: True}
+    sensor = MistralBatchJobSensor(task_id="wait", batch_id="b", deferrable=True, **options)
+    failure = {"error": TriggerFailureReason.TRIGGER_FAILURE, "traceback": ["no such trigger"]}
+    with pytest.raises(error):
+        sensor.resume_execution("__fail__", failure, new_ti().context)
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
+from airflow.providers.common.compat.sdk import AirflowException
 
 from airflow_provider_mistral_batch.api.models import BatchJobIn
 from airflow_provider_mistral_batch.emulator.client import Control
@@ -268,6 +269,20 @@ def test_a_lost_answer_leaves_one_job(
     assert control.requests()[CREATE] == (1 if exists else 2)
     said = "Attached to" if exists else "The batch job does not exist: sending it again."
     assert [line for line in logged() if said in line]
+
+
+def test_a_lost_answer_whose_look_fails_leaves_nothing_running(
+    submit: Any, new_ti: Any, connect: Any, control: Control, settled: Any
+) -> None:
+    connect(retries=1)
+    control.plan_jobs(**LONG)
+    control.fault("drop", "POST", "/v1/batch/jobs", when="after")
+    # The look before the call works.
+    control.fault("status", "GET", "/v1/batch/jobs", status=429, skip=1)
+    ti = new_ti()
+    ti.max_tries = 0
+    assert submit(ti).state == "retry"
+    settled("CANCELLED")
 
 
 @pytest.mark.parametrize("retry_after", [0, None])
@@ -564,6 +579,16 @@ def test_a_job_that_is_over_is_not_cancelled(
     assert not any(line.startswith("warning") for line in logged())
 
 
+def test_who_is_killed_takes_no_last_look(hook: Any, new_ti: Any, jobs: Any, control: Control) -> None:
+    control.plan_jobs(**LONG)
+    way = submission.Submission.of_task(new_ti().context, hook)
+    way.submit(BatchJobIn(requests=requests(), model="m"))
+    way.abandon()
+    way.take_last_look()
+    with pytest.raises(AirflowException, match="the task was killed"):
+        way.submit(BatchJobIn(requests=requests(), model="m"))
+
+
 def test_a_retry_looks_for_long_once(hook: Any, new_ti: Any, control: Control) -> None:
     way = submission.Submission.of_task(new_ti().next_try().context, hook)
     looks = []
@@ -573,3 +598,11 @@ def test_a_retry_looks_for_long_once(hook: Any, new_ti: Any, control: Control) -
         looks.append(control.requests()[LIST] - before)
     # The last look is that for a call that is carried out late.
     assert looks == [len(submission._RECHECKS) + 2, 2, 2]
+
+
+def test_a_job_id_that_is_none_is_no_reason_to_keep_the_others_running(
+    way: submission.Submission, settled: Any
+) -> None:
+    way.batch_ids.insert(0, "../files")
+    way.cancel_running()
+    settled("CANCELLED", "CANCELLED")

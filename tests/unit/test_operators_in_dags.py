@@ -169,3 +169,26 @@ def test_partial_expand_and_override() -> None:
     other = dag.get_task("other")
     assert isinstance(other, MistralBatchInferenceOperator)
     assert (other.model, other.max_tokens) == ("mistral-large-latest", 5)
+
+
+@pytest.mark.parametrize(
+    ("requests", "words"),
+    [
+        ({"a", "b"}, ["set", "no order", "sorted"]),
+        (frozenset({"a"}), ["frozenset", "no order"]),
+        ({"a": 1}.keys(), ["no order"]),
+        ({"a": "b"}.values(), ["new version", "@task.mistral_batch"]),
+        ((text for text in "ab"), ["generator", "@task.mistral_batch"]),
+        (map(str, [1]), ["map", "@task.mistral_batch"]),
+    ],
+    ids=["set", "frozenset", "keys", "values", "generator", "map"],
+)
+@pytest.mark.parametrize("name", ["upload", "create inline", "inference"])
+def test_requests_that_change_are_refused_while_the_dag_is_parsed(
+    name: str, requests: Any, words: list[str], dag: Any
+) -> None:
+    operator: Any = MistralBatchInferenceOperator if name == "inference" else OPERATORS[name][0]
+    more = {"destination": "out"} if name == "inference" else {}
+    with pytest.raises(InvalidInputError) as refused:
+        operator(task_id="t", requests=requests, **more)
+    assert [word for word in words if word not in str(refused.value)] == []

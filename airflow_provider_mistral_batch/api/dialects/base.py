@@ -22,6 +22,7 @@ class Call(NamedTuple):
     :param params: Query parameters.
     :param json: The body.
     :param remedies: What the user can do, by the status code of an error, where this call tells more than the status.
+    :param creates_job: Whether it creates a job: a conflict with files that are still being processed passes.
     """
 
     method: str
@@ -29,6 +30,17 @@ class Call(NamedTuple):
     params: Sequence[tuple[str, str]] = ()
     json: Any = None
     remedies: Mapping[int, str] = {}
+    creates_job: bool = False
+
+    @property
+    def conflict_passes(self) -> bool:
+        """
+        Whether a 409 can pass by itself.
+
+        What is read or used may not be ready yet. A job that cannot be cancelled since it is over, a file that a job
+        still needs and a name that is taken stay as they are.
+        """
+        return self.creates_job or self.method == "GET"
 
     @property
     def operation(self) -> str:

@@ -17,6 +17,7 @@ from airflow_provider_mistral_batch.api.models import (
     BatchStatus,
     FileOut,
 )
+from airflow_provider_mistral_batch.api.texts import label, optional_label
 
 T = TypeVar("T")
 
@@ -102,9 +103,9 @@ class MistralDialect:
 
 
 class _Job(msgspec.Struct):
-    id: str
+    id: wire.Id
     status: str
-    input_files: list[str] | None = None
+    input_files: list[wire.Id] | None = None
     endpoint: str | None = None
     errors: Any = None
     # Times are epoch seconds, sometimes with a fraction.
@@ -116,20 +117,20 @@ class _Job(msgspec.Struct):
     total_requests: int | None = None
     succeeded_requests: int | None = None
     failed_requests: int | None = None
-    output_file: str | None = None
-    error_file: str | None = None
+    output_file: wire.Id | None = None
+    error_file: wire.Id | None = None
     metadata: Any = None
     model: str | None = None
     agent_id: str | None = None
     outputs: list[dict[str, Any]] | None = None
 
     def as_model(self) -> BatchJobOut:
-        status = wire.published_status(_STATUSES.get(self.status, self.status))
+        status = _STATUSES.get(self.status, self.status)
         created_at, completed_at = wire.seconds(self.created_at) or 0, wire.seconds(self.completed_at)
         input_files = self.input_files or []
         return BatchJobOut(
             id=self.id,
-            endpoint=self.endpoint or "",
+            endpoint=label(self.endpoint or ""),
             errors=wire.job_errors(self.errors),
             input_file_id=input_files[0] if input_files else None,
             input_files=input_files,
@@ -152,8 +153,8 @@ class _Job(msgspec.Struct):
                 failed=self.failed_requests or 0,
             ),
             metadata=self.metadata if isinstance(self.metadata, dict) else None,
-            model=self.model,
-            agent_id=self.agent_id,
+            model=optional_label(self.model),
+            agent_id=optional_label(self.agent_id),
             outputs=self.outputs,
         )
 

@@ -16,6 +16,7 @@ from airflow_provider_mistral_batch.api.models import (
     BatchJobRequestCounts,
     FileOut,
 )
+from airflow_provider_mistral_batch.api.texts import label, optional_label
 
 
 class OpenAIDialect:
@@ -111,15 +112,15 @@ class _Counts(msgspec.Struct):
 
 
 class _Job(msgspec.Struct):
-    id: str
+    id: wire.Id
     status: str
     object: str | None = None
     endpoint: str | None = None
     errors: Any = None
-    input_file_id: str | None = None
+    input_file_id: wire.Id | None = None
     completion_window: str | None = None
-    output_file_id: str | None = None
-    error_file_id: str | None = None
+    output_file_id: wire.Id | None = None
+    error_file_id: wire.Id | None = None
     created_at: float | None = None
     in_progress_at: float | None = None
     expires_at: float | None = None
@@ -137,13 +138,13 @@ class _Job(msgspec.Struct):
         counts = self.request_counts or _Counts()
         return BatchJobOut(
             id=self.id,
-            object=self.object or "batch",
-            endpoint=self.endpoint or "",
+            object=label(self.object or "batch"),
+            endpoint=label(self.endpoint or ""),
             errors=wire.job_errors(self.errors),
             input_file_id=self.input_file_id,
             input_files=[self.input_file_id] if self.input_file_id else [],
-            completion_window=self.completion_window,
-            status=wire.published_status(self.status),
+            completion_window=optional_label(self.completion_window),
+            status=self.status,
             raw_status=self.status,
             output_file_id=self.output_file_id or None,
             error_file_id=self.error_file_id or None,
@@ -160,7 +161,7 @@ class _Job(msgspec.Struct):
                 total=counts.total or 0, completed=counts.completed or 0, failed=counts.failed or 0
             ),
             metadata=self.metadata if isinstance(self.metadata, dict) else None,
-            model=self.model,
+            model=optional_label(self.model),
         )
 
 

@@ -6,19 +6,35 @@ What the server sends is read leniently: unknown fields are ignored, and optiona
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, TypeVar
 from urllib.parse import quote
 
 import msgspec
 
+from airflow_provider_mistral_batch.api import limits
 from airflow_provider_mistral_batch.api.checks import check_id
 from airflow_provider_mistral_batch.api.decoding import decoded
-from airflow_provider_mistral_batch.api.models import BatchError, BatchStatus, DeletedOut, FileOut
+from airflow_provider_mistral_batch.api.models import (
+    BatchError,
+    BatchJobOut,
+    BatchStatus,
+    DeletedOut,
+    FileOut,
+)
+from airflow_provider_mistral_batch.api.texts import WORD_LENGTH, kept, label, optional_label
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+#: An id stays exactly as it came, since it is data. One that could forge a log line is none: no path could hold it.
+Id = Annotated[
+    str,
+    msgspec.Meta(
+        pattern="^[^\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029\\u202a-\\u202e\\u2066-\\u2069]*\\Z", max_length=2000
+    ),
+]
 
 #: What to do when a server answers a listing with an error. No listing of the API is ever missing.
 LISTING_REMEDIES: Mapping[int, str] = {
@@ -71,7 +87,7 @@ def query(filters: Mapping[str, Any]) -> list[tuple[str, str]]:
 class File(msgspec.Struct):
     """A file on the wire."""
 
-    id: str
+    id: Id
     object: str | None = None
     bytes: int | None = None
     created_at: float | None = None
@@ -90,18 +106,18 @@ class File(msgspec.Struct):
         """The file as our model."""
         return FileOut(
             id=self.id,
-            object=self.object or "file",
+            object=label(self.object or "file"),
             bytes=self.bytes or 0,
             created_at=seconds(self.created_at) or 0,
-            filename=self.filename or "",
-            purpose=self.purpose or "",
-            sample_type=self.sample_type,
-            source=self.source,
+            filename=label(self.filename or ""),
+            purpose=label(self.purpose or ""),
+            sample_type=optional_label(self.sample_type),
+            source=optional_label(self.source),
             num_lines=self.num_lines,
-            mimetype=self.mimetype,
-            signature=self.signature,
+            mimetype=optional_label(self.mimetype),
+            signature=optional_label(self.signature),
             expires_at=seconds(self.expires_at),
-            visibility=self.visibility,
+            visibility=optional_label(self.visibility),
             deleted=bool(self.deleted),
         )
 
@@ -155,9 +171,14 @@ class WireError(msgspec.Struct):
             code=_text(self.code),
             message=_text(self.message),
             param=_text(self.param),
-            line=self.line if isinstance(self.line, int) else None,
-            count=self.count if isinstance(self.count, int) else 1,
+            line=self.line if _is_count(self.line) else None,
+            count=self.count if _is_count(self.count) else 1,
         )
+
+
+def _is_count(value: Any) -> bool:
+    # A number of thousands of digits is none of a line.
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 63
 
 
 def job_errors(value: Any) -> list[BatchError]:
@@ -170,10 +191,57 @@ def job_errors(value: Any) -> list[BatchError]:
         value = value.get("data")
     if not isinstance(value, list):
         return []
-    return [
+    errors = [
         (msgspec.convert(item, WireError) if isinstance(item, dict) else WireError(message=item)).as_model()
-        for item in value
+        for item in value[: limits.MAX_JOB_ERRORS]
     ]
+    more = len(value) - len(errors)
+    return [*errors, BatchError(message=f"and {more:,} more errors")] if more > 0 else errors
+
+
+_unknown_statuses_seen: set[str] = set()
+
+#: Most unknown statuses that are remembered, and warned of.
+_MAX_UNKNOWN_STATUSES = 20
+
+
+def kept_job(job: BatchJobOut, without_secrets: Callable[[str], str]) -> BatchJobOut:
+    """
+    Make of a job what we keep of it: texts that are not data become one clean line each, without secrets.
+
+    Warns of an unknown status, once per process.
+
+    :param job: The job as a dialect read it.
+    :param without_secrets: Removes secrets from a text.
+    """
+    if not job.errors and job.status in BatchStatus.ALL:
+        return job
+
+    def word(text: str | None) -> str | None:
+        return None if text is None else kept(text, without_secrets, WORD_LENGTH)
+
+    errors = [
+        BatchError(
+            code=word(error.code),
+            message=None if error.message is None else kept(error.message, without_secrets),
+            param=word(error.param),
+            line=error.line,
+            count=error.count,
+        )
+        # One more says how many were left out.
+        for error in job.errors[: limits.MAX_JOB_ERRORS + 1]
+    ]
+    if job.status in BatchStatus.ALL:
+        return msgspec.structs.replace(job, errors=errors)
+    status = kept(job.raw_status, without_secrets, WORD_LENGTH)
+    if status not in _unknown_statuses_seen and len(_unknown_statuses_seen) < _MAX_UNKNOWN_STATUSES:
+        _unknown_statuses_seen.add(status)
+        log.warning(
+            "The API reports the job status %r, which this version does not know. The job counts as still running; "
+            "the wait ends at its deadline at the latest.",
+            status,
+        )
+    return msgspec.structs.replace(job, errors=errors, status=status, raw_status=status)
 
 
 def _text(value: Any) -> str | None:
@@ -195,18 +263,3 @@ def seconds(value: float | None) -> int | None:
         return None
     in_seconds = value / 1000 if value >= _MILLISECONDS else value
     return int(in_seconds) if 0 <= in_seconds < _MILLISECONDS else None
-
-
-_unknown_statuses_seen: set[str] = set()
-
-
-def published_status(status: str) -> str:
-    """Pass a status on; warn of an unknown one, once per process."""
-    if status not in BatchStatus.ALL and status not in _unknown_statuses_seen:
-        _unknown_statuses_seen.add(status)
-        log.warning(
-            "The API reports the job status %r, which this version does not know. The job counts as still running; "
-            "the wait ends at its deadline at the latest.",
-            status,
-        )
-    return status

@@ -38,6 +38,9 @@ _CATEGORIES = {
 _PATTERNS = {name: re.compile(rf"\b(?:{words})", re.IGNORECASE) for name, words in _CATEGORIES.items()}
 _THRESHOLD = 0.5
 
+#: Characters of a text that are judged.
+_JUDGED = 10_000
+
 #: Targets of a classifier and their labels, as if one had been fine-tuned.
 _TARGETS = {"sentiment": ("positive", "neutral", "negative")}
 
@@ -111,7 +114,7 @@ def _response(results: list[dict[str, Any]], tokens: int, context: Context) -> d
 def _moderated(text: str, context: Context) -> dict[str, Any]:
     scores = {
         name: round(0.9 + 0.09 * context.share(number), 6)
-        if pattern.search(text)
+        if pattern.search(text[:_JUDGED])
         else round(0.001 * context.share(number), 6)
         for number, (name, pattern) in enumerate(_PATTERNS.items())
     }

@@ -18,7 +18,16 @@ from airflow_provider_mistral_batch.emulator.answers.response_format import (
     json_by_schema,
 )
 from airflow_provider_mistral_batch.emulator.answers.schema import instance
+from airflow_provider_mistral_batch.emulator.answers.server_tools import (
+    SERVER_TOOLS,
+    ServerTool,
+    messages_with,
+    server_tool,
+)
 from airflow_provider_mistral_batch.emulator.answers.tokens import count_tokens, cut_stop, cut_tokens, usage
+
+#: Choices that a body may ask for.
+_MOST_CHOICES = 128
 
 _ARGUMENTS = re.compile(r"\(([^()]*)\)[^()]*$")
 
@@ -33,7 +42,7 @@ class FunctionDefinition(TypedDict):
 class Tool(TypedDict):
     """A tool that the model may call."""
 
-    type: NotRequired[str]
+    type: NotRequired[Literal["function"]]
     function: FunctionDefinition
 
 
@@ -68,9 +77,9 @@ class Chat(Bounds):
     stream: NotRequired[Literal[False] | None]
     random_seed: NotRequired[NonNegativeInt | None]
     response_format: NotRequired[ResponseFormat | None]
-    tools: NotRequired[list[Tool] | None]
+    tools: NotRequired[list[ServerTool | Tool] | None]
     tool_choice: NotRequired[Literal["auto", "none", "any", "required"] | ToolChoice | None]
-    n: NotRequired[Annotated[int, Field(ge=1)] | None]
+    n: NotRequired[Annotated[int, Field(ge=1, le=_MOST_CHOICES)] | None]
 
 
 class Fim(Bounds):
@@ -94,7 +103,13 @@ def answer_chat(body: Any, context: Context) -> dict[str, Any]:
         message = {"role": "assistant", "content": text, "tool_calls": None}
         tokens = count_tokens(text)
     count = body.get("n") or 1
-    return _response([message] * count, finish, message_tokens(messages), tokens * count, context)
+    answer = _response([message] * count, finish, message_tokens(messages), tokens * count, context)
+    tool = server_tool(body.get("tools"))
+    if tool is not None and tool_call is None and body.get("tool_choice") != "none":
+        for choice in answer["choices"]:
+            called = messages_with(tool, last_user_text(messages), choice.pop("message"), context.id[:9])
+            choice["messages"] = called
+    return answer
 
 
 def answer_fim(body: Any, context: Context) -> dict[str, Any]:
@@ -146,7 +161,8 @@ def _response(
 
 def _tool_call(body: Any, context: Context) -> dict[str, Any] | None:
     """The call of a tool, if the body demands one."""
-    tools, choice = body.get("tools"), body.get("tool_choice")
+    tools = [tool for tool in body.get("tools") or () if tool.get("type") not in SERVER_TOOLS]
+    choice = body.get("tool_choice")
     if not tools or choice in (None, "auto", "none"):
         return None
     function = tools[0]["function"]

@@ -22,7 +22,7 @@ from airflow_provider_mistral_batch.emulator.answers.completions import Chat, Fi
 from airflow_provider_mistral_batch.emulator.answers.context import Context
 from airflow_provider_mistral_batch.emulator.answers.conversations import Conversation, answer_conversation
 from airflow_provider_mistral_batch.emulator.answers.embeddings import Embeddings, answer_embeddings
-from airflow_provider_mistral_batch.emulator.answers.errors import invalid_body
+from airflow_provider_mistral_batch.emulator.answers.errors import TooLarge, invalid_body
 from airflow_provider_mistral_batch.emulator.answers.ocr import Ocr, answer_ocr
 from airflow_provider_mistral_batch.emulator.answers.transcriptions import Transcription, answer_transcription
 
@@ -70,6 +70,10 @@ def make_answer(endpoint: str, model: str | None, agent_id: str | None, dimensio
         context = Context(
             model=name, agent_id=agent, id=digest, created=int(time.time()), dimension=dimension
         )
-        return 200, respond(body, context)
+        try:
+            return 200, respond(body, context)
+        except TooLarge:
+            message = "The answer would be too large for the emulator, or too hard to find"
+            return 422, invalid_body((("body",), message, "too_complex"))
 
     return answer

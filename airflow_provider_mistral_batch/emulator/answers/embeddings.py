@@ -12,7 +12,12 @@ from pydantic import Field
 from typing_extensions import NotRequired, TypedDict
 
 from airflow_provider_mistral_batch.emulator.answers.context import Context
+from airflow_provider_mistral_batch.emulator.answers.errors import TooLarge
 from airflow_provider_mistral_batch.emulator.answers.tokens import count_tokens, usage
+
+#: Numbers that an embedding may have, and all embeddings of an answer together.
+_LONGEST = 10_000
+_MOST_NUMBERS = 4_000_000
 
 
 class Embeddings(TypedDict):
@@ -20,7 +25,7 @@ class Embeddings(TypedDict):
 
     model: NotRequired[str | None]
     input: str | list[str]
-    output_dimension: NotRequired[Annotated[int, Field(ge=1)] | None]
+    output_dimension: NotRequired[Annotated[int, Field(ge=1, le=_LONGEST)] | None]
     output_dtype: NotRequired[Literal["float", "int8", "uint8", "binary", "ubinary"] | None]
     encoding_format: NotRequired[Literal["float", "base64"] | None]
 
@@ -30,6 +35,8 @@ def answer_embeddings(body: Any, context: Context) -> dict[str, Any]:
     texts = [body["input"]] if isinstance(body["input"], str) else body["input"]
     dimension = body.get("output_dimension") or context.dimension
     dtype = body.get("output_dtype") or "float"
+    if len(texts) * dimension > _MOST_NUMBERS:
+        raise TooLarge
     return {
         "id": context.id,
         "object": "list",

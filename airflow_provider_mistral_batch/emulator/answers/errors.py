@@ -9,6 +9,10 @@ from typing import Any
 _CODES = {"invalid_model": "1500", "rate_limited": "1300", "service_tier_capacity_exceeded": "3505"}
 
 
+class TooLarge(Exception):
+    """An answer, or the work to find it, would be too large."""
+
+
 def error_body(message: str, kind: str, param: str | None = None) -> dict[str, Any]:
     """
     The API's error object.

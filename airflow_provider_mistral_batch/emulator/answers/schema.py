@@ -5,14 +5,22 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from airflow_provider_mistral_batch.emulator.answers.errors import TooLarge
+
 _WORD = re.compile(r"\w+")
 
 #: At this depth, and after so many values, only what a schema requires is made: it may refer to itself.
 _MAX_DEPTH = 12
 _MANY = 1_000
 
+#: Characters of a word that a pattern is tried on.
+_LONGEST_WORD = 20
+
 #: The depth of a value that would have no end; no value is that deep.
 _ENDLESS = 1_000_000
+
+#: Values, characters and looks at parts of a schema that one answer may take in all.
+_MOST_WORK = 300_000
 
 _FORMATS = {
     "date": "2025-01-31",
@@ -36,8 +44,12 @@ def instance(schema: dict[str, Any], text: str) -> Any:
     :param schema: The schema. Supported are types, ``enum``, ``const``, ``$ref``, ``anyOf``, ``oneOf``, ``allOf``,
         bounds of numbers, strings and arrays, common formats, and patterns of literals, classes and repetitions.
     :param text: Where the value's strings come from.
+    :raises TooLarge: If the schema needs a value, or work to find one, that is too large.
     """
-    return _Maker(schema, _WORD.findall(text[:2_000]) or ["text"]).value(schema, 0)
+    try:
+        return _Maker(schema, _WORD.findall(text[:2_000]) or ["text"]).value(schema, 0)
+    except (RecursionError, OverflowError):
+        raise TooLarge from None
 
 
 class _Maker:
@@ -48,11 +60,13 @@ class _Maker:
         self._words = words
         self._next = 0
         self._made = 0
+        self._left = _MOST_WORK
 
     def value(self, schema: Any, depth: int) -> Any:
         if schema is True or not isinstance(schema, dict):
             return self._string({})
         self._made += 1
+        self._spend(1)
         must_end = depth >= _MAX_DEPTH or self._made > _MANY
         schema = self._resolved(schema, must_end)
         if "const" in schema:
@@ -70,6 +84,11 @@ class _Maker:
             return self._take() % 2 == 0
         return None if kind == "null" else self._string(schema)
 
+    def _spend(self, work: int) -> None:
+        self._left -= work
+        if self._left < 0:
+            raise TooLarge
+
     def _take(self) -> int:
         self._next += 1
         return self._next - 1
@@ -81,6 +100,7 @@ class _Maker:
         :param must_end: Choose the alternatives whose values are the least deep, instead of the first ones.
         """
         for _ in range(_MAX_DEPTH):
+            self._spend(1)
             if "$ref" in schema:
                 schema = {**self._referred(schema["$ref"]), **_without(schema, "$ref")}
             elif schema.get("anyOf") or schema.get("oneOf"):
@@ -110,6 +130,7 @@ class _Maker:
 
         :param referred: References that were followed to here: a value that needs one of them again has no end.
         """
+        self._spend(1)
         if not isinstance(schema, dict) or "const" in schema or "enum" in schema:
             return 0
         depth = 0
@@ -165,6 +186,7 @@ class _Maker:
         for _ in range(50 + wanted):
             if len(made) >= wanted or items is False:
                 break
+            self._spend(len(made) if schema.get("uniqueItems") else 1)
             value = self.value(items, depth + 1)
             if not schema.get("uniqueItems") or value not in made:
                 made.append(value)
@@ -194,14 +216,18 @@ class _Maker:
         if schema.get("format") in _FORMATS:
             return _FORMATS[schema["format"]]
         if "pattern" in schema:
+            self._spend(len(schema["pattern"]))
             return _matching(schema["pattern"], self._words[self._take() % len(self._words)])
         least = int(schema.get("minLength", 0))
+        self._spend(least)
         most = int(schema.get("maxLength", max(60, least)))
         start = 4 * self._take() % len(self._words)
-        made = " ".join(self._words[start : start + 4])
-        while len(made) < least:
-            made = f"{made} {self._words[self._take() % len(self._words)]}"
-        return made[:most]
+        made = self._words[start : start + 4]
+        length = len(" ".join(made))
+        while length < least:
+            made.append(self._words[self._take() % len(self._words)])
+            length += 1 + len(made[-1])
+        return " ".join(made)[:most]
 
 
 def _without(schema: dict[str, Any], name: str) -> dict[str, Any]:
@@ -222,10 +248,11 @@ def _merged(one: dict[str, Any], other: dict[str, Any] | bool) -> dict[str, Any]
 def _matching(pattern: str, word: str) -> str:
     """A string that a regular expression matches; the word itself if the expression is not supported."""
     try:
-        if re.search(pattern, word):
-            return word
+        # A pattern that repeats what it repeats may take for ever, and the longer the word, the longer.
+        if re.search(pattern, word[:_LONGEST_WORD]):
+            return word[:_LONGEST_WORD]
         made = _from_parsed(_parse(pattern))
-    except (re.error, NotImplementedError):
+    except (re.error, NotImplementedError, RecursionError, OverflowError):
         return word
     return made
 
@@ -245,7 +272,7 @@ def _from_parsed(parsed: Any) -> str:
 
 def _from_part(operation: str, argument: Any) -> str:
     if operation == "LITERAL":
-        return chr(argument)
+        return _character(argument)
     if operation == "ANY":
         return "a"
     if operation == "AT":
@@ -254,7 +281,10 @@ def _from_part(operation: str, argument: Any) -> str:
         return _from_class(argument)
     if operation in ("MAX_REPEAT", "MIN_REPEAT", "POSSESSIVE_REPEAT"):
         least, most, part = argument
-        return _from_parsed(part) * max(int(least), min(1, int(most)))
+        made, times = _from_parsed(part), max(int(least), min(1, int(most)))
+        if len(made) * times > _MOST_WORK:
+            raise TooLarge
+        return made * times
     if operation == "SUBPATTERN":
         return _from_parsed(argument[-1])
     if operation == "BRANCH":
@@ -264,12 +294,19 @@ def _from_part(operation: str, argument: Any) -> str:
     raise NotImplementedError(operation)
 
 
+def _character(code: int) -> str:
+    if 0xD800 <= code <= 0xDFFF:
+        # Half a character, which JSON has no form for.
+        raise NotImplementedError("surrogate")
+    return chr(code)
+
+
 def _from_class(members: Any) -> str:
     operation, argument = str(members[0][0]), members[0][1]
     if operation == "LITERAL":
-        return chr(argument)
+        return _character(argument)
     if operation == "RANGE":
-        return chr(argument[0])
+        return _character(argument[0])
     if operation == "CATEGORY":
         return {"CATEGORY_DIGIT": "1", "CATEGORY_SPACE": " ", "CATEGORY_WORD": "a"}.get(str(argument), "-")
     raise NotImplementedError(operation)

@@ -46,7 +46,7 @@ class Engine:
         for job in jobs:
             work = Work(self._tools, job)
             try:
-                while work.take_step(clock) and time.monotonic() < until:
+                while work.take_step(clock, until) and time.monotonic() < until:
                     pass
             except Exception as error:
                 log.exception("Batch job %s cannot be executed", job.id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -99,7 +100,14 @@ class Chunk:
     offset: int
 
 
-def execute(job_id: str, lines: Iterable[bytes], first: int, answer: Answer, plan: JobPlan) -> ResultLines:
+def execute(
+    job_id: str,
+    lines: Iterable[bytes],
+    first: int,
+    answer: Answer,
+    plan: JobPlan,
+    until: float | None = None,
+) -> tuple[ResultLines, int]:
     """
     Execute rows one after the other.
 
@@ -108,20 +116,25 @@ def execute(job_id: str, lines: Iterable[bytes], first: int, answer: Answer, pla
     :param first: Number of the first of them in the job, from 0.
     :param answer: Answers a row's body.
     :param plan: The job's plan, which says what goes wrong with which rows.
+    :param until: Monotonic seconds after which no further row is begun; all rows are executed if not given.
+    :return: The results, and how many rows were executed.
     """
     results = ResultLines([], [])
+    rows = 0
     has_row_faults = plan.has_row_faults
     for number, line in enumerate(lines, first):
+        rows += 1
         row = decode_row(line)
         custom_id = str(number) if row.custom_id is None else row.custom_id
-        if has_row_faults:
-            fault = plan.row_fault(number, custom_id)
-            if fault is not None:
-                _execute_with_fault(fault, job_id, number, custom_id, row.body, answer, plan, results)
-                continue
-        response = _response(job_id, number, row.body, answer)
-        results.add(Result(_result_id(job_id, number), custom_id, response))
-    return results
+        fault = plan.row_fault(number, custom_id) if has_row_faults else None
+        if fault is not None:
+            _execute_with_fault(fault, job_id, number, custom_id, row.body, answer, plan, results)
+        else:
+            response = _response(job_id, number, row.body, answer)
+            results.add(Result(_result_id(job_id, number), custom_id, response))
+        if until is not None and time.monotonic() >= until:
+            break
+    return results, rows
 
 
 def _response(job_id: str, number: int, body: bytes, answer: Answer) -> Response:
@@ -160,6 +173,8 @@ def _execute_with_fault(
         results.add(Result(row_id, custom_id, Response(0, None)))
         return
     result = Result(row_id, custom_id, _response(job_id, number, body, answer))
+    if fault == "unfinished" and result.response is not None:
+        _cut_choices(result.response.body, plan.finish_reason(number))
     if fault == "missing":
         results.count(result)
         return
@@ -168,6 +183,18 @@ def _execute_with_fault(
         results.add(result, counted=False)
     elif fault == "unknown":
         results.add(Result(row_id + "-unknown", f"unknown-{number}", result.response), counted=False)
+
+
+def _cut_choices(body: Any, reason: str) -> None:
+    """Give the choices of an answer another ``finish_reason``, and half of their text."""
+    for choice in body.get("choices", ()):
+        choice["finish_reason"] = reason
+        messages = choice.get("messages") or [choice["message"]]
+        last = messages[-1] = dict(messages[-1])
+        if isinstance(last["content"], str):
+            last["content"] = last["content"][: len(last["content"]) // 2]
+        if "message" in choice:
+            choice["message"] = last
 
 
 _FAILURES = {

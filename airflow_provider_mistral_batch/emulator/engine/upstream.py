@@ -94,7 +94,7 @@ class Upstream:
 class _Pending:
     """A row that was sent; ``index`` and ``offset`` say where the row after it begins."""
 
-    results: Future[ResultLines]
+    results: Future[tuple[ResultLines, int]]
     index: int
     offset: int
 
@@ -134,7 +134,7 @@ class Pipeline:
             if rows == count or not self._pending or not self._pending[0].results.done():
                 return Chunk(results, rows, *self._done_to)
             done = self._pending.popleft()
-            results.extend(done.results.result())
+            results.extend(done.results.result()[0])
             self._done_to = (done.index, done.offset)
             rows += 1
 

@@ -12,8 +12,8 @@ import msgspec
 
 from airflow_provider_mistral_batch.emulator.engine.inputs import decode_row
 
-#: Lines that are checked before other jobs get their turn.
-_LINES_PER_STEP = 20_000
+#: Lines that are checked before other jobs may get their turn.
+_LINES_PER_STEP = 500
 
 _BUCKETS = 256
 
@@ -119,7 +119,7 @@ def validate(paths: Sequence[Path], endpoint: str, *, strict: bool) -> Generator
         hashed for bucket in hashes if len(set(bucket)) < len(bucket) for hashed in _repeated(bucket)
     }
     if duplicates:
-        _report_duplicates(paths, duplicates, report)
+        yield from _report_duplicates(paths, duplicates, report)
     return report
 
 
@@ -129,7 +129,7 @@ def _checked(line: bytes, number: int, endpoint: str, strict: bool, report: Repo
     except msgspec.ValidationError as error:
         report.add("invalid_request", f"not a request: {error}", number)
         return None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         report.add("invalid_json_line", f"not valid JSON: {error}", number)
         return None
     if strict:
@@ -151,7 +151,9 @@ def _repeated(bucket: array[int]) -> set[int]:
     return {hashed for hashed in bucket if hashed in seen or seen.add(hashed)}  # type: ignore[func-returns-value]
 
 
-def _report_duplicates(paths: Sequence[Path], duplicates: set[int], report: Report) -> None:
+def _report_duplicates(
+    paths: Sequence[Path], duplicates: set[int], report: Report
+) -> Generator[None, None, None]:
     """
     Read the input once more, to find the lines of custom ids that occur twice.
 
@@ -163,12 +165,14 @@ def _report_duplicates(paths: Sequence[Path], duplicates: set[int], report: Repo
         with path.open("rb") as lines:
             for line in lines:
                 line_number += 1
+                if line_number % _LINES_PER_STEP == 0:
+                    yield
                 if line.isspace():
                     continue
                 number, rows = rows, rows + 1
                 try:
                     row = decode_row(line)
-                except (msgspec.DecodeError, UnicodeDecodeError):
+                except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                     continue
                 custom_id = str(number) if row.custom_id is None else row.custom_id
                 if hash(custom_id) not in duplicates:

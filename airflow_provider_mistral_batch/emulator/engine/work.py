@@ -13,6 +13,7 @@ import msgspec
 from airflow_provider_mistral_batch.emulator.answers.dispatch import make_answer
 from airflow_provider_mistral_batch.emulator.engine.inputs import Reader
 from airflow_provider_mistral_batch.emulator.engine.lifecycle import Step, next_step
+from airflow_provider_mistral_batch.emulator.engine.patience import with_patience
 from airflow_provider_mistral_batch.emulator.engine.rows import Chunk, execute
 from airflow_provider_mistral_batch.emulator.engine.upstream import UPSTREAM_ENDPOINTS, Pipeline, Upstream
 from airflow_provider_mistral_batch.emulator.engine.validation import Report, validate
@@ -43,22 +44,23 @@ class Tools:
         self._upstream = upstream
         self._pipelines: dict[int, Pipeline] = {}
 
-    def run(self, job: Job, plan: JobPlan, reader: Reader, count: int) -> Chunk:
+    def run(self, job: Job, plan: JobPlan, reader: Reader, count: int, until: float) -> Chunk:
         """
-        Execute the next rows of a job; fewer than asked for, even none, if an upstream server answers them.
+        Execute the next rows of a job; fewer than asked for if time is up, even none if an upstream server answers.
 
         :param job: The job.
         :param plan: Its plan.
         :param reader: Its input, at the next row.
         :param count: How many rows.
+        :param until: Monotonic seconds after which no further row is begun.
         """
         if self._upstream is not None and job.endpoint in UPSTREAM_ENDPOINTS:
             if job.seq not in self._pipelines:
                 self._pipelines[job.seq] = self._upstream.pipeline(job, plan, reader)
             return self._pipelines[job.seq].run(count)
         answer = make_answer(job.endpoint, job.model, job.agent_id, self.settings.embedding_dimension)
-        results = execute(job.id, reader.lines(count), job.done, answer, plan)
-        return Chunk(results, count, reader.index, reader.offset)
+        results, rows = execute(job.id, reader.lines(count), job.done, with_patience(answer), plan, until)
+        return Chunk(results, rows, reader.index, reader.offset)
 
     def forget(self, job: Job) -> None:
         """Drop what lasts for a job, because the job is over or was changed meanwhile."""
@@ -85,11 +87,12 @@ class Work:
         self._plan = read_plan(job.plan)
         self.files: list[File] = []
 
-    def take_step(self, clock: JobClock) -> bool:
+    def take_step(self, clock: JobClock, until: float) -> bool:
         """
         Take the next step.
 
         :param clock: The job clock.
+        :param until: Monotonic seconds after which other jobs get their turn.
         :return: Whether another step may follow at once.
         """
         now = clock.now(time.time())
@@ -103,7 +106,7 @@ class Work:
         if step.kind == "validate":
             self._validate(now)
         elif step.kind == "execute":
-            if not self._execute(min(step.rows - self.job.done, _ROWS_PER_STEP)):
+            if not self._execute(min(step.rows - self.job.done, _ROWS_PER_STEP), until):
                 self.job.due = now + _UPSTREAM_POLL * clock.speed
                 return False
         elif step.kind == "finalize":
@@ -111,6 +114,8 @@ class Work:
         else:
             self._end(step)
             return False
+        # If time is up now, this job comes after those that have waited longer.
+        self.job.due = now
         return True
 
     def fail(self, error: Exception) -> None:
@@ -146,7 +151,7 @@ class Work:
         job.begin = now
         job.output_blob, job.error_blob = str(uuid4()), str(uuid4())
 
-    def _execute(self, count: int) -> int:
+    def _execute(self, count: int, until: float) -> int:
         """
         Execute the next rows, and append their results to those that are there.
 
@@ -154,7 +159,7 @@ class Work:
         """
         job = self.job
         reader = Reader(self._paths(), job.blob_index, job.blob_offset)
-        chunk = self._tools.run(job, self._plan, reader, count)
+        chunk = self._tools.run(job, self._plan, reader, count, until)
         results = chunk.results
         job.output_bytes = self._write(job.output_blob, job.output_bytes, results.output)
         job.output_lines += len(results.output)

@@ -16,11 +16,12 @@ from airflow_provider_mistral_batch.emulator.http.responses import json_response
 from airflow_provider_mistral_batch.emulator.state.server_state import ServerState
 
 
-def make_app(state: ServerState) -> ASGIApp:
+def make_app(state: ServerState, *, local: bool) -> ASGIApp:
     """
     Make the emulator's ASGI application.
 
     :param state: What its routes share.
+    :param local: Whether the emulator listens to this machine alone.
     """
     app = FastAPI(
         title="Mistral Batch API emulator",
@@ -37,7 +38,7 @@ def make_app(state: ServerState) -> ASGIApp:
     app.add_exception_handler(RequestValidationError, _invalid_request)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _unexpected)
-    return Front(app, state)
+    return Front(app, state, local=local)
 
 
 def _speaks_openai(request: Request) -> bool:

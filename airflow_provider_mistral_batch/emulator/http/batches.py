@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from starlette.responses import Response
 
 from airflow_provider_mistral_batch.emulator.http.auth import TheCaller
+from airflow_provider_mistral_batch.emulator.http.bodies import StrictRoute
 from airflow_provider_mistral_batch.emulator.http.errors import ApiError
 from airflow_provider_mistral_batch.emulator.http.job_operations import (
     cancel_job,
@@ -27,7 +28,7 @@ from airflow_provider_mistral_batch.emulator.http.parameters import (
 from airflow_provider_mistral_batch.emulator.http.responses import json_response
 from airflow_provider_mistral_batch.emulator.http.views import batch_view
 
-router = APIRouter()
+router = APIRouter(route_class=StrictRoute)
 
 _WINDOW = re.compile(r"([1-9]\d{0,3})([hd])")
 _HOURS = {"h": 1, "d": 24}

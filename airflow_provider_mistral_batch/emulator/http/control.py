@@ -9,6 +9,7 @@ from fastapi import APIRouter, Body
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.responses import Response
 
+from airflow_provider_mistral_batch.emulator.http.bodies import StrictRoute
 from airflow_provider_mistral_batch.emulator.http.errors import ApiError, InvalidField, not_found
 from airflow_provider_mistral_batch.emulator.http.parameters import TheState
 from airflow_provider_mistral_batch.emulator.http.phantoms import JobsIn, make_phantoms
@@ -20,7 +21,7 @@ from airflow_provider_mistral_batch.emulator.state.server_state import ServerSta
 from airflow_provider_mistral_batch.emulator.state.statuses import TerminalStatus
 from airflow_provider_mistral_batch.emulator.state.tables import File, Job
 
-router = APIRouter(prefix="/emulator")
+router = APIRouter(prefix="/emulator", route_class=StrictRoute)
 
 
 class KeyIn(BaseModel):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 from mimetypes import guess_type
 from typing import Annotated, Literal, get_args
 from uuid import UUID, uuid4
@@ -18,7 +19,7 @@ from airflow_provider_mistral_batch.emulator.http.errors import (
     missing_field,
     not_found,
 )
-from airflow_provider_mistral_batch.emulator.http.parameters import NoneIfEmpty, TheState
+from airflow_provider_mistral_batch.emulator.http.parameters import NoneIfEmpty, Page, TheState
 from airflow_provider_mistral_batch.emulator.http.responses import json_response
 from airflow_provider_mistral_batch.emulator.http.uploads import UploadedFile, read_form
 from airflow_provider_mistral_batch.emulator.http.views import file_view
@@ -29,6 +30,9 @@ from airflow_provider_mistral_batch.emulator.state.tables import File
 
 router = APIRouter()
 
+_HOURS = re.compile(r"[0-9]{1,9}")
+#: Hours until an uploaded file expires: a hundred years.
+_MAX_EXPIRY = 876_000
 _SAMPLE_TYPES = {"batch": "batch_request"}
 #: Parameters that only a listing in Mistral's form has.
 _PAGE_PARAMETERS = {"page", "page_size", "include_total", "sample_type", "source", "search", "mimetypes"}
@@ -60,7 +64,7 @@ async def list_files(
     request: Request,
     state: TheState,
     caller: TheCaller,
-    page: Annotated[int, Query(ge=0)] = 0,
+    page: Page = 0,
     page_size: Annotated[int, Query(ge=1, le=10_000)] = 100,
     include_total: bool = True,
     sample_type: Annotated[list[SampleType] | None, Query()] = None,
@@ -212,18 +216,19 @@ def _new_file(
 
 
 def _mimetype(uploaded: UploadedFile) -> str | None:
-    return guess_type(uploaded.filename)[0] or uploaded.content_type
+    try:
+        return guess_type(uploaded.filename)[0] or uploaded.content_type
+    except ValueError:
+        # Python reads the name as a URL, and some are not valid ones.
+        return uploaded.content_type
 
 
 def _expiry(text: str | None) -> int | None:
     if not text:
         return None
-    try:
-        hours = int(text)
-    except ValueError:
-        hours = 0
-    if hours < 1:
-        message = "Input should be a valid number of hours, at least 1"
+    hours = int(text) if _HOURS.fullmatch(text) else 0
+    if not 1 <= hours <= _MAX_EXPIRY:
+        message = f"Input should be a valid number of hours, from 1 to {_MAX_EXPIRY}"
         raise InvalidField((("body", "expiry"), message, "int_parsing"))
     return hours
 

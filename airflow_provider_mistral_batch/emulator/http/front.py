@@ -1,4 +1,4 @@
-"""What happens to every request before it reaches a route: it is counted and delayed, and a fault may hit it."""
+"""What happens to every request before it reaches a route: refused, counted, delayed, or hit by a fault."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ import asyncio
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from airflow_provider_mistral_batch.emulator.answers.errors import error_body
 from airflow_provider_mistral_batch.emulator.http.exchange import Exchange
 from airflow_provider_mistral_batch.emulator.http.fault_injection import inject, is_json
+from airflow_provider_mistral_batch.emulator.http.responses import json_response
+from airflow_provider_mistral_batch.emulator.http.web_pages import CONTROL_HEADER, refusal
 from airflow_provider_mistral_batch.emulator.state.faults import ActiveFault
 from airflow_provider_mistral_batch.emulator.state.server_state import ServerState
 
@@ -19,10 +22,12 @@ class Front:
 
     :param app: The routes.
     :param state: The server's state.
+    :param local: Whether the emulator listens to this machine alone.
     """
 
-    def __init__(self, app: ASGIApp, state: ServerState) -> None:
+    def __init__(self, app: ASGIApp, state: ServerState, *, local: bool) -> None:
         self._app = app
+        self._local = local
         self._state = state
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -31,6 +36,12 @@ class Front:
             await self._app(scope, receive, send)
             return
         exchange = Exchange(self._state, scope, receive, send)
+        headers = Headers(scope=scope)
+        reason = refusal(scope["path"], headers.get("host"), headers.get(CONTROL_HEADER), local=self._local)
+        if reason is not None:
+            response = json_response(error_body(reason, "forbidden"), 403)
+            await response(scope, receive, exchange.send)
+            return
         if scope["path"].startswith("/emulator"):
             await self._app(scope, receive, exchange.send)
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import datetime, timezone
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -13,6 +14,7 @@ from pydantic_core import PydanticCustomError
 from starlette.responses import Response
 
 from airflow_provider_mistral_batch.emulator.http.auth import TheCaller
+from airflow_provider_mistral_batch.emulator.http.bodies import StrictRoute
 from airflow_provider_mistral_batch.emulator.http.errors import InvalidField
 from airflow_provider_mistral_batch.emulator.http.job_operations import (
     cancel_job,
@@ -24,6 +26,7 @@ from airflow_provider_mistral_batch.emulator.http.parameters import (
     Endpoint,
     Metadata,
     NoneIfEmpty,
+    Page,
     TheState,
     TimeoutHours,
 )
@@ -34,7 +37,7 @@ from airflow_provider_mistral_batch.emulator.state.server_state import ServerSta
 from airflow_provider_mistral_batch.emulator.state.statuses import Status
 from airflow_provider_mistral_batch.emulator.state.tables import Job
 
-router = APIRouter()
+router = APIRouter(route_class=StrictRoute)
 
 _MAX_INLINE_REQUESTS = 10_000
 
@@ -86,7 +89,9 @@ async def create_batch_job(body: CreateBatchJobRequest, state: TheState, caller:
         dialect="mistral",
         endpoint=body.endpoint,
         input_files=None if body.requests else [str(file_id) for file_id in body.input_files or []],
-        requests=[one.model_dump() for one in body.requests] if body.requests else None,
+        requests=[{"custom_id": one.custom_id, "body": one.body} for one in body.requests]
+        if body.requests
+        else None,
         model=body.model,
         agent_id=body.agent_id,
         metadata=body.metadata,
@@ -100,7 +105,7 @@ async def list_batch_jobs(
     request: Request,
     state: TheState,
     caller: TheCaller,
-    page: Annotated[int, Query(ge=0)] = 0,
+    page: Page = 0,
     page_size: Annotated[int, Query(ge=1, le=1_000)] = 100,
     model: Annotated[str | None, NoneIfEmpty] = None,
     agent_id: Annotated[str | None, NoneIfEmpty] = None,
@@ -113,7 +118,7 @@ async def list_batch_jobs(
     wanted = replace(
         listed_jobs(state, caller),
         statuses=status or (),
-        created_after=None if created_after is None else created_after.timestamp(),
+        created_after=None if created_after is None else _epoch_seconds(created_after),
         user=caller.user if created_by_me else None,
         model=model,
         agent_id=agent_id,
@@ -174,10 +179,18 @@ def _metadata_filter(request: Request) -> dict[str, str]:
     return wanted
 
 
+def _epoch_seconds(time: datetime) -> float:
+    """Seconds of a time, also of the first and the last day of the calendar; without a zone it is in the local one."""
+    try:
+        return time.timestamp()
+    except (OverflowError, ValueError, OSError):
+        return time.replace(tzinfo=timezone.utc).timestamp()
+
+
 def _json_object(text: str) -> dict[str, str]:
     try:
         return msgspec.json.decode(text, type=dict[str, str])
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         message = "Input should be a JSON object of strings"
         raise InvalidField((("query", "metadata"), message, "dict_type")) from None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from fastapi import Depends, Request
+from fastapi import Depends, Query, Request
 from pydantic import BeforeValidator, Field, StringConstraints
 
 from airflow_provider_mistral_batch.emulator.state.server_state import ServerState
@@ -28,6 +28,8 @@ Metadata = dict[
     Annotated[str, StringConstraints(min_length=1, max_length=32)],
     Annotated[str, StringConstraints(min_length=1, max_length=512)],
 ]
+#: The number of a page in a listing, from 0; far more than there are.
+Page = Annotated[int, Query(ge=0, le=1_000_000_000)]
 TimeoutHours = Annotated[int, Field(ge=1, le=MAX_TIMEOUT_HOURS)]
 
 

@@ -8,6 +8,7 @@ from uuid import uuid4
 from pydantic import BaseModel, ConfigDict, Field
 
 from airflow_provider_mistral_batch.emulator.http.parameters import Endpoint, TimeoutHours
+from airflow_provider_mistral_batch.emulator.state.clock import Seconds
 from airflow_provider_mistral_batch.emulator.state.plans import JobPlan, plan_text
 from airflow_provider_mistral_batch.emulator.state.server_state import ServerState
 from airflow_provider_mistral_batch.emulator.state.statuses import TERMINAL, Status
@@ -29,9 +30,9 @@ class JobsIn(BaseModel):
     model: str | None = "mistral-small-latest"
     metadata: dict[str, str] | None = None
     timeout_hours: TimeoutHours = 24
-    total_requests: Annotated[int, Field(ge=0)] = 1
-    age_seconds: Annotated[float, Field(ge=0)] = 0.0
-    ends_after: Annotated[list[float] | None, Field(min_length=1)] = None
+    total_requests: Annotated[int, Field(ge=0, le=1_000_000_000)] = 1
+    age_seconds: Seconds = 0.0
+    ends_after: Annotated[list[Seconds] | None, Field(min_length=1)] = None
     plan: JobPlan | None = None
 
 

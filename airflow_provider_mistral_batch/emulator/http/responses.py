@@ -19,4 +19,5 @@ def json_response(body: Any, status: int = 200, headers: Mapping[str, str] | Non
     :param status: HTTP status code.
     :param headers: Further headers.
     """
-    return Response(_encode(body), status, headers, "application/json")
+    # Answers with these statuses have no body.
+    return Response(b"" if status in (204, 304) else _encode(body), status, headers, "application/json")

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 #: Bytes that are kept of a form field that is not a file.
 _LONGEST_FIELD = 10_000
 
+#: Parts that a form may have, and bytes that the headers of one part may have.
+_MOST_PARTS = 100
+_LONGEST_HEAD = 20_000
+
 
 @dataclass
 class UploadedFile:
@@ -71,14 +75,19 @@ async def read_form(content_type: str, chunks: AsyncIterator[bytes], path: Path,
             parser.finalize()
         except FormParserError as error:
             raise ApiError(400, f"The body is not valid multipart/form-data: {error}") from None
+        if not reader.ended:
+            raise ApiError(400, "The body is not valid multipart/form-data: it ends before its last boundary")
         return reader.finished()
 
 
 class _FormReader:
-    """Makes a form from the parser's events."""
+    """Makes a form from the parser's events; ``ended`` says whether the last boundary has come."""
 
     def __init__(self, file: BinaryIO, limit: int) -> None:
         self.form = Form()
+        self.ended = False
+        self._parts = 0
+        self._head = 0
         self._file = file
         self._limit = limit
         self._hash = blake2b(digest_size=8)
@@ -99,6 +108,7 @@ class _FormReader:
             "on_header_value": self._header_value,
             "on_header_end": self._header_end,
             "on_headers_finished": self._headers_finished,
+            "on_end": self._end,
         }
 
     def finished(self) -> Form:
@@ -121,15 +131,26 @@ class _FormReader:
         return self.form
 
     def _part_begin(self) -> None:
+        self._parts += 1
+        if self._parts > _MOST_PARTS:
+            raise FormParserError(f"it has more than {_MOST_PARTS} parts")
         self._headers = {}
+        self._head = 0
         self._text = bytearray()
         self._is_file = False
 
     def _header_field(self, data: bytes, start: int, end: int) -> None:
+        self._count_head(end - start)
         self._header += data[start:end]
 
     def _header_value(self, data: bytes, start: int, end: int) -> None:
+        self._count_head(end - start)
         self._value += data[start:end]
+
+    def _count_head(self, size: int) -> None:
+        self._head += size
+        if self._head > _LONGEST_HEAD:
+            raise FormParserError(f"the headers of a part have more than {_LONGEST_HEAD} bytes")
 
     def _header_end(self) -> None:
         self._headers[self._header.lower()] = self._value
@@ -139,6 +160,8 @@ class _FormReader:
         _, options = parse_options_header(self._headers.get(b"content-disposition", b""))
         self._name = options.get(b"name", b"").decode("utf-8", "replace")
         if b"filename" in options and self._name == "file":
+            if self.form.file is not None:
+                raise FormParserError("it has more than one file")
             self._is_file = True
             content_type = self._headers.get(b"content-type")
             self.form.file = UploadedFile(
@@ -159,6 +182,9 @@ class _FormReader:
             self._hash.update(chunk)
             file.lines += chunk.count(b"\n")
             self._last = chunk[-1:] or self._last
+
+    def _end(self) -> None:
+        self.ended = True
 
     def _part_end(self) -> None:
         if not self._is_file:

@@ -3,6 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from typing import Annotated
+
+from pydantic import Field
+
+#: The longest time that can be set, in seconds: thirty years, which clocks and databases still take.
+MAX_SECONDS = 1e9
+
+#: A time that can be set, in seconds.
+Seconds = Annotated[float, Field(ge=0, le=MAX_SECONDS, allow_inf_nan=False)]
 
 
 @dataclass(frozen=True)

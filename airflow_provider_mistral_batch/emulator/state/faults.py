@@ -6,9 +6,14 @@ import asyncio
 import itertools
 import random
 from fnmatch import fnmatchcase
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from airflow_provider_mistral_batch.emulator.state.clock import Seconds
+
+#: What a header can carry.
+HeaderText = Annotated[str, StringConstraints(pattern=r"^[ -~]*$", max_length=2_000)]
 
 FaultKind = Literal["status", "html", "redirect", "truncate", "alter", "cut", "slow", "hold", "drop"]
 
@@ -34,17 +39,21 @@ class Fault(BaseModel):
         default="before", description="drop, hold: before or after the request is worked on"
     )
     status: int = Field(default=503, ge=200, le=599, description="status: the answer's status code")
-    retry_after: int | str | None = Field(
+    retry_after: int | HeaderText | None = Field(
         default=None, description="status: the header Retry-After, in seconds or as a date"
     )
     message: str = Field(default="A fault that was switched on", description="status: the error's message")
     body: Any = Field(default=None, description="status: a JSON body instead of the API's error body")
-    location: str = Field(default="http://elsewhere.invalid", description="redirect: base URL to go to")
-    fields: dict[str, Any] = Field(default={}, description="alter: fields to set in the answer's JSON object")
-    seconds: float | None = Field(
-        default=None, ge=0, description="slow, hold: for how long; a hold without it waits for its release"
+    location: HeaderText = Field(
+        default="http://elsewhere.invalid", description="redirect: base URL to go to"
     )
-    bytes: int = Field(default=0, ge=0, description="cut: how many bytes of the answer's body are sent")
+    fields: dict[str, Any] = Field(default={}, description="alter: fields to set in the answer's JSON object")
+    seconds: Seconds | None = Field(
+        default=None, description="slow, hold: for how long; a hold without it waits for its release"
+    )
+    bytes: int = Field(
+        default=0, ge=0, le=10**15, description="cut: how many bytes of the answer's body are sent"
+    )
 
     def matches(self, method: str, path: str, key: str | None, text: str | None) -> bool:
         """

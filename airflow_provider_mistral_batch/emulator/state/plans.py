@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from airflow_provider_mistral_batch.emulator.state.clock import Seconds
 from airflow_provider_mistral_batch.emulator.state.statuses import TerminalStatus
 
+#: How many rows something goes wrong with.
+Rows = Annotated[int, Field(ge=0, le=1_000_000_000)]
+
 #: What can go wrong with a row.
-RowFault = Literal["failed", "zero", "missing", "duplicate", "unknown"]
+RowFault = Literal["failed", "zero", "missing", "duplicate", "unknown", "unfinished"]
 
 
 class JobPlan(BaseModel):
@@ -18,8 +22,8 @@ class JobPlan(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    validation_seconds: float | None = Field(default=None, ge=0, description="seconds that it stays QUEUED")
-    job_seconds: float | None = Field(default=None, ge=0, description="seconds that it stays RUNNING")
+    validation_seconds: Seconds | None = Field(default=None, description="seconds that it stays QUEUED")
+    job_seconds: Seconds | None = Field(default=None, description="seconds that it stays RUNNING")
     end: TerminalStatus = Field(default="SUCCESS", description="the status in which it ends")
     end_after: float | None = Field(
         default=None,
@@ -28,22 +32,28 @@ class JobPlan(BaseModel):
         description="the share of its rows that is done when it ends with another status than SUCCESS",
     )
     errors: list[str] = Field(default=[], description="messages in `errors` of a job that ends as FAILED")
-    failed_rows: int | Literal["all"] = Field(default=0, description="how many rows fail")
+    failed_rows: Rows | Literal["all"] = Field(default=0, description="how many rows fail")
     failed_ids: list[str] = Field(default=[], description="custom ids of rows that fail")
-    failed_statuses: list[int] = Field(
+    failed_statuses: list[Annotated[int, Field(ge=0, le=999)]] = Field(
         default=[500], min_length=1, description="status codes of failed rows, in turn"
     )
     error_style: Literal["response", "error"] = Field(
         default="response",
         description="a failed row has a response with an error body, or no response and an `error`",
     )
-    zero_rows: int = Field(
-        default=0, ge=0, description="how many rows get status_code 0, with body and error null"
+    zero_rows: Rows = Field(
+        default=0, description="how many rows get status_code 0, with body and error null"
     )
-    missing_rows: int = Field(default=0, ge=0, description="how many rows are in neither result file")
-    duplicate_rows: int = Field(default=0, ge=0, description="how many rows are written twice")
-    unknown_rows: int = Field(
-        default=0, ge=0, description="how many rows are followed by one whose custom_id no request has"
+    missing_rows: Rows = Field(default=0, description="how many rows are in neither result file")
+    duplicate_rows: Rows = Field(default=0, description="how many rows are written twice")
+    unknown_rows: Rows = Field(
+        default=0, description="how many rows are followed by one whose custom_id no request has"
+    )
+    unfinished_rows: Rows | Literal["all"] = Field(
+        default=0, description="how many rows get an answer whose choices end with another finish_reason"
+    )
+    finish_reasons: list[str] = Field(
+        default=["error"], min_length=1, description="`finish_reason` of these rows, in turn"
     )
     cut_last_line: bool = Field(
         default=False, description="whether the output file ends in the middle of its last line"
@@ -61,6 +71,7 @@ class JobPlan(BaseModel):
             or self.missing_rows
             or self.duplicate_rows
             or self.unknown_rows
+            or self.unfinished_rows
         )
 
     def row_fault(self, number: int, custom_id: str) -> RowFault | None:
@@ -83,6 +94,8 @@ class JobPlan(BaseModel):
             if number < count:
                 return fault
             number -= count
+        if self.unfinished_rows == "all" or number < self.unfinished_rows:
+            return "unfinished"
         return None
 
     def failed_status(self, number: int) -> int:
@@ -92,6 +105,14 @@ class JobPlan(BaseModel):
         :param number: The row's number in the job, from 0.
         """
         return self.failed_statuses[number % len(self.failed_statuses)]
+
+    def finish_reason(self, number: int) -> str:
+        """
+        The ``finish_reason`` of a row that is unfinished.
+
+        :param number: The row's number in the job, from 0.
+        """
+        return self.finish_reasons[number % len(self.finish_reasons)]
 
     @property
     def share_done(self) -> float:

@@ -22,7 +22,7 @@ from airflow_provider_mistral_batch.emulator.state.clock import JobClock
 from airflow_provider_mistral_batch.emulator.state.filters import FileFilter, JobFilter
 from airflow_provider_mistral_batch.emulator.state.settings import Settings
 from airflow_provider_mistral_batch.emulator.state.statuses import ACTIVE
-from airflow_provider_mistral_batch.emulator.state.tables import File, Job, Key
+from airflow_provider_mistral_batch.emulator.state.tables import File, Job, Key, json_text
 
 # SQLite uses the index of pending jobs only for queries with the same condition.
 _ACTIVE_SQL = f"status IN ({', '.join(repr(status) for status in ACTIVE)})"
@@ -394,11 +394,16 @@ def _job_condition(wanted: JobFilter) -> tuple[str, list[Any]]:
             where += f" AND {condition}"
             parameters.append(value)
     if wanted.statuses:
-        where += f" AND {_is_one_of('status', wanted.statuses)}"
-        parameters += wanted.statuses
-    for name, value in wanted.metadata.items():
-        where += " AND EXISTS (SELECT 1 FROM json_each(metadata) WHERE key = ? AND value = ?)"
-        parameters += [name, value]
+        where += " AND status IN (SELECT value FROM json_each(?))"
+        parameters.append(json_text(wanted.statuses))
+    if wanted.metadata:
+        # One condition for any number of keys: SQLite limits how many conditions and parameters a query has.
+        where += (
+            " AND NOT EXISTS (SELECT 1 FROM json_each(?) AS wanted WHERE NOT EXISTS"
+            " (SELECT 1 FROM json_each(jobs.metadata) AS had"
+            " WHERE had.key = wanted.key AND had.value = wanted.value))"
+        )
+        parameters.append(json_text(wanted.metadata))
     return where, parameters
 
 
@@ -411,8 +416,8 @@ def _file_condition(wanted: FileFilter) -> tuple[str, list[Any]]:
         ("mimetype", wanted.mimetypes),
     ):
         if values:
-            where += f" AND {_is_one_of(column, values)}"
-            parameters += values
+            where += f" AND {column} IN (SELECT value FROM json_each(?))"
+            parameters.append(json_text(values))
     if wanted.purpose is not None:
         where += " AND purpose = ?"
         parameters.append(wanted.purpose)
@@ -420,7 +425,3 @@ def _file_condition(wanted: FileFilter) -> tuple[str, list[Any]]:
         where += " AND instr(lower(filename), lower(?))"
         parameters.append(wanted.search)
     return where, parameters
-
-
-def _is_one_of(column: str, values: Sequence[str]) -> str:
-    return f"{column} IN ({', '.join('?' * len(values))})"

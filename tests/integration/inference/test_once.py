@@ -243,6 +243,25 @@ def test_a_kill_before_the_submission_submits_nothing(
     assert jobs() == []
 
 
+def test_a_kill_while_results_land_finishes_no_batch_whose_requests_can_be_asked_again(
+    airflow: Any, supervisor: Any, batch: Any, out: Path, jobs: Any, control: Any, monkeypatch: Any
+) -> None:
+    control.plan_jobs(failed_rows=2)
+    task = batch()()
+    land = Batch.land
+
+    def killed(at_work: Batch) -> None:
+        land(at_work)
+        task.on_kill()
+
+    monkeypatch.setattr(Batch, "land", killed)
+    outcome = airflow.run(lambda: task)
+    assert "the task was killed" in outcome.message
+    # A manifest would tell the run after a clear that there is nothing to do.
+    assert not (out / "manifest.json").exists()
+    assert len(jobs()) == 1
+
+
 @pytest.mark.parametrize(
     ("owner", "step"),
     [(RequestFiles, "upload"), (Batch, "submit")],

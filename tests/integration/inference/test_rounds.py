@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_mistral_batch.inference.landed_rounds import LandedRounds
+
 ROWS = [f"row-{number}" for number in range(1, 6)]
 
 
@@ -85,6 +87,23 @@ def test_what_can_pass_is_asked_again(
     assert not set(results) & set(errors)
     assert len(results) == counts["succeeded"]
     assert not (out / ".rounds").exists()
+
+
+def test_a_batch_without_a_limit_of_costs_reads_no_round_again_to_price_it(
+    airflow: Any, batch: Any, control: Any, monkeypatch: Any
+) -> None:
+    landed: list[int] = []
+    land = LandedRounds.land
+
+    def noted(rounds: LandedRounds, number: int) -> dict[str, Any]:
+        landed.append(number)
+        return land(rounds, number)
+
+    monkeypatch.setattr(LandedRounds, "land", noted)
+    control.plan_jobs(failed_rows=2)
+    assert airflow.run(batch()).value["rounds"] == 2
+    # Each round when its jobs are over, and both at the end.
+    assert landed == [0, 1, 0, 1]
 
 
 def test_no_more_rounds_than_allowed(

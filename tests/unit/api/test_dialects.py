@@ -170,7 +170,7 @@ def test_openais_statuses_are_the_published_ones(status):
 def test_unknown_status_is_kept_is_no_end_and_is_logged_once(decode, caplog, monkeypatch):
     monkeypatch.setattr(wire, "_unknown_statuses_seen", set())
     with caplog.at_level(logging.WARNING):
-        jobs = [decode(status="PAUSED") for _ in range(3)]
+        jobs = [wire.kept_job(decode(status="PAUSED"), str) for _ in range(3)]
     assert [(job.status, job.raw_status, job.is_terminal) for job in jobs] == [
         ("PAUSED", "PAUSED", False)
     ] * 3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from airflow_provider_mistral_batch.api import limits
 from airflow_provider_mistral_batch.api.downloads import Download
 from airflow_provider_mistral_batch.api.errors import MistralConnectionError, MistralResponseError
 
@@ -119,3 +120,46 @@ def test_where_a_body_ends(given, length, to_skip, error):
     else:
         with pytest.raises(error):
             download.end(to_skip)
+
+
+LITTLE, MUCH = (1 << 16) - 1, 1 << 16
+
+
+@pytest.mark.parametrize(
+    ("brought", "numbers"),
+    [
+        ([MUCH] * 100, [1] * 100),
+        ([LITTLE] * 4, [1, 2, 3, 4]),
+        ([LITTLE] * 5, [1, 2, 3, 4, None]),
+        ([0, 0, 0, 0, 0], [1, 2, 3, 4, None]),
+        ([LITTLE, LITTLE, MUCH, LITTLE, LITTLE, LITTLE, LITTLE], [1, 2, 1, 1, 2, 3, 4]),
+    ],
+)
+def test_breaks_are_bounded_where_they_bring_little(brought, numbers):
+    download = _begun()
+    for count, number in zip(brought, numbers, strict=True):
+        download.took(count)
+        if number is None:
+            with pytest.raises(MistralConnectionError, match="broke off 5 times in a row"):
+                download.broke()
+        else:
+            assert download.broke() == number
+
+
+@pytest.mark.parametrize(
+    ("length", "count", "words"),
+    [
+        ("10", 10, None),
+        ("10", 11, "the file changed"),
+        (None, limits.MAX_DOWNLOAD_BYTES, None),
+        (None, limits.MAX_DOWNLOAD_BYTES + 1, "has no end"),
+    ],
+)
+def test_no_file_is_larger_than_it_says_or_than_any_is(length, count, words):
+    download = _begun(0, **({"Content_Length": length} if length else {}))
+    if words is None:
+        download.took(count)
+    else:
+        with pytest.raises(MistralResponseError, match=words) as caught:
+            download.took(count)
+        assert caught.value.transient is False

@@ -20,8 +20,8 @@ from airflow_provider_mistral_batch.api.errors import (
     RequestTooLargeError,
     ServerError,
     error_from_answer,
-    excerpt,
 )
+from airflow_provider_mistral_batch.api.texts import excerpt
 
 
 def _error(status_code: int = 400, body: object = None, **details):
@@ -57,6 +57,7 @@ def test_a_message_is_one_short_line_and_never_empty(content, message):
         (408, None, ServerError, True, True),
         (409, None, BadRequestError, False, False),
         (413, None, RequestTooLargeError, False, False),
+        (425, None, BadRequestError, True, False),
         (422, None, BadRequestError, False, False),
         (429, None, RateLimitError, True, False),
         (429, 3.0, RateLimitError, True, False),

@@ -94,6 +94,7 @@ def _hopeless() -> MistralCallError:
         (_answered(502), True, False),
         (_answered(504), True, False),
         (_answered(408), True, False),
+        (_answered(425), True, True),
         (_answered(522), True, False),
         *((_answered(status), False, False) for status in (400, 401, 402, 403, 404, 409, 413, 422)),
         (InvalidInputError("x"), False, False),
@@ -159,6 +160,12 @@ def test_each_retry_is_logged(clock, caplog):
     assert [record.getMessage() for record in caplog.records] == [
         f"Attempt {n} follows in 7.0 s: POST / was answered with 429: no message" for n in (2, 3)
     ]
+
+
+@pytest.mark.parametrize(("number", "longest"), [(1, 1), (2, 2), (3, 4), (5, 10), (5_000, 10)], ids=str)
+def test_the_pause_after_a_break_doubles_and_is_never_short(number, longest):
+    policy = RetryPolicy(first_wait=1, longest_wait=10)
+    assert all(longest / 2 <= policy.pause(number) <= longest for _ in range(100))
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from airflow.sdk import ObjectStoragePath
 
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
-from airflow_provider_mistral_batch.storage.paths import storage_path
+from airflow_provider_mistral_batch.storage.paths import is_path, storage_path
 
 
 class AnyPath(os.PathLike[str]):
@@ -33,6 +34,14 @@ class AnyPath(os.PathLike[str]):
 def test_paths(value: Any, path: Any) -> None:
     found = storage_path(value, field="path")
     assert (type(found), found) == (type(path), path)
+
+
+def test_a_path_that_can_only_be_read(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("rows.jsonl", "{}")
+    path: Any = zipfile.Path(tmp_path / "a.zip", "rows.jsonl")
+    assert is_path(path)
+    assert storage_path(path, field="path") is path
 
 
 @pytest.mark.parametrize("value", ["", "  ", None, 7, b"a", ["a"], {"a": "b"}, True])
