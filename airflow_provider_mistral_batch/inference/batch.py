@@ -278,7 +278,7 @@ class Batch:
 
     @property
     def _may_pause(self) -> bool:
-        """Whether a wait may go on in the triggerer; a last look is taken on the worker, to its end."""
+        """Whether the task may defer; a last look stays on the worker."""
         return self.options.deferrable and not self.submission.is_last_look
 
     def _pause_for_jobs(self, batch_ids: Sequence[str], deadline: float) -> Pause:
@@ -337,7 +337,7 @@ class Batch:
         return rounds_allowed(self.options.row_retries, self.work.ti.try_number)
 
     def _may_ask_again(self) -> bool:
-        """Whether there may be another round, whatever its requests."""
+        """Tell whether another round is allowed, and some requests may succeed in it."""
         if self.submission.is_last_look or self.plan.given_up_at is not None:
             return False
         is_worth_it = self.landed["may_pass"] or (

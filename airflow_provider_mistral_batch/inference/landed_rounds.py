@@ -94,7 +94,7 @@ class LandedRounds:
         return landed
 
     def usages(self) -> Iterator[dict[str, Any]]:
-        """Tell what each round has used, read lazily."""
+        """Iterate over the usage of each round, read lazily."""
         return (self.land(number)["usage"] for number in range(len(self.plan.rounds)))
 
     def write_next_requests(self, directory: Path) -> tuple[Shard, ...]:

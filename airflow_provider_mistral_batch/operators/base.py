@@ -69,7 +69,7 @@ def check_requests(requests: Any) -> None:
     Check that requests are a list of rows; the rows themselves are checked when they are read.
 
     :param requests: The rendered argument, or what another task returned.
-    :raises InvalidInputError: When they are something else, such as the text that a Jinja template leaves.
+    :raises InvalidInputError: When they are anything else, such as the string that a Jinja template renders to.
     """
     check_requests_are_stable(requests)
     if isinstance(requests, (str, bytes)) or not isinstance(requests, Sequence):

@@ -179,7 +179,7 @@ class MistralBatchInferenceOperator(MistralSubmittingOperator):
         plan: Mapping[str, Any] | None = None,
         may_have_duplicates: bool = False,
     ) -> dict[str, Any]:
-        """Go on where a wait ended; how the jobs ended is read from the API."""
+        """Continue after a wait; the API tells how the jobs ended."""
         begun = None if plan is None else BatchPlan.from_builtins(plan)
         if begun is not None:
             self.submission.resume(begun.batch_ids, may_have_duplicates=may_have_duplicates)

@@ -69,7 +69,7 @@ class MistralSubmittingOperator(MistralBatchOperator):
 
     @property
     def may_defer(self) -> bool:
-        """Whether a wait may go to the triggerer; a last look stays on the worker."""
+        """Whether the task may defer; a last look stays on the worker."""
         return self.deferrable and not self.submission.is_last_look
 
     @contextmanager

@@ -103,7 +103,7 @@ class MistralBatchJobSensor(BaseSensorOperator):
                     return super().execute(context)
                 except AirflowSensorTimeout:
                     self._time_out()
-            # This worker runs anyway, so it looks once: a job that is over already needs no triggerer.
+            # The worker is running anyway, so it looks once: a job that is already over needs no triggerer.
             over = self.poke(context)
             if not over:
                 self._defer()
@@ -118,16 +118,16 @@ class MistralBatchJobSensor(BaseSensorOperator):
         return PokeReturnValue(is_done=True, xcom_value=self._conclude(context, job))
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """Go on after a deferral; if it took too long for Airflow, time out like any other wait."""
+        """Continue after a deferral; if Airflow ended it because it took too long, time out like any other wait."""
         with self._skipping_for_the_job_alone():
             if not deferral_took_too_long(next_method, next_kwargs):
                 return super().resume_execution(next_method, next_kwargs, context)
-            # The triggerer may have been down, and the job over for long.
+            # The triggerer may have been down, and the job may have been over for a long time.
             over = self.poke(context)
             return over.xcom_value if over else self._time_out()
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> str | None:
-        """Go on where the trigger ended."""
+        """Continue after the trigger's event."""
         with failing_for_good():
             job = job_after_deferral(event, self.hook)
         return self._conclude(context, job) if job is not None else self._time_out()
@@ -193,17 +193,17 @@ class MistralBatchJobSensor(BaseSensorOperator):
     @contextmanager
     def _skipping_for_the_job_alone(self) -> Iterator[None]:
         """
-        Fail where the base class would skip for an error of ours or Airflow's.
+        Fail where the base class would skip because of an error that is not about the job.
 
-        ``soft_fail`` is for a job that ends badly or too late. With a wrong connection or a trigger that cannot be
-        loaded nobody knows how the job ended, and a skip would hide it.
+        ``soft_fail`` is for a job that ends badly or too late. With a wrong connection, or a trigger that cannot be
+        loaded, it is unknown how the job ended, and a skip would hide that.
         """
         try:
             yield
         except (AirflowFailException, AirflowSkipException) as end:
             error = end.__cause__ if isinstance(end, AirflowSkipException) else end
             if not isinstance(error, Exception):
-                # A skip of our own.
+                # Our own skip.
                 raise
             if self.never_fail:
                 self._fail(str(error))

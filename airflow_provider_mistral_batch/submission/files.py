@@ -59,8 +59,8 @@ def _upload(hook: MistralBatchHook, shard: Shard, name: str) -> FileOut:
         shard.request_count,
         shard.size,
     )
-    # Two tasks may have uploaded the same at one moment. All take the one that is found from now on: a job is asked
-    # for by its files' ids.
+    # Two tasks may have uploaded the same content at the same moment. Both take the file that a search finds, because
+    # the ids of the files are part of what identifies a job.
     return _find(hook, name, shard.size, lasting=True) or file
 
 

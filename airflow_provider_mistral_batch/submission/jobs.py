@@ -57,7 +57,7 @@ class Earlier(Enum):
 
     #: This is the first try, so there were no earlier calls.
     NOTHING = auto()
-    #: The server may still carry out a call: its answer was lost, or an earlier try may have died in the middle of it.
+    #: The server may still carry out a call, because its answer was lost or an earlier try may have died during it.
     IN_DOUBT = auto()
     #: We waited long enough: a job created by an earlier call is in the server's record by now, save for rare delays.
     ON_RECORD = auto()
@@ -128,7 +128,7 @@ class Submission:
 
     @property
     def is_last_look(self) -> bool:
-        """Whether the task goes on only with jobs that exist (:meth:`take_last_look`)."""
+        """Whether the task continues only with existing jobs (:meth:`take_last_look`)."""
         return self.aim is Aim.EXISTING_JOB
 
     def submit(
@@ -179,11 +179,11 @@ class Submission:
         return self._oldest(submitted, choose)
 
     def resume_without_state(self) -> None:
-        """Go on after a deferral whose state is lost: jobs that this try submitted have to be found again."""
+        """Continue after a deferral whose state is lost: jobs that this try submitted have to be found again."""
         self.earlier = Earlier.IN_DOUBT
 
     def take_last_look(self) -> None:
-        """Go on after a deferral that took too long: with the jobs that exist, and no new one."""
+        """Continue after a deferral that took too long, with existing jobs only."""
         self.resume_without_state()
         # A kill may have come first, and it is final.
         if self.aim is Aim.ANY_JOB:
@@ -263,8 +263,8 @@ class Submission:
         return decision
 
     def _find_lost(self, choose: _Choose) -> BatchJobOut | None:
-        """Find the job of a create call whose answer was lost."""
-        # Set first: if the look fails, the call must not be forgotten.
+        """Look for the job of a create call whose answer was lost."""
+        # Set first, so that a failed look does not hide the call.
         self.earlier = Earlier.IN_DOUBT
         decision = self._look_for_long(choose)
         self.earlier = Earlier.ON_RECORD
