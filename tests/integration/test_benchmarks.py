@@ -64,4 +64,4 @@ def test_every_claim_has_its_benchmark() -> None:
 def test_an_unknown_benchmark(tmp_path: Path) -> None:
     done = _run(tmp_path, "speed")
     assert done.returncode == 2
-    assert "there is no benchmark speed: use some of waiting, " in done.stderr
+    assert "unknown benchmark speed: use any of waiting, " in done.stderr
