@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.jsonl.lines import (
@@ -37,6 +37,15 @@ class Source(NamedTuple):
     blocks: Iterator[LineBlock]
 
 
+@runtime_checkable
+class RequestBlocks(Protocol):
+    """A source that writes request lines itself, such as a table."""
+
+    def request_blocks(self, template: RowTemplate) -> Iterator[LineBlock]:
+        """Give the lines, with all that the template has."""
+        ...
+
+
 def open_sources(
     source: Any,
     *,
@@ -55,6 +64,9 @@ def open_sources(
     :param refuse: Takes the number of a row from Python that cannot become a line, and the problem.
     """
     items: Iterable[Any]
+    if isinstance(source, RequestBlocks):
+        yield Source(None, source.request_blocks(template))
+        return
     if isinstance(source, str) or is_path(source):
         items = [as_path(source)]
     elif isinstance(source, Mapping):

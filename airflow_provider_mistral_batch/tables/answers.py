@@ -1,0 +1,284 @@
+"""Landed rows become a table: the key's columns, those to keep, and the answer as columns beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from airflow_provider_mistral_batch.jsonl.results.placeholder_rows import is_missing_row
+from airflow_provider_mistral_batch.jsonl.results.reader import read_blocks
+from airflow_provider_mistral_batch.jsonl.results.rows import ResultRow, result_row
+from airflow_provider_mistral_batch.tables.columns import ANSWER
+from airflow_provider_mistral_batch.tables.key import custom_ids
+from airflow_provider_mistral_batch.tables.rows_beside import SKIPPED, read_rows_beside, schema_of
+from airflow_provider_mistral_batch.tables.shapes import EmbeddingType, Shape, check_embedding
+from airflow_provider_mistral_batch.tables.staging import ID, PLACE, Staged, rows_in_step
+
+if TYPE_CHECKING:
+    import pyarrow
+
+    from airflow_provider_mistral_batch.storage.paths import StoragePath
+
+# What becomes columns at once.
+_ROWS_AT_ONCE = 5_000
+_BYTES_AT_ONCE = 4 * 1000 * 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnswerColumns:
+    """
+    What a table of answers has beside the answers.
+
+    :param raw: Whether it has the column ``raw``: the row as the API gave it.
+    :param failed: Whether failed rows are in the results, too, with nulls. They are always in the errors.
+    :param embedding: The type of an embedding's numbers: ``float32``, ``float16`` or ``int8``.
+    """
+
+    raw: bool = False
+    failed: bool = False
+    embedding: EmbeddingType = "float32"
+
+    def __post_init__(self) -> None:
+        check_embedding(self.embedding)
+
+
+class TableSummary(NamedTuple):
+    """
+    What became of a table's rows.
+
+    :param skipped: Rows that were not asked about.
+    :param unfit: Answers that do not fit their columns; they are among the errors.
+    """
+
+    skipped: int
+    unfit: int
+
+
+def write_answers(
+    results: StoragePath,
+    errors: StoragePath,
+    rows_beside: Sequence[StoragePath],
+    *,
+    key: Sequence[str],
+    shape: Shape,
+    columns: AnswerColumns,
+    results_path: Path,
+    errors_path: Path,
+) -> TableSummary:
+    """
+    Write the table of answers, in the order of its source, and the table of the rows without one.
+
+    Memory is bounded, whatever the number of rows: the answers are staged on the local disk.
+
+    :param results: The landed rows that succeeded, as JSONL.
+    :param errors: All other landed rows.
+    :param rows_beside: The rows that were asked about.
+    :param key: The columns of the key.
+    :param shape: The columns that answers become.
+    :param columns: What the table has beside them.
+    :param results_path: Where the table goes; its folder takes temporary files, too.
+    :param errors_path: Where the other one goes.
+    """
+    answers = Staged(results_path.with_name("answers"))
+    failures = Staged(results_path.with_name("failures"))
+    unfit_rows = 0
+    for rows in _rows(results):
+        unfit: dict[int, str] = {}
+        batch = _answer_batch(rows, shape, columns, unfit)
+        if unfit:
+            failed = [replace_error(rows[number], reason) for number, reason in unfit.items()]
+            failures.add(_failure_batch(failed, columns))
+            batch = batch.filter(_array([number not in unfit for number in range(len(rows))]))
+            unfit_rows += len(unfit)
+        answers.add(batch)
+    for rows in _rows(errors):
+        failures.add(_failure_batch(rows, columns))
+    ids = _ids(rows_beside, key)
+    step = rows_in_step(len(ids), answers, failures)
+    answers.sort(ids, step)
+    failures.sort(ids, step)
+    del ids
+    skipped = _write(answers, failures, rows_beside, step, shape, columns, results_path, errors_path)
+    return TableSummary(skipped, unfit_rows)
+
+
+def replace_error(row: ResultRow, reason: str) -> ResultRow:
+    """
+    Give a row an error.
+
+    :param row: A row that succeeded.
+    :param reason: The error.
+    """
+    from msgspec.structs import replace
+
+    return replace(row, error=reason)
+
+
+def _rows(path: StoragePath) -> Iterator[list[ResultRow]]:
+    waiting: list[bytes] = []
+    size = 0
+    for lines in read_blocks(path):
+        waiting += lines
+        size += sum(map(len, lines))
+        if size >= _BYTES_AT_ONCE or len(waiting) >= _ROWS_AT_ONCE:
+            yield list(map(result_row, waiting))
+            waiting, size = [], 0
+    if waiting:
+        yield list(map(result_row, waiting))
+
+
+def _ids(rows_beside: Sequence[StoragePath], key: Sequence[str]) -> pyarrow.Array:
+    import pyarrow
+
+    return pyarrow.chunked_array(
+        [pyarrow.array(custom_ids(batch, key), pyarrow.string()) for batch in read_rows_beside(rows_beside)],
+        pyarrow.string(),
+    ).combine_chunks()
+
+
+def _answer_batch(
+    rows: list[ResultRow], shape: Shape, columns: AnswerColumns, unfit: dict[int, str]
+) -> pyarrow.RecordBatch:
+    answer = shape.read(rows, unfit)
+    named = zip([field.name for field in shape.fields()], answer, strict=True)
+    return _batch(rows, dict(named), ["ok"] * len(rows), columns)
+
+
+def _failure_batch(rows: list[ResultRow], columns: AnswerColumns) -> pyarrow.RecordBatch:
+    status = ["missing" if is_missing_row(row.raw) else "failed" for row in rows]
+    return _batch(rows, {ANSWER: _array([row.content for row in rows])}, status, columns)
+
+
+def _batch(
+    rows: list[ResultRow], answer: dict[str, Any], status: list[str], columns: AnswerColumns
+) -> pyarrow.RecordBatch:
+    import pyarrow
+
+    arrays = {
+        ID: _array([row.custom_id for row in rows]),
+        **answer,
+        **{
+            name: pyarrow.array([getattr(row, name) for row in rows], kind)
+            for name, kind in _about_types().items()
+            if name != "status"
+        },
+        "status": _array(status),
+    }
+    if columns.raw:
+        arrays["raw"] = pyarrow.array([row.raw for row in rows], pyarrow.binary())
+    return pyarrow.record_batch(list(arrays.values()), names=list(arrays))
+
+
+def _array(values: list[Any]) -> pyarrow.Array:
+    import pyarrow
+
+    return pyarrow.array(values, pyarrow.bool_() if values and isinstance(values[0], bool) else pyarrow.string())
+
+
+def _about_types() -> dict[str, Any]:
+    import pyarrow
+
+    text, number = pyarrow.string(), pyarrow.int64()
+    return {
+        "model": text,
+        "finish_reason": text,
+        "prompt_tokens": number,
+        "completion_tokens": number,
+        "status": text,
+        "error": text,
+    }
+
+
+def _write(
+    answers: Staged,
+    failures: Staged,
+    rows_beside: Sequence[StoragePath],
+    step: int,
+    shape: Shape,
+    columns: AnswerColumns,
+    results_path: Path,
+    errors_path: Path,
+) -> int:
+    import pyarrow
+    from pyarrow import parquet
+
+    about = [pyarrow.field(name, kind) for name, kind in _about_types().items()]
+    raw = [pyarrow.field("raw", pyarrow.binary())] if columns.raw else []
+    kept = [field for field in schema_of(rows_beside) if field.name != SKIPPED]
+    result_schema = pyarrow.schema([*kept, *shape.fields(), *about, *raw])
+    error_schema = pyarrow.schema([*kept, pyarrow.field(ANSWER, pyarrow.string()), *about, *raw])
+    skipped_rows = 0
+    with (
+        parquet.ParquetWriter(results_path, result_schema, compression="zstd") as results,
+        parquet.ParquetWriter(errors_path, error_schema, compression="zstd") as errors,
+    ):
+        for number, rows in enumerate(_steps(rows_beside, step)):
+            skipped = _skipped(rows, number * step)
+            skipped_rows += skipped.num_rows
+            found = [table for table in (answers.step(number),) if table is not None]
+            others = [table for table in (failures.step(number), skipped) if table is not None]
+            if columns.failed:
+                found += others
+            for tables, writer, schema in ((found, results, result_schema), (others, errors, error_schema)):
+                if any(table.num_rows for table in tables):
+                    writer.write_table(_beside(rows, number * step, tables, schema))
+        if (unknown := failures.step(-1)) is not None:
+            errors.write_table(_fitted(unknown, error_schema))
+    return skipped_rows
+
+
+def _steps(rows_beside: Sequence[StoragePath], step: int) -> Iterator[pyarrow.Table]:
+    """Give the rows of the source, as many at once as a step has."""
+    import pyarrow
+
+    waiting: list[pyarrow.RecordBatch] = []
+    for batch in read_rows_beside(rows_beside):
+        waiting.append(batch)
+        while sum(one.num_rows for one in waiting) >= step:
+            table = pyarrow.Table.from_batches(waiting)
+            yield table.slice(0, step).combine_chunks()
+            waiting = table.slice(step).to_batches()
+    if waiting:
+        yield pyarrow.Table.from_batches(waiting).combine_chunks()
+
+
+def _skipped(rows: pyarrow.Table, start: int) -> pyarrow.Table:
+    import pyarrow
+
+    places = [start + number for number, is_skipped in enumerate(rows.column(SKIPPED).to_pylist()) if is_skipped]
+    return pyarrow.table(
+        {PLACE: pyarrow.array(places, pyarrow.int32()), "status": pyarrow.repeat("skipped", len(places))}
+    )
+
+
+def _beside(
+    rows: pyarrow.Table, start: int, tables: list[pyarrow.Table], schema: pyarrow.Schema
+) -> pyarrow.Table:
+    """Put answers beside the rows that they belong to."""
+    import pyarrow
+    from pyarrow import compute
+
+    about = pyarrow.concat_tables(tables, promote_options="permissive").sort_by(PLACE)
+    asked = rows.take(compute.subtract(about.column(PLACE), start))
+    for field in asked.schema:
+        if field.name != SKIPPED:
+            about = about.append_column(field, asked.column(field.name))
+    return _fitted(about, schema)
+
+
+def _fitted(table: pyarrow.Table, schema: pyarrow.Schema) -> pyarrow.Table:
+    """Give a table exactly the columns of a schema: what it lacks is null."""
+    import pyarrow
+
+    columns = []
+    for field in schema:
+        if field.name not in table.column_names:
+            columns.append(pyarrow.nulls(table.num_rows, field.type))
+        elif pyarrow.types.is_dictionary(field.type):
+            encoded = table.column(field.name).dictionary_encode().unify_dictionaries()
+            columns.append(encoded.cast(field.type))
+        else:
+            columns.append(table.column(field.name).cast(field.type))
+    return pyarrow.table(columns, schema=schema)

@@ -1,0 +1,125 @@
+"""From columns to request bodies: a body is encoded once, and each row's texts are put into their places."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import msgspec
+
+from airflow_provider_mistral_batch.api.endpoints import CHAT
+from airflow_provider_mistral_batch.api.errors import InvalidInputError
+from airflow_provider_mistral_batch.jsonl.requests.template import RowTemplate
+from airflow_provider_mistral_batch.tables.prompt import Prompt
+
+_encode = msgspec.json.Encoder().encode
+
+# A text that stands for a row's own; no user writes it, since no row may have it.
+_MARK = "\x00text-{}\x00"
+_ENCODED_MARK = re.compile(rb'"\\u0000text-(\d+)\\u0000"')
+
+#: Fields of messages that are names, not texts.
+_NAMES = frozenset({"role", "type"})
+
+
+class Text(Protocol):
+    """A template of one text of a request."""
+
+    @property
+    def columns(self) -> list[str]: ...
+
+    def fill(self, columns: Sequence[Sequence[Any]]) -> list[str]: ...
+
+
+class Bodies:
+    """
+    The bodies of a table's requests.
+
+    :param texts: The templates in the body.
+    :param before: Makes the body with texts in place of what the templates give.
+    """
+
+    def __init__(self, texts: Sequence[Text], body: Mapping[str, Any]) -> None:
+        self.texts = texts
+        encoded = _encode(body)
+        #: The body's JSON, cut where texts go: static, number of a text, static, …
+        self._cut = _ENCODED_MARK.split(encoded)
+
+    def lines(self, custom_ids: Sequence[str], texts: Sequence[Sequence[str]]) -> list[bytes]:
+        """
+        Make request lines.
+
+        :param custom_ids: The id of each row.
+        :param texts: For each of :attr:`texts`, the text of each row.
+        """
+        encoded = [list(map(_encode, column)) for column in texts]
+        columns = [list(map(_encode, custom_ids)), *(encoded[int(number)] for number in self._cut[1::2])]
+        static = [piece.replace(b"%", b"%%") for piece in self._cut[::2]]
+        pattern = b'{"custom_id":%s,"body":' + b"%s".join(static) + b"}"
+        return [pattern % row for row in zip(*columns, strict=True)]
+
+
+def bodies_of_prompt(prompt: Text, template: RowTemplate, endpoint: str) -> Bodies:
+    """
+    Make bodies of one prompt a row.
+
+    :param prompt: The template of the prompt.
+    :param template: What all bodies have in common.
+    :param endpoint: The job's endpoint.
+    """
+    return Bodies([prompt], template.body(_MARK.format(0), endpoint))
+
+
+def bodies_of_messages(messages: Sequence[Mapping[str, Any]], template: RowTemplate) -> Bodies:
+    """
+    Make bodies of chat messages, which may have columns in each text and URL.
+
+    :param messages: The messages.
+    :param template: What all bodies have in common.
+    """
+    texts: list[Text] = []
+
+    def marked(value: Any) -> Any:
+        if isinstance(value, str):
+            prompt = Prompt(value, field="messages")
+            if not prompt.columns:
+                return value.replace("{{", "{").replace("}}", "}")
+            texts.append(prompt)
+            return _MARK.format(len(texts) - 1)
+        if isinstance(value, Mapping):
+            return {name: one if name in _NAMES else marked(one) for name, one in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [marked(one) for one in value]
+        return value
+
+    filled = [marked(message) for message in messages]
+    if template.system is not None and not any(one.get("role") == "system" for one in filled):
+        filled.insert(0, {"role": "system", "content": template.system})
+    return Bodies(texts, {**template.defaults(), "messages": filled})
+
+
+def check_messages(messages: Any, endpoint: str) -> None:
+    """
+    Check the parameter ``messages``.
+
+    :param messages: Its value.
+    :param endpoint: The job's endpoint.
+    :raises InvalidInputError: When it is no list of messages, has no column, or the endpoint has no messages.
+    """
+    if endpoint != CHAT:
+        raise InvalidInputError(f"messages: {endpoint} has none, only {CHAT} has; pass prompt instead")
+    if (
+        not isinstance(messages, Sequence)
+        or isinstance(messages, (str, bytes))
+        or not messages
+        or not all(isinstance(one, Mapping) and isinstance(one.get("role"), str) for one in messages)
+    ):
+        raise InvalidInputError(
+            f"messages={messages!r:.80} is no list of messages, each a dict with role and content"
+        )
+    if not bodies_of_messages(messages, RowTemplate()).texts:
+        raise InvalidInputError(
+            f"messages={messages!r:.80} names no column, so all rows would ask the same: write columns into braces, "
+            "such as {body}"
+        )

@@ -1,0 +1,198 @@
+"""Which columns an answer becomes, and of which types: from the endpoint, or from the JSON schema of its answers."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from airflow_provider_mistral_batch.api.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    import pyarrow
+
+#: Columns that stand after the answer, whatever it is.
+ABOUT_ANSWER = ("model", "finish_reason", "prompt_tokens", "completion_tokens", "status", "error")
+
+#: The answer's text, for endpoints and models without fields of their own.
+ANSWER = "answer"
+
+_DEEPEST = 20
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Column(msgspec.Struct, frozen=True):
+    """
+    One column of an answer with fields.
+
+    :param name: The field.
+    :param type: Its Arrow type.
+    :param read: Makes a value of this type of what JSON has; raises ValueError if it does not fit. None if the value
+        needs no change.
+    """
+
+    name: str
+    type: Any
+    read: Callable[[Any], Any] | None
+
+
+def schema_columns(schema: Mapping[str, Any]) -> list[Column] | None:
+    """
+    Choose the columns of answers that match a JSON schema: one for each field of the outermost object.
+
+    Objects become structs, arrays lists, texts with the format ``date`` or ``date-time`` dates and times, and enums of
+    texts dictionaries. What has no one type, such as a union of a text and an object, becomes a text with its JSON.
+
+    :param schema: The schema.
+    :return: The columns; None if the answers are no objects with named fields.
+    """
+    root = _resolved(schema, schema)
+    properties = root.get("properties")
+    if not isinstance(properties, Mapping) or not properties:
+        return None
+    return [Column(name, *_type(one, schema, _DEEPEST)) for name, one in properties.items()]
+
+
+def check_names(key_and_kept: Sequence[str], answer_columns: Sequence[str]) -> None:
+    """
+    Check that no column is there twice.
+
+    :param key_and_kept: The columns of the key and those to keep.
+    :param answer_columns: All other columns of the table.
+    :raises InvalidInputError: When a field of the answer has the name of another column.
+    """
+    for name in answer_columns[: -len(ABOUT_ANSWER)]:
+        if name in ABOUT_ANSWER:
+            raise InvalidInputError(
+                f"response_model: the field {name!r} has the name of a column that each table of answers has: rename "
+                "the field"
+            )
+    for name in key_and_kept:
+        if name in answer_columns:
+            raise InvalidInputError(
+                f"key or keep: the column {name!r} has the name of a column of the answers: rename it in the source, "
+                f"for example with 'select {name} as source_{name}'"
+            )
+
+
+def _type(node: Any, root: Mapping[str, Any], depth: int) -> tuple[Any, Callable[[Any], Any] | None]:
+    """Choose the Arrow type of a part of a schema, and how its values are read."""
+    import pyarrow
+
+    node = _resolved(node, root)
+    kind = node.get("type")
+    union = node.get("anyOf") or node.get("oneOf")
+    if isinstance(kind, list):
+        kinds = [one for one in kind if one != "null"]
+        kind = kinds[0] if len(kinds) == 1 else None
+    if union is not None:
+        rest = [one for one in union if _resolved(one, root).get("type") != "null"]
+        return _type(rest[0], root, depth) if len(rest) == 1 and depth else (pyarrow.string(), _as_json)
+    values = node.get("enum", [node["const"]] if "const" in node else None)
+    if values is not None:
+        if all(isinstance(value, str) or value is None for value in values):
+            # Dictionaries in lists and structs are more than most readers of Parquet know.
+            top = pyarrow.dictionary(pyarrow.int32(), pyarrow.string())
+            return (top if depth == _DEEPEST else pyarrow.string()), _text
+        if kind is None:
+            return pyarrow.string(), _as_json
+    if kind == "string":
+        if node.get("format") == "date":
+            return pyarrow.date32(), datetime.date.fromisoformat
+        if node.get("format") == "date-time":
+            return pyarrow.timestamp("us", tz="UTC"), _time
+        return pyarrow.string(), _text
+    if kind == "integer":
+        return pyarrow.int64(), _whole
+    if kind == "number":
+        return pyarrow.float64(), _number
+    if kind == "boolean":
+        return pyarrow.bool_(), _boolean
+    if kind == "array" and isinstance(node.get("items"), Mapping) and depth:
+        item, read = _type(node["items"], root, depth - 1)
+        return pyarrow.list_(item), _list_reader(read)
+    if kind == "object" and node.get("properties") and depth:
+        fields = {name: _type(one, root, depth - 1) for name, one in node["properties"].items()}
+        struct = pyarrow.struct([(name, one) for name, (one, _) in fields.items()])
+        return struct, _struct_reader({name: read for name, (_, read) in fields.items()})
+    return pyarrow.string(), _as_json
+
+
+def _resolved(node: Any, root: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Follow references within the schema; what leads nowhere, or in a circle, says nothing."""
+    for _ in range(_DEEPEST):
+        if not isinstance(node, Mapping):
+            return {}
+        parts = node.get("allOf")
+        if isinstance(parts, Sequence) and len(parts) == 1:
+            node = {**node, **_resolved(parts[0], root)}
+            return {name: value for name, value in node.items() if name != "allOf"}
+        reference = node.get("$ref")
+        if not isinstance(reference, str) or not reference.startswith("#"):
+            return node
+        target: Any = root
+        for step in reference.removeprefix("#").strip("/").split("/"):
+            name = step.replace("~1", "/").replace("~0", "~")
+            target = target.get(name) if isinstance(target, Mapping) and name else target
+        node = target
+    return {}
+
+
+def _text(value: Any) -> Any:
+    if value is not None and not isinstance(value, str):
+        raise ValueError(f"{value!r:.60} is no text")
+    return value
+
+
+def _whole(value: Any) -> Any:
+    if value is None or (isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63):
+        return value
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return int(value)
+    raise ValueError(f"{value!r:.60} is no whole number of 64 bits")
+
+
+def _number(value: Any) -> Any:
+    if value is None or (isinstance(value, (int, float)) and not isinstance(value, bool)):
+        return None if value is None else float(value)
+    raise ValueError(f"{value!r:.60} is no number")
+
+
+def _boolean(value: Any) -> Any:
+    if value is None or isinstance(value, bool):
+        return value
+    raise ValueError(f"{value!r:.60} is neither true nor false")
+
+
+def _time(value: Any) -> Any:
+    # Python 3.10 does not read a Z.
+    moment = datetime.datetime.fromisoformat(_text(value).replace("Z", "+00:00"))
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=datetime.timezone.utc)
+
+
+def _as_json(value: Any) -> Any:
+    return value if value is None or isinstance(value, str) else _encode(value).decode()
+
+
+def _list_reader(read: Callable[[Any], Any] | None) -> Callable[[Any], Any]:
+    def as_list(value: Any) -> Any:
+        if not isinstance(value, list):
+            raise ValueError(f"{value!r:.60} is no list")
+        return value if read is None else [None if one is None else read(one) for one in value]
+
+    return as_list
+
+
+def _struct_reader(fields: Mapping[str, Callable[[Any], Any] | None]) -> Callable[[Any], Any]:
+    def as_struct(value: Any) -> Any:
+        if not isinstance(value, dict):
+            raise ValueError(f"{value!r:.60} is no object")
+        return {
+            name: one if (one := value.get(name)) is None or read is None else read(one)
+            for name, read in fields.items()
+        }
+
+    return as_struct

@@ -1,0 +1,119 @@
+"""A row's key: the columns that name it, and the ``custom_id`` that stands for them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from airflow_provider_mistral_batch.api.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    import pyarrow
+
+_encode = msgspec.json.Encoder().encode
+
+
+def key_columns(key: str | Sequence[str] | None) -> tuple[str, ...]:
+    """
+    Read the parameter ``key``.
+
+    :param key: One column or several.
+    :raises InvalidInputError: When it names none, or one twice.
+    """
+    names = (key,) if isinstance(key, str) else tuple(key or ())
+    if not names or not all(isinstance(name, str) and name for name in names):
+        raise InvalidInputError(
+            f"key={key!r:.80} names no column: name the column, or columns, that tell the rows of the source apart"
+        )
+    if len(set(names)) < len(names):
+        raise InvalidInputError(f"key={list(names)!r:.200} names a column twice")
+    return names
+
+
+def custom_ids(batch: pyarrow.RecordBatch, key: Sequence[str]) -> list[str]:
+    """
+    Make the ``custom_id`` of each row: the value as text, or a JSON list of texts where the key has several columns.
+
+    Equal texts come of equal values: each type that is taken has exactly one text for a value. The values themselves
+    are kept beside the requests, with their types.
+
+    :param batch: The rows.
+    :param key: The key's columns.
+    :raises InvalidInputError: When a value is null, an empty text, or of a type that has no exact text.
+    """
+    columns = [_texts(batch.column(name), name, batch, key) for name in key]
+    if len(columns) == 1:
+        return columns[0]
+    return [_encode(row).decode() for row in zip(*columns, strict=True)]
+
+
+def check_key_type(name: str, kind: pyarrow.DataType) -> None:
+    """
+    Check that a column can be part of a key.
+
+    :param name: The column.
+    :param kind: Its type.
+    :raises InvalidInputError: When values of its type have no exact text.
+    """
+    from pyarrow import types
+
+    if types.is_dictionary(kind):
+        kind = kind.value_type
+    taken = (
+        types.is_integer(kind)
+        or types.is_string(kind)
+        or types.is_large_string(kind)
+        or types.is_string_view(kind)
+        or types.is_boolean(kind)
+        or types.is_temporal(kind)
+        or types.is_decimal(kind)
+        or _is_uuid(kind)
+    )
+    if not taken:
+        raise InvalidInputError(
+            f"key: column {name!r} is {kind}, of which two values may have one text; cast it to a text, a number "
+            "without decimals, a date, a decimal or a UUID"
+        )
+
+
+def _texts(column: Any, name: str, batch: pyarrow.RecordBatch, key: Sequence[str]) -> list[str]:
+    import pyarrow
+
+    kind = column.type
+    if pyarrow.types.is_null(kind):
+        raise _null(name, batch, 0, key)
+    check_key_type(name, kind)
+    if column.null_count:
+        raise _null(name, batch, column.is_null().to_pylist().index(True), key)
+    if _is_uuid(kind):
+        return [str(value) for value in column.to_pylist()]
+    if not pyarrow.types.is_string(kind):
+        column = column.cast(pyarrow.string())
+    texts: list[str] = column.to_pylist()
+    if "" in texts:
+        raise InvalidInputError(
+            f"key: column {name!r} has an empty text{_beside(name, batch, texts.index(''), key)}: each row needs a key"
+        )
+    return texts
+
+
+def _null(name: str, batch: pyarrow.RecordBatch, index: int, key: Sequence[str]) -> InvalidInputError:
+    return InvalidInputError(
+        f"key: column {name!r} has a null{_beside(name, batch, index, key)}: each row needs a key; leave such rows out"
+    )
+
+
+def _beside(name: str, batch: pyarrow.RecordBatch, index: int, key: Sequence[str]) -> str:
+    """Describe a row without this column."""
+    others = [other for other in batch.schema.names if other != name]
+    shown = ", ".join(
+        f"{other}={batch.column(other)[index].as_py()!r:.40}"
+        for other in sorted(others, key=lambda other: other not in key)[:3]
+    )
+    return f", in the row with {shown}" if shown else ""
+
+
+def _is_uuid(kind: Any) -> bool:
+    return str(getattr(kind, "extension_name", "")) == "arrow.uuid"

@@ -1,0 +1,122 @@
+"""A prompt as a template over columns: ``"Title: {title}\\n\\n{body}"``."""
+
+from __future__ import annotations
+
+import difflib
+import string
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+
+from airflow_provider_mistral_batch.api.errors import InvalidInputError
+
+_CONVERSIONS: dict[str | None, Callable[[Any], Any]] = {
+    None: lambda value: value,
+    "s": str,
+    "r": repr,
+    "a": ascii,
+}
+
+
+class Prompt:
+    """
+    A template over columns, with Python's format rules: ``{column}``, ``{price:.2f}``, ``{{`` for a brace.
+
+    A field is the name of a column and nothing else: attributes and items cannot be reached.
+
+    :param template: The template.
+    :param field: How errors name it.
+    :raises InvalidInputError: When it is no template.
+    """
+
+    def __init__(self, template: str, *, field: str = "prompt") -> None:
+        if not isinstance(template, str):
+            raise InvalidInputError(f"{field}={template!r:.80} is no text: pass a template such as 'Summarise: {{body}}'")
+        self.template = template
+        self._field = field
+        # Text, then the column after it, and how to format its value.
+        self._parts: list[tuple[str, str | None, Callable[[Any], str] | None]] = []
+        try:
+            for text, name, spec, conversion in string.Formatter().parse(template):
+                self._parts.append((text, name, None if name is None else self._formatter(name, spec, conversion)))
+        except ValueError as error:
+            raise InvalidInputError(
+                f"{field}={template!r:.80} is no template: {error}; write {{{{ and }}}} for braces that stay"
+            ) from None
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns that it names, each once."""
+        return list(dict.fromkeys(name for _, name, _ in self._parts if name is not None))
+
+    def fill(self, columns: Sequence[Sequence[Any]]) -> list[str]:
+        """
+        Make the texts of some rows.
+
+        :param columns: The values of each of :attr:`columns`, in this order; they have no nulls.
+        :raises InvalidInputError: When a value does not fit its format.
+        """
+        values = dict(zip(self.columns, columns, strict=True))
+        pieces: list[Any] = []
+        pattern = ""
+        for text, name, convert in self._parts:
+            pattern += text.replace("%", "%%")
+            if name is not None and convert is not None:
+                pattern += "%s"
+                pieces.append(self._texts(name, values[name], convert))
+        if not pieces:
+            return [pattern.replace("%%", "%")] * (len(columns[0]) if columns else 0)
+        return [pattern % row for row in zip(*pieces, strict=True)]
+
+    def _texts(self, name: str, values: Sequence[Any], convert: Callable[[Any], str]) -> Sequence[Any]:
+        # "%s" gives texts, whole numbers and the like as format() does without a specification.
+        try:
+            return values if convert is _PLAIN else [convert(value) for value in values]
+        except (ValueError, TypeError) as error:
+            raise InvalidInputError(
+                f"{self._field}: a value of column {name!r} does not fit its format: {error}"
+            ) from None
+
+    def _formatter(self, name: str, spec: str | None, conversion: str | None) -> Callable[[Any], str]:
+        if not name or name.isdigit():
+            raise InvalidInputError(
+                f"{self._field}={self.template!r:.80}: {{{name}}} names no column; write its name into the braces, "
+                "and {{ and }} for braces that stay"
+            )
+        if any(character in name for character in ".["):
+            raise InvalidInputError(
+                f"{self._field}={self.template!r:.80}: {{{name}}} is not the name of a column: attributes and items "
+                "of values cannot be used; make the value a column of its own"
+            )
+        if spec and "{" in spec:
+            raise InvalidInputError(
+                f"{self._field}={self.template!r:.80}: the format of {{{name}}} has braces: write the number itself"
+            )
+        if conversion not in _CONVERSIONS:
+            raise InvalidInputError(f"{self._field}={self.template!r:.80}: there is no conversion !{conversion}")
+        if not spec and conversion is None:
+            return _PLAIN
+        convert = _CONVERSIONS[conversion]
+        return lambda value: format(convert(value), spec or "")
+
+
+def _PLAIN(value: Any) -> str:  # noqa: N802 - a constant: the formatter of a field without a format
+    return format(value, "")
+
+
+def check_columns(wanted: Collection[str], there: Sequence[str], *, field: str) -> None:
+    """
+    Check that columns exist.
+
+    :param wanted: The columns.
+    :param there: All columns of the source.
+    :param field: The parameter that names them.
+    :raises InvalidInputError: When one does not exist; names the nearest.
+    """
+    for name in wanted:
+        if name in there:
+            continue
+        near = difflib.get_close_matches(name, there, n=1, cutoff=0.5) or difflib.get_close_matches(
+            name.lower(), there, n=1
+        )
+        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(map(repr, there[:20])) or 'none'}"
+        raise InvalidInputError(f"{field}: the source has no column {name!r}: {hint}")

@@ -1,0 +1,221 @@
+"""A table becomes requests: one for each row, named by the row's key."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_mistral_batch.api.checks import check_choice
+from airflow_provider_mistral_batch.api.errors import InvalidInputError
+from airflow_provider_mistral_batch.jsonl.lines import CHUNK_BYTES, LineBlock
+from airflow_provider_mistral_batch.tables.bodies import (
+    Bodies,
+    bodies_of_messages,
+    bodies_of_prompt,
+    check_messages,
+)
+from airflow_provider_mistral_batch.tables.key import custom_ids, key_columns
+from airflow_provider_mistral_batch.tables.prompt import Prompt, check_columns
+from airflow_provider_mistral_batch.tables.rows_beside import RowsWriter
+
+if TYPE_CHECKING:
+    import pyarrow
+
+    from airflow_provider_mistral_batch.jsonl.requests.template import RowTemplate
+    from airflow_provider_mistral_batch.tables.sources.base import RowSource
+
+log = logging.getLogger(__name__)
+
+ON_NULL = ("fail", "skip", "empty")
+
+_KEYS_SHOWN = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableQuestion:
+    """
+    What is asked of each row. Each field has the name of a parameter of ``MistralBatchInferenceOperator``.
+
+    :raises InvalidInputError: When a field is wrong, or two contradict each other.
+    """
+
+    key: str | Sequence[str] | None
+    prompt: str | None
+    messages: Sequence[Mapping[str, Any]] | None
+    keep: Sequence[str]
+    on_null: str
+    endpoint: str
+
+    def __post_init__(self) -> None:
+        check_choice("on_null", self.on_null, ON_NULL)
+        if (self.prompt is None) == (self.messages is None):
+            raise InvalidInputError(
+                f"{'both' if self.prompt is not None else 'neither'} prompt and messages are given: pass the one that "
+                "makes a request of a row, such as prompt='Summarise: {body}'"
+            )
+        if self.messages is not None:
+            check_messages(self.messages, self.endpoint)
+        elif not Prompt(self.prompt or "").columns:
+            raise InvalidInputError(
+                f"prompt={self.prompt!r:.80} names no column, so all rows would ask the same: write columns into "
+                "braces, such as {body}"
+            )
+        if isinstance(self.keep, str) or not all(isinstance(name, str) for name in self.keep):
+            raise InvalidInputError(f"keep={self.keep!r:.80} is no list of columns")
+        _ = self.key_columns
+
+    @cached_property
+    def key_columns(self) -> tuple[str, ...]:
+        """The columns of the key."""
+        return key_columns(self.key)
+
+    @cached_property
+    def kept_columns(self) -> tuple[str, ...]:
+        """The key's columns and then those to keep, each once."""
+        return tuple(dict.fromkeys([*self.key_columns, *self.keep]))
+
+    def bodies(self, template: RowTemplate) -> Bodies:
+        """
+        Make the bodies' pattern.
+
+        :param template: What all bodies have in common.
+        """
+        if self.messages is not None:
+            return bodies_of_messages(self.messages, template)
+        return bodies_of_prompt(Prompt(self.prompt or ""), template, self.endpoint)
+
+
+class TableRequests:
+    """
+    The requests of a table: a source for
+    :func:`~airflow_provider_mistral_batch.jsonl.requests.prepare.prepare_requests`.
+
+    Reading it writes the rows that were asked about beside the requests: :attr:`rows`.
+
+    :param source: The rows.
+    :param question: What is asked of each.
+    :param directory: Local directory for the rows.
+    """
+
+    def __init__(self, source: RowSource, question: TableQuestion, *, directory: Path) -> None:
+        self.source = source
+        self.question = question
+        self.rows = RowsWriter(directory)
+        #: How many rows were skipped, and the keys of the first.
+        self.skipped = 0
+        self.skipped_keys: list[str] = []
+
+    def request_blocks(self, template: RowTemplate) -> Iterator[LineBlock]:
+        """
+        Read the source once, and give its requests as lines.
+
+        :param template: What all bodies have in common.
+        :raises InvalidInputError: When a column is missing, or a value may not be sent.
+        """
+        bodies = self.question.bodies(template)
+        asked = list(dict.fromkeys(name for text in bodies.texts for name in text.columns))
+        self._check_columns(asked)
+        wanted = list(dict.fromkeys([*self.question.kept_columns, *asked]))
+        first_line = 1
+        with self.rows as rows:
+            for batch in self.source.read(wanted):
+                texts, sent = self._texts(batch, bodies, asked)
+                rows.add(batch.select(list(self.question.kept_columns)), _skipped(batch.num_rows, sent))
+                ids = custom_ids(batch, self.question.key_columns)
+                if sent is not None:
+                    self._note_skipped(ids, sent)
+                    ids = [ids[index] for index in sent]
+                lines = bodies.lines(ids, texts)
+                for start, some in _cut(lines):
+                    yield LineBlock(b"\n".join(some), some, first_line + start, ends_cut=False)
+                first_line += len(lines)
+        if self.skipped:
+            more = "" if self.skipped == len(self.skipped_keys) else ", …"
+            log.warning(
+                "%d rows were skipped, since a column of the prompt is null or the prompt is empty (on_null='skip'): "
+                "%s%s.",
+                self.skipped,
+                ", ".join(map(repr, self.skipped_keys)),
+                more,
+            )
+
+    def _check_columns(self, asked: Sequence[str]) -> None:
+        there = self.source.columns()
+        check_columns(self.question.key_columns, there, field="key")
+        check_columns(asked, there, field="prompt" if self.question.messages is None else "messages")
+        check_columns(self.question.keep, there, field="keep")
+
+    def _texts(
+        self, batch: pyarrow.RecordBatch, bodies: Bodies, asked: Sequence[str]
+    ) -> tuple[list[list[str]], list[int] | None]:
+        """
+        Fill the templates of some rows.
+
+        :return: The texts, and which rows are sent; None if all are.
+        """
+        columns = {name: batch.column(name).to_pylist() for name in asked}
+        on_null = self.question.on_null
+        unfit: set[int] = set()
+        for name in asked:
+            if batch.column(name).null_count:
+                nulls = [index for index, value in enumerate(columns[name]) if value is None]
+                if on_null == "fail":
+                    raise self._unfit(batch, nulls[0], f"column {name!r} is null")
+                unfit.update(nulls)
+                columns[name] = ["" if value is None else value for value in columns[name]]
+        if unfit and on_null == "skip":
+            rows = [index for index in range(batch.num_rows) if index not in unfit]
+            columns = {name: [values[index] for index in rows] for name, values in columns.items()}
+        else:
+            rows = list(range(batch.num_rows)) if on_null == "skip" else []
+        texts = [text.fill([columns[name] for name in text.columns]) for text in bodies.texts]
+        if on_null != "empty" and any(not text or text.isspace() for column in texts for text in column):
+            blank = {
+                index for column in texts for index, text in enumerate(column) if not text or text.isspace()
+            }
+            if on_null == "fail":
+                raise self._unfit(batch, min(blank), "its text is empty")
+            texts = [
+                [text for index, text in enumerate(column) if index not in blank] for column in texts
+            ]
+            rows = [row for index, row in enumerate(rows) if index not in blank]
+        return texts, rows if on_null == "skip" and len(rows) < batch.num_rows else None
+
+    def _unfit(self, batch: pyarrow.RecordBatch, index: int, reason: str) -> InvalidInputError:
+        key = ", ".join(f"{name}={batch.column(name)[index].as_py()!r:.60}" for name in self.question.key_columns)
+        return InvalidInputError(
+            f"the row with {key} cannot be asked about: {reason}. Leave such rows out of the source, or pass "
+            "on_null='skip' to skip them, or on_null='empty' to send an empty text"
+        )
+
+    def _note_skipped(self, ids: Sequence[str], sent: Sequence[int]) -> None:
+        self.skipped += len(ids) - len(sent)
+        if len(self.skipped_keys) < _KEYS_SHOWN:
+            is_sent = set(sent)
+            self.skipped_keys += [id_ for index, id_ in enumerate(ids) if index not in is_sent]
+            del self.skipped_keys[_KEYS_SHOWN:]
+
+
+def _skipped(count: int, sent: Sequence[int] | None) -> Any:
+    import pyarrow
+
+    if sent is None:
+        return pyarrow.repeat(pyarrow.scalar(value=False), count)
+    flags = [True] * count
+    for index in sent:
+        flags[index] = False
+    return pyarrow.array(flags)
+
+
+def _cut(lines: list[bytes]) -> Iterator[tuple[int, list[bytes]]]:
+    """Cut lines into blocks that stay in the processor's cache."""
+    if not lines:
+        return
+    length = 1 + sum(map(len, lines)) // len(lines)
+    step = max(1, CHUNK_BYTES // length)
+    for start in range(0, len(lines), step):
+        yield start, lines[start : start + step]

@@ -1,0 +1,113 @@
+"""The rows that were asked about, kept beside the requests: their keys with their types, and the columns to keep."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_mistral_batch.api.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    import pyarrow
+
+    from airflow_provider_mistral_batch.storage.paths import StoragePath
+
+#: The last column: whether a row was skipped. Names of a table's columns do not end with a space.
+SKIPPED = "skipped "
+
+_ROWS_IN_GROUP = 20_000
+
+
+class RowsWriter:
+    """
+    Writes the rows of a table in their order, to Parquet files: a new one where a column gets its type, which had none
+    while all its values were null.
+
+    :param directory: Local directory for the files.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.paths: list[Path] = []
+        self._directory = directory
+        self._writer: Any = None
+        self._schema: Any = None
+
+    def __enter__(self) -> RowsWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close()
+
+    def add(self, batch: pyarrow.RecordBatch, skipped: Any) -> None:
+        """
+        Add rows.
+
+        :param batch: The key's columns and the columns to keep.
+        :param skipped: Whether each of the rows is skipped, as an Arrow array.
+        :raises InvalidInputError: When a column has another type than in the rows before.
+        """
+        from pyarrow import parquet
+
+        batch = batch.append_column(SKIPPED, skipped)
+        if self._schema is not None:
+            batch = _fitted(batch, self._schema)
+        if batch.schema != self._schema:
+            self._close()
+            self._schema = batch.schema
+            self.paths.append(self._directory / f"rows-{len(self.paths)}.parquet")
+            self._writer = parquet.ParquetWriter(self.paths[-1], self._schema, compression="zstd")
+        self._writer.write_batch(batch, row_group_size=_ROWS_IN_GROUP)
+
+    def _close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+
+def read_rows_beside(paths: Sequence[StoragePath]) -> Iterator[pyarrow.RecordBatch]:
+    """
+    Read the rows in their order, all batches with one schema.
+
+    :param paths: The files.
+    """
+    import pyarrow
+    from pyarrow import parquet
+
+    schema = schema_of(paths)
+    for path in paths:
+        with path.open("rb") as file, parquet.ParquetFile(file) as rows:
+            for batch in rows.iter_batches(batch_size=_ROWS_IN_GROUP):
+                yield pyarrow.record_batch(
+                    [batch.column(field.name).cast(field.type) for field in schema], schema=schema
+                )
+
+
+def schema_of(paths: Sequence[StoragePath]) -> pyarrow.Schema:
+    """
+    Give the schema of the rows: in the last file, all columns have their types that ever get one.
+
+    :param paths: The files.
+    """
+    from pyarrow import parquet
+
+    with paths[-1].open("rb") as file:
+        return parquet.read_schema(file)
+
+
+def _fitted(batch: pyarrow.RecordBatch, schema: pyarrow.Schema) -> pyarrow.RecordBatch:
+    """Give each column the type that it had before, where no value changes by that."""
+    import pyarrow
+
+    columns = []
+    for field in schema:
+        column = batch.column(field.name)
+        if column.type != field.type and not pyarrow.types.is_null(field.type):
+            try:
+                column = column.cast(field.type)
+            except (pyarrow.ArrowInvalid, pyarrow.ArrowNotImplementedError):
+                raise InvalidInputError(
+                    f"column {field.name!r} is {column.type}, and {field.type} in the rows before: give it one type"
+                ) from None
+        columns.append(column)
+    return pyarrow.record_batch(columns, names=schema.names)

@@ -1,0 +1,398 @@
+"""How the answers of each endpoint become columns: texts, typed fields, vectors, pages, scores."""
+
+from __future__ import annotations
+
+import array
+import io
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+
+from airflow_provider_mistral_batch.api.decoding import UNREADABLE
+from airflow_provider_mistral_batch.api.errors import InvalidInputError
+from airflow_provider_mistral_batch.tables.columns import ANSWER, Column, schema_columns
+
+if TYPE_CHECKING:
+    import pyarrow
+
+    from airflow_provider_mistral_batch.jsonl.results.rows import ResultRow
+
+EmbeddingType = Literal["float32", "float16", "int8"]
+
+_decode = msgspec.json.Decoder().decode
+
+
+class Shape(ABC):
+    """The columns that answers become."""
+
+    @abstractmethod
+    def fields(self) -> list[pyarrow.Field]:
+        """Give the columns' names and types, as far as they are known before the first answer."""
+
+    @abstractmethod
+    def read(self, rows: Sequence[ResultRow], unfit: dict[int, str]) -> list[pyarrow.Array]:
+        """
+        Read the columns of some answers.
+
+        :param rows: Rows that succeeded.
+        :return: Arrays of the types of :meth:`fields`, but for dictionaries: those are still their values.
+        :param unfit: Takes the number of each row whose answer does not fit its columns, and the reason.
+        """
+
+
+def shape_of(endpoint: str, schema: Mapping[str, Any] | None, *, embedding: EmbeddingType) -> Shape:
+    """
+    Choose the columns of a batch's answers.
+
+    :param endpoint: The job's endpoint.
+    :param schema: The JSON schema that answers match, if there is one.
+    :param embedding: The type of the numbers of an embedding.
+    """
+    if schema is not None and (columns := schema_columns(schema)) is not None:
+        return FieldsShape(columns)
+    if endpoint == "/v1/embeddings":
+        return EmbeddingShape(embedding)
+    if endpoint == "/v1/ocr":
+        return PagesShape()
+    if endpoint in ("/v1/moderations", "/v1/chat/moderations"):
+        return ModerationShape()
+    if endpoint in ("/v1/classifications", "/v1/chat/classifications"):
+        return ClassificationShape()
+    return TextShape()
+
+
+class TextShape(Shape):
+    """One text: chats, FIM, conversations, transcriptions."""
+
+    def fields(self) -> list[pyarrow.Field]:
+        """Give the column ``answer``."""
+        import pyarrow
+
+        return [pyarrow.field(ANSWER, pyarrow.string())]
+
+    def read(self, rows: Sequence[ResultRow], unfit: dict[int, str]) -> list[pyarrow.Array]:
+        """Read the texts."""
+        import pyarrow
+
+        return [pyarrow.array([row.content for row in rows], pyarrow.string())]
+
+
+class FieldsShape(Shape):
+    """
+    One typed column for each field of the schema that answers match.
+
+    :param columns: The columns.
+    """
+
+    def __init__(self, columns: Sequence[Column]) -> None:
+        import pyarrow
+
+        self._columns = list(columns)
+        # Times are texts in JSON, which Arrow casts at once.
+        kinds = {
+            column.name: pyarrow.string() if _is_time(column.type) else _staged(column.type) for column in columns
+        }
+        self._schema = pyarrow.schema(kinds.items()) if all(map(_is_plain, kinds.values())) else None
+
+    def fields(self) -> list[pyarrow.Field]:
+        """Give the schema's fields."""
+        import pyarrow
+
+        return [pyarrow.field(column.name, column.type) for column in self._columns]
+
+    def read(self, rows: Sequence[ResultRow], unfit: dict[int, str]) -> list[pyarrow.Array]:
+        """Read all answers at once where they are as expected, and else one by one."""
+        import pyarrow
+
+        texts = [row.content or "" for row in rows]
+        try:
+            if (table := self._read_at_once(texts)) is not None:
+                return [
+                    table.column(column.name).combine_chunks().cast(_staged(column.type))
+                    for column in self._columns
+                ]
+        except pyarrow.ArrowInvalid:
+            pass
+        return self._read_each(texts, unfit)
+
+    def _read_at_once(self, texts: list[str]) -> pyarrow.Table | None:
+        import pyarrow
+        from pyarrow import json
+
+        if self._schema is None:
+            return None
+        data = "\n".join(texts).encode("utf-8", "surrogatepass")
+        try:
+            table = json.read_json(
+                io.BytesIO(data),
+                read_options=json.ReadOptions(use_threads=False, block_size=len(data) + 1),
+                parse_options=json.ParseOptions(
+                    explicit_schema=self._schema, newlines_in_values=True, unexpected_field_behavior="ignore"
+                ),
+            )
+        except pyarrow.ArrowNotImplementedError:
+            return None
+        # One text may hold two values, and another none.
+        return table if table.num_rows == len(texts) and all(text[:1] == "{" for text in texts) else None
+
+    def _read_each(self, texts: list[str], unfit: dict[int, str]) -> list[pyarrow.Array]:
+        import pyarrow
+
+        values: list[list[Any]] = [[] for _ in self._columns]
+        for number, text in enumerate(texts):
+            try:
+                answer = _decode(text)
+                if not isinstance(answer, dict):
+                    raise ValueError(f"the answer is {type(answer).__name__}, and no object")
+                row = [self._value(column, answer.get(column.name)) for column in self._columns]
+            except (*UNREADABLE, ValueError, TypeError, RecursionError) as error:
+                unfit[number] = f"the answer does not fit its columns: {error}"[:500]
+                row = [None] * len(self._columns)
+            for column_values, value in zip(values, row, strict=True):
+                column_values.append(value)
+        return [
+            pyarrow.array(column_values, _staged(column.type))
+            for column_values, column in zip(values, self._columns, strict=True)
+        ]
+
+    @staticmethod
+    def _value(column: Column, value: Any) -> Any:
+        if value is None or column.read is None:
+            return value
+        try:
+            return column.read(value)
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{column.name}: {error}") from None
+
+
+class EmbeddingShape(Shape):
+    """
+    One vector, as a list of fixed size. The first answer tells the size.
+
+    :param kind: The type of its numbers; ``int8`` is what a model with that output type gives.
+    """
+
+    def __init__(self, kind: EmbeddingType) -> None:
+        self._kind = kind
+        self._size = 0
+
+    def fields(self) -> list[pyarrow.Field]:
+        """Give the column ``embedding``."""
+        import pyarrow
+
+        return [pyarrow.field("embedding", pyarrow.list_(self._number(), self._size or -1))]
+
+    def read(self, rows: Sequence[ResultRow], unfit: dict[int, str]) -> list[pyarrow.Array]:
+        """Read the vectors."""
+        import pyarrow
+
+        vectors = []
+        for number, row in enumerate(rows):
+            vector = _vector(row.raw)
+            if vector is not None and not self._size:
+                self._size = len(vector)
+            if vector is None or len(vector) != self._size:
+                found = "no vector" if vector is None else f"{len(vector)} numbers, and the first has {self._size}"
+                unfit[number] = f"the answer does not fit its column: it has {found}"
+                vector = None
+            vectors.append(vector)
+        whole = b"".join(
+            bytes(4 * self._size) if vector is None else memoryview(vector).cast("B") for vector in vectors
+        )
+        values = pyarrow.Array.from_buffers(
+            pyarrow.float32(), len(vectors) * self._size, [None, pyarrow.py_buffer(whole)]
+        )
+        if self._kind != "float32":
+            values = values.cast(self._number())
+        mask = pyarrow.array([vector is None for vector in vectors])
+        return [pyarrow.FixedSizeListArray.from_arrays(values, self._size or 1, mask=mask)]
+
+    def _number(self) -> Any:
+        import pyarrow
+
+        return {"float32": pyarrow.float32(), "float16": pyarrow.float16(), "int8": pyarrow.int8()}[self._kind]
+
+
+class _Vector(msgspec.Struct, gc=False):
+    embedding: list[float]
+
+
+class _Vectors(msgspec.Struct, gc=False):
+    data: list[_Vector]
+
+
+class _VectorResponse(msgspec.Struct, gc=False):
+    body: _Vectors
+
+
+class _VectorRow(msgspec.Struct, gc=False):
+    response: _VectorResponse
+
+
+_decode_vector = msgspec.json.Decoder(_VectorRow).decode
+
+
+def _vector(line: bytes) -> array.array[float] | None:
+    try:
+        vectors = _decode_vector(line).response.body.data
+    except UNREADABLE:
+        return None
+    return array.array("f", vectors[0].embedding) if vectors and vectors[0].embedding else None
+
+
+class PagesShape(Shape):
+    """A document's Markdown, whole and by page."""
+
+    def fields(self) -> list[pyarrow.Field]:
+        """Give the columns ``markdown`` and ``pages``."""
+        import pyarrow
+
+        page = pyarrow.struct([("index", pyarrow.int64()), ("markdown", pyarrow.string())])
+        return [pyarrow.field("markdown", pyarrow.string()), pyarrow.field("pages", pyarrow.list_(page))]
+
+    def read(self, rows: Sequence[ResultRow], unfit: dict[int, str]) -> list[pyarrow.Array]:
+        """Read the pages."""
+        import pyarrow
+
+        pages = [_pages(row.body) for row in rows]
+        texts, lists = self.fields()
+        return [
+            pyarrow.array([row.content for row in rows], texts.type),
+            pyarrow.array(pages, lists.type),
+        ]
+
+
+def _pages(body: Any) -> list[dict[str, Any]] | None:
+    pages = body.get("pages") if isinstance(body, dict) else None
+    if not isinstance(pages, list):
+        return None
+    return [
+        {"index": _int(page.get("index")), "markdown": _str(page.get("markdown"))}
+        for page in pages
+        if isinstance(page, dict)
+    ]
+
+
+class ModerationShape(Shape):
+    """The score of each category, and the categories that apply."""
+
+    def fields(self) -> list[pyarrow.Field]:
+        """Give the columns ``scores`` and ``flagged``."""
+        import pyarrow
+
+        return [
+            pyarrow.field("scores", pyarrow.map_(pyarrow.string(), pyarrow.float64())),
+            pyarrow.field("flagged", pyarrow.list_(pyarrow.string())),
+        ]
+
+    def read(self, rows: Sequence[ResultRow], unfit: dict[int, str]) -> list[pyarrow.Array]:
+        """Read the first result of each answer."""
+        import pyarrow
+
+        results = [_first_result(row.body) for row in rows]
+        scores = [_scores(result.get("category_scores")) for result in results]
+        flagged = [
+            [name for name, value in categories.items() if value is True]
+            if isinstance(categories := result.get("categories"), dict)
+            else None
+            for result in results
+        ]
+        return [
+            pyarrow.array(values, field.type)
+            for values, field in zip((scores, flagged), self.fields(), strict=True)
+        ]
+
+
+class ClassificationShape(Shape):
+    """For each target of the classifier its best label, and the score of each label."""
+
+    def fields(self) -> list[pyarrow.Field]:
+        """Give the columns ``labels`` and ``scores``."""
+        import pyarrow
+
+        scores = pyarrow.map_(pyarrow.string(), pyarrow.float64())
+        return [
+            pyarrow.field("labels", pyarrow.map_(pyarrow.string(), pyarrow.string())),
+            pyarrow.field("scores", pyarrow.map_(pyarrow.string(), scores)),
+        ]
+
+    def read(self, rows: Sequence[ResultRow], unfit: dict[int, str]) -> list[pyarrow.Array]:
+        """Read the first result of each answer."""
+        import pyarrow
+
+        scores = [
+            {
+                target: _scores(one.get("scores")) or []
+                for target, one in _first_result(row.body).items()
+                if isinstance(one, dict)
+            }
+            for row in rows
+        ]
+        labels = [
+            [(target, max(one, key=lambda pair: pair[1])[0]) for target, one in row.items() if one]
+            for row in scores
+        ]
+        return [
+            pyarrow.array(values, field.type)
+            for values, field in zip((labels, [list(row.items()) for row in scores]), self.fields(), strict=True)
+        ]
+
+
+def _first_result(body: Any) -> dict[str, Any]:
+    results = body.get("results") if isinstance(body, dict) else None
+    first = results[0] if isinstance(results, list) and results else None
+    return first if isinstance(first, dict) else {}
+
+
+def _scores(value: Any) -> list[tuple[str, float]] | None:
+    if not isinstance(value, dict):
+        return None
+    return [
+        (name, float(score))
+        for name, score in value.items()
+        if isinstance(score, (int, float)) and not isinstance(score, bool)
+    ]
+
+
+def _int(value: Any) -> int | None:
+    return value if isinstance(value, int) and abs(value) < 2**63 else None
+
+
+def _str(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _is_plain(kind: Any) -> bool:
+    """Tell whether pyarrow reads values of a type as we do."""
+    from pyarrow import types
+
+    if types.is_list(kind):
+        return _is_plain(kind.value_type)
+    if types.is_struct(kind):
+        return all(_is_plain(kind.field(index).type) for index in range(kind.num_fields))
+    return not _is_time(kind)
+
+
+def _staged(kind: Any) -> Any:
+    from pyarrow import types
+
+    return kind.value_type if types.is_dictionary(kind) else kind
+
+
+def _is_time(kind: Any) -> bool:
+    from pyarrow import types
+
+    return bool(types.is_date(kind) or types.is_timestamp(kind))
+
+
+def check_embedding(kind: str) -> None:
+    """
+    Check the type of an embedding's numbers.
+
+    :param kind: Its name.
+    :raises InvalidInputError: When it is none.
+    """
+    if kind not in ("float32", "float16", "int8"):
+        raise InvalidInputError(f"embedding={kind!r}: expected float32, float16 or int8")

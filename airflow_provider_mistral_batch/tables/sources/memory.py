@@ -1,0 +1,108 @@
+"""Rows that a function gives: data frames, Arrow tables and readers, dicts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_mistral_batch.api.errors import InvalidInputError
+from airflow_provider_mistral_batch.jsonl.requests.problems import shortened
+from airflow_provider_mistral_batch.tables.sources.base import ROWS_IN_BATCH, RowSource, import_pyarrow
+
+if TYPE_CHECKING:
+    import pyarrow
+
+
+def rows_of(value: Any) -> RowSource:
+    """
+    Make a source of what a function returned.
+
+    :param value: A source, a pandas or polars DataFrame, an Arrow table or reader, or an iterable of dicts.
+    :raises InvalidInputError: If it is anything else.
+    """
+    if isinstance(value, RowSource):
+        return value
+    if hasattr(value, "__arrow_c_stream__"):
+        return ArrowRows(value)
+    if isinstance(value, Iterable) and not isinstance(value, (str, bytes, Mapping)):
+        return DictRows(value)
+    raise InvalidInputError(
+        f"{value!r:.80} is no table: return a source such as SqlRows, a DataFrame, an Arrow table, or dicts"
+    )
+
+
+class ArrowRows(RowSource):
+    """
+    Rows of anything that speaks Arrow's stream interface: pandas and polars DataFrames, Arrow tables and readers.
+
+    :param table: The table or reader.
+    """
+
+    def __init__(self, table: Any) -> None:
+        import_pyarrow()
+        import pyarrow
+
+        self._reader = pyarrow.RecordBatchReader.from_stream(table)
+
+    def columns(self) -> list[str]:
+        """Name the columns."""
+        return list(self._reader.schema.names)
+
+    def read(self, columns: Sequence[str]) -> Iterator[pyarrow.RecordBatch]:
+        """
+        Read some columns, once.
+
+        :param columns: The columns.
+        """
+        for batch in self._reader:
+            for start in range(0, batch.num_rows, ROWS_IN_BATCH):
+                yield batch.slice(start, ROWS_IN_BATCH).select(list(columns))
+
+
+class DictRows(RowSource):
+    """
+    Rows as dicts. The columns are those of the first row; a row that lacks one has a null there.
+
+    :param rows: The dicts, read once.
+    """
+
+    def __init__(self, rows: Iterable[Any]) -> None:
+        import_pyarrow()
+        self._rows = iter(rows)
+        self._first = list(islice(self._rows, 1))
+
+    def columns(self) -> list[str]:
+        """Name the keys of the first row."""
+        for row in self._first:
+            if not isinstance(row, Mapping) or not all(isinstance(name, str) for name in row):
+                raise InvalidInputError(f"row 1 is {shortened(row)}: expected a dict whose keys are column names")
+            return list(row)
+        return []
+
+    def read(self, columns: Sequence[str]) -> Iterator[pyarrow.RecordBatch]:
+        """
+        Read some columns, once.
+
+        :param columns: The columns.
+        :raises InvalidInputError: When a row is no dict, or the values of a column are of several types.
+        """
+        import pyarrow
+
+        rows = chain(self._first, self._rows)
+        number = 0
+        while some := list(islice(rows, ROWS_IN_BATCH)):
+            for offset, row in enumerate(some, number + 1):
+                if not isinstance(row, Mapping):
+                    raise InvalidInputError(f"row {offset} is {shortened(row)}: expected a dict")
+            arrays = []
+            for name in columns:
+                try:
+                    arrays.append(pyarrow.array([row.get(name) for row in some]))
+                except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError, OverflowError) as error:
+                    raise InvalidInputError(
+                        f"column {name!r}, rows {number + 1} to {number + len(some)}: the values are not of one "
+                        f"type ({error}); give each column one type"
+                    ) from None
+            yield pyarrow.record_batch(arrays, names=list(columns))
+            number += len(some)

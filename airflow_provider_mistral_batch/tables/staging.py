@@ -1,0 +1,133 @@
+"""Rows on the local disk, put into the order of a table's source in bounded memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pyarrow
+
+#: The column that staged rows have first: the ``custom_id``.
+ID = "custom_id "
+
+#: The column that it becomes: the row's number in the source, from 0; null if the source has no such row.
+PLACE = "place "
+
+_BYTES_IN_STEP = 16 * 1000 * 1000
+_MOST_STEPS = 400
+
+
+class Staged:
+    """
+    Rows in any order, on the local disk.
+
+    :param path: A file for them; further files are made beside it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._writer: Any = None
+        self._steps: dict[int, Path] = {}
+        self._unknown: Path | None = None
+        self.rows = 0
+        self.bytes = 0
+
+    def add(self, batch: pyarrow.RecordBatch) -> None:
+        """Add rows; their first column is :data:`ID`."""
+        import pyarrow
+
+        if self._writer is None:
+            self._writer = pyarrow.ipc.new_stream(str(self._path), batch.schema)
+        self._writer.write_batch(batch)
+        self.rows += batch.num_rows
+        self.bytes += batch.nbytes
+
+    @property
+    def rows_in_step(self) -> int:
+        """How many places one step should have, so that its rows fit into memory."""
+        per_row = 1 + self.bytes // (1 + self.rows)
+        return max(1, _BYTES_IN_STEP // per_row)
+
+    def sort(self, ids: pyarrow.Array, rows_in_step: int) -> None:
+        """
+        Find the place of each row, and put the rows of each step into a file.
+
+        :param ids: The id of each place.
+        :param rows_in_step: How many places a step has.
+        """
+        import pyarrow
+        from pyarrow import compute
+
+        if self._writer is None:
+            return
+        self._writer.close()
+        places = compute.index_in(
+            pyarrow.chunked_array([batch.column(0) for batch in self._batches()]), value_set=ids
+        )
+        writers: dict[int, Any] = {}
+        start = 0
+        for batch in self._batches():
+            place = places.slice(start, batch.num_rows).combine_chunks()
+            start += batch.num_rows
+            batch = batch.set_column(0, PLACE, place)
+            for step, some in _by_step(batch, rows_in_step):
+                if step not in writers:
+                    self._steps[step] = self._path.with_name(f"{self._path.name}-{step}")
+                    writers[step] = pyarrow.ipc.new_stream(str(self._steps[step]), some.schema)
+                writers[step].write_batch(some)
+        for writer in writers.values():
+            writer.close()
+        self._path.unlink()
+
+    def step(self, number: int) -> pyarrow.Table | None:
+        """
+        Give the rows of a step in the order of their places, and forget them.
+
+        :param number: The step, from 0; -1 for the rows without a place.
+        :return: The rows; None if there are none.
+        """
+        import pyarrow
+
+        path = self._steps.pop(number, None)
+        if path is None:
+            return None
+        with pyarrow.ipc.open_stream(str(path)) as reader:
+            table = reader.read_all()
+        path.unlink()
+        return table.sort_by(PLACE)
+
+    def _batches(self) -> Iterator[pyarrow.RecordBatch]:
+        import pyarrow
+
+        with pyarrow.memory_map(str(self._path)) as file, pyarrow.ipc.open_stream(file) as reader:
+            yield from reader
+
+
+def _by_step(batch: pyarrow.RecordBatch, rows_in_step: int) -> Iterator[tuple[int, pyarrow.RecordBatch]]:
+    """Cut rows by the step of their place; -1 for those without one."""
+    from pyarrow import compute
+
+    steps = compute.fill_null(compute.divide(batch.column(0), rows_in_step), -1)
+    least, most = compute.min_max(steps).values()
+    if least == most:
+        yield least.as_py(), batch
+        return
+    order = compute.sort_indices(steps)
+    batch, steps = batch.take(order), steps.take(order)
+    start = 0
+    for run in compute.value_counts(steps):
+        step, count = run.values()
+        yield step.as_py(), batch.slice(start, count.as_py())
+        start += count.as_py()
+
+
+def rows_in_step(total: int, *staged: Staged) -> int:
+    """
+    Choose how many places a step has.
+
+    :param total: All places.
+    :param staged: What is to be put into order.
+    """
+    return max(1, -(-total // _MOST_STEPS), min(20_000, *(one.rows_in_step for one in staged)))
