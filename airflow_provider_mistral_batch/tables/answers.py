@@ -174,7 +174,9 @@ def _batch(
 def _array(values: list[Any]) -> pyarrow.Array:
     import pyarrow
 
-    return pyarrow.array(values, pyarrow.bool_() if values and isinstance(values[0], bool) else pyarrow.string())
+    return pyarrow.array(
+        values, pyarrow.bool_() if values and isinstance(values[0], bool) else pyarrow.string()
+    )
 
 
 def _about_types() -> dict[str, Any]:
@@ -247,7 +249,9 @@ def _steps(rows_beside: Sequence[StoragePath], step: int) -> Iterator[pyarrow.Ta
 def _skipped(rows: pyarrow.Table, start: int) -> pyarrow.Table:
     import pyarrow
 
-    places = [start + number for number, is_skipped in enumerate(rows.column(SKIPPED).to_pylist()) if is_skipped]
+    places = [
+        start + number for number, is_skipped in enumerate(rows.column(SKIPPED).to_pylist()) if is_skipped
+    ]
     return pyarrow.table(
         {PLACE: pyarrow.array(places, pyarrow.int32()), "status": pyarrow.repeat("skipped", len(places))}
     )

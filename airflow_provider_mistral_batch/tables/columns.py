@@ -19,6 +19,9 @@ ABOUT_ANSWER = ("model", "finish_reason", "prompt_tokens", "completion_tokens", 
 #: The answer's text, for endpoints and models without fields of their own.
 ANSWER = "answer"
 
+#: In the metadata of a field whose texts are JSON, since its values have no one type.
+IS_JSON = b"is_json"
+
 _DEEPEST = 20
 
 _encode = msgspec.json.Encoder().encode
@@ -30,13 +33,20 @@ class Column(msgspec.Struct, frozen=True):
 
     :param name: The field.
     :param type: Its Arrow type.
-    :param read: Makes a value of this type of what JSON has; raises ValueError if it does not fit. None if the value
-        needs no change.
+    :param read: Makes a value of this type of what JSON has; raises ValueError if it does not fit.
+    :param holds_json: Whether it is a text with the field's JSON, whose values have no one type.
     """
 
     name: str
     type: Any
-    read: Callable[[Any], Any] | None
+    read: Callable[[Any], Any]
+    holds_json: bool = False
+
+    def field(self) -> pyarrow.Field:
+        """Give the field of a schema."""
+        import pyarrow
+
+        return pyarrow.field(self.name, self.type, metadata={IS_JSON: b"1"} if self.holds_json else None)
 
 
 def schema_columns(schema: Mapping[str, Any]) -> list[Column] | None:
@@ -44,7 +54,8 @@ def schema_columns(schema: Mapping[str, Any]) -> list[Column] | None:
     Choose the columns of answers that match a JSON schema: one for each field of the outermost object.
 
     Objects become structs, arrays lists, texts with the format ``date`` or ``date-time`` dates and times, and enums of
-    texts dictionaries. What has no one type, such as a union of a text and an object, becomes a text with its JSON.
+    texts dictionaries. A field whose values have no one type, such as a union of a text and an object, becomes a text
+    with its JSON.
 
     :param schema: The schema.
     :return: The columns; None if the answers are no objects with named fields.
@@ -53,7 +64,7 @@ def schema_columns(schema: Mapping[str, Any]) -> list[Column] | None:
     properties = root.get("properties")
     if not isinstance(properties, Mapping) or not properties:
         return None
-    return [Column(name, *_type(one, schema, _DEEPEST)) for name, one in properties.items()]
+    return [_column(name, one, schema) for name, one in properties.items()]
 
 
 def check_names(key_and_kept: Sequence[str], answer_columns: Sequence[str]) -> None:
@@ -78,47 +89,51 @@ def check_names(key_and_kept: Sequence[str], answer_columns: Sequence[str]) -> N
             )
 
 
-def _type(node: Any, root: Mapping[str, Any], depth: int) -> tuple[Any, Callable[[Any], Any] | None]:
-    """Choose the Arrow type of a part of a schema, and how its values are read."""
+def _column(name: str, node: Any, root: Mapping[str, Any]) -> Column:
+    import pyarrow
+
+    found = _type(node, root, _DEEPEST)
+    return Column(name, *found) if found else Column(name, pyarrow.string(), _as_json, holds_json=True)
+
+
+def _type(node: Any, root: Mapping[str, Any], depth: int) -> tuple[Any, Callable[[Any], Any]] | None:
+    """Choose the Arrow type of a part of a schema, and how its values are read; None if they have no one type."""
     import pyarrow
 
     node = _resolved(node, root)
     kind = node.get("type")
-    union = node.get("anyOf") or node.get("oneOf")
     if isinstance(kind, list):
         kinds = [one for one in kind if one != "null"]
         kind = kinds[0] if len(kinds) == 1 else None
-    if union is not None:
+    if (union := node.get("anyOf") or node.get("oneOf")) is not None:
         rest = [one for one in union if _resolved(one, root).get("type") != "null"]
-        return _type(rest[0], root, depth) if len(rest) == 1 and depth else (pyarrow.string(), _as_json)
+        return _type(rest[0], root, depth) if len(rest) == 1 and depth else None
     values = node.get("enum", [node["const"]] if "const" in node else None)
-    if values is not None:
-        if all(isinstance(value, str) or value is None for value in values):
-            # Dictionaries in lists and structs are more than most readers of Parquet know.
-            top = pyarrow.dictionary(pyarrow.int32(), pyarrow.string())
-            return (top if depth == _DEEPEST else pyarrow.string()), _text
-        if kind is None:
-            return pyarrow.string(), _as_json
-    if kind == "string":
-        if node.get("format") == "date":
-            return pyarrow.date32(), datetime.date.fromisoformat
-        if node.get("format") == "date-time":
-            return pyarrow.timestamp("us", tz="UTC"), _time
-        return pyarrow.string(), _text
-    if kind == "integer":
-        return pyarrow.int64(), _whole
-    if kind == "number":
-        return pyarrow.float64(), _number
-    if kind == "boolean":
-        return pyarrow.bool_(), _boolean
+    if values and all(isinstance(value, str) or value is None for value in values):
+        # Dictionaries in lists and structs are more than most readers of Parquet know.
+        top = pyarrow.dictionary(pyarrow.int32(), pyarrow.string())
+        return (top if depth == _DEEPEST else pyarrow.string()), _text
     if kind == "array" and isinstance(node.get("items"), Mapping) and depth:
-        item, read = _type(node["items"], root, depth - 1)
-        return pyarrow.list_(item), _list_reader(read)
+        item = _type(node["items"], root, depth - 1)
+        return None if item is None else (pyarrow.list_(item[0]), _list_reader(item[1]))
     if kind == "object" and node.get("properties") and depth:
         fields = {name: _type(one, root, depth - 1) for name, one in node["properties"].items()}
-        struct = pyarrow.struct([(name, one) for name, (one, _) in fields.items()])
-        return struct, _struct_reader({name: read for name, (_, read) in fields.items()})
-    return pyarrow.string(), _as_json
+        known = {name: one for name, one in fields.items() if one is not None}
+        if len(known) < len(fields):
+            return None
+        struct = pyarrow.struct([(name, one) for name, (one, _) in known.items()])
+        return struct, _struct_reader({name: read for name, (_, read) in known.items()})
+    if kind == "string" and node.get("format") == "date":
+        return pyarrow.date32(), datetime.date.fromisoformat
+    if kind == "string" and node.get("format") == "date-time":
+        return pyarrow.timestamp("us", tz="UTC"), _time
+    plain = {
+        "string": (pyarrow.string(), _text),
+        "integer": (pyarrow.int64(), _whole),
+        "number": (pyarrow.float64(), _number),
+        "boolean": (pyarrow.bool_(), _boolean),
+    }
+    return plain.get(str(kind))
 
 
 def _resolved(node: Any, root: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -148,7 +163,9 @@ def _text(value: Any) -> Any:
 
 
 def _whole(value: Any) -> Any:
-    if value is None or (isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63):
+    if value is None or (
+        isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63
+    ):
         return value
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
         return int(value)
@@ -174,25 +191,24 @@ def _time(value: Any) -> Any:
 
 
 def _as_json(value: Any) -> Any:
-    return value if value is None or isinstance(value, str) else _encode(value).decode()
+    return _encode(value).decode()
 
 
-def _list_reader(read: Callable[[Any], Any] | None) -> Callable[[Any], Any]:
+def _list_reader(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
     def as_list(value: Any) -> Any:
         if not isinstance(value, list):
             raise ValueError(f"{value!r:.60} is no list")
-        return value if read is None else [None if one is None else read(one) for one in value]
+        return [None if one is None else read(one) for one in value]
 
     return as_list
 
 
-def _struct_reader(fields: Mapping[str, Callable[[Any], Any] | None]) -> Callable[[Any], Any]:
+def _struct_reader(fields: Mapping[str, Callable[[Any], Any]]) -> Callable[[Any], Any]:
     def as_struct(value: Any) -> Any:
         if not isinstance(value, dict):
             raise ValueError(f"{value!r:.60} is no object")
         return {
-            name: one if (one := value.get(name)) is None or read is None else read(one)
-            for name, read in fields.items()
+            name: None if (one := value.get(name)) is None else read(one) for name, read in fields.items()
         }
 
     return as_struct

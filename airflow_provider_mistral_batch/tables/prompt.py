@@ -30,14 +30,18 @@ class Prompt:
 
     def __init__(self, template: str, *, field: str = "prompt") -> None:
         if not isinstance(template, str):
-            raise InvalidInputError(f"{field}={template!r:.80} is no text: pass a template such as 'Summarise: {{body}}'")
+            raise InvalidInputError(
+                f"{field}={template!r:.80} is no text: pass a template such as 'Summarise: {{body}}'"
+            )
         self.template = template
         self._field = field
         # Text, then the column after it, and how to format its value.
         self._parts: list[tuple[str, str | None, Callable[[Any], str] | None]] = []
         try:
             for text, name, spec, conversion in string.Formatter().parse(template):
-                self._parts.append((text, name, None if name is None else self._formatter(name, spec, conversion)))
+                self._parts.append(
+                    (text, name, None if name is None else self._formatter(name, spec, conversion))
+                )
         except ValueError as error:
             raise InvalidInputError(
                 f"{field}={template!r:.80} is no template: {error}; write {{{{ and }}}} for braces that stay"
@@ -70,7 +74,7 @@ class Prompt:
     def _texts(self, name: str, values: Sequence[Any], convert: Callable[[Any], str]) -> Sequence[Any]:
         # "%s" gives texts, whole numbers and the like as format() does without a specification.
         try:
-            return values if convert is _PLAIN else [convert(value) for value in values]
+            return values if convert is _plain else [convert(value) for value in values]
         except (ValueError, TypeError) as error:
             raise InvalidInputError(
                 f"{self._field}: a value of column {name!r} does not fit its format: {error}"
@@ -92,14 +96,16 @@ class Prompt:
                 f"{self._field}={self.template!r:.80}: the format of {{{name}}} has braces: write the number itself"
             )
         if conversion not in _CONVERSIONS:
-            raise InvalidInputError(f"{self._field}={self.template!r:.80}: there is no conversion !{conversion}")
+            raise InvalidInputError(
+                f"{self._field}={self.template!r:.80}: there is no conversion !{conversion}"
+            )
         if not spec and conversion is None:
-            return _PLAIN
+            return _plain
         convert = _CONVERSIONS[conversion]
         return lambda value: format(convert(value), spec or "")
 
 
-def _PLAIN(value: Any) -> str:  # noqa: N802 - a constant: the formatter of a field without a format
+def _plain(value: Any) -> str:
     return format(value, "")
 
 
@@ -118,5 +124,9 @@ def check_columns(wanted: Collection[str], there: Sequence[str], *, field: str) 
         near = difflib.get_close_matches(name, there, n=1, cutoff=0.5) or difflib.get_close_matches(
             name.lower(), there, n=1
         )
-        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(map(repr, there[:20])) or 'none'}"
+        hint = (
+            f"did you mean {near[0]!r}?"
+            if near
+            else f"there are {', '.join(map(repr, there[:20])) or 'none'}"
+        )
         raise InvalidInputError(f"{field}: the source has no column {name!r}: {hint}")

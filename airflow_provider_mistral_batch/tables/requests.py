@@ -179,14 +179,14 @@ class TableRequests:
             }
             if on_null == "fail":
                 raise self._unfit(batch, min(blank), "its text is empty")
-            texts = [
-                [text for index, text in enumerate(column) if index not in blank] for column in texts
-            ]
+            texts = [[text for index, text in enumerate(column) if index not in blank] for column in texts]
             rows = [row for index, row in enumerate(rows) if index not in blank]
         return texts, rows if on_null == "skip" and len(rows) < batch.num_rows else None
 
     def _unfit(self, batch: pyarrow.RecordBatch, index: int, reason: str) -> InvalidInputError:
-        key = ", ".join(f"{name}={batch.column(name)[index].as_py()!r:.60}" for name in self.question.key_columns)
+        key = ", ".join(
+            f"{name}={batch.column(name)[index].as_py()!r:.60}" for name in self.question.key_columns
+        )
         return InvalidInputError(
             f"the row with {key} cannot be asked about: {reason}. Leave such rows out of the source, or pass "
             "on_null='skip' to skip them, or on_null='empty' to send an empty text"

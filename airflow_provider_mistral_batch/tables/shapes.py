@@ -5,7 +5,7 @@ from __future__ import annotations
 import array
 import io
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
@@ -92,15 +92,15 @@ class FieldsShape(Shape):
         self._columns = list(columns)
         # Times are texts in JSON, which Arrow casts at once.
         kinds = {
-            column.name: pyarrow.string() if _is_time(column.type) else _staged(column.type) for column in columns
+            column.name: pyarrow.string() if _is_time(column.type) else _staged(column.type)
+            for column in columns
         }
-        self._schema = pyarrow.schema(kinds.items()) if all(map(_is_plain, kinds.values())) else None
+        plain = all(map(_is_plain, kinds.values())) and not any(column.holds_json for column in columns)
+        self._schema = pyarrow.schema(kinds.items()) if plain else None
 
     def fields(self) -> list[pyarrow.Field]:
         """Give the schema's fields."""
-        import pyarrow
-
-        return [pyarrow.field(column.name, column.type) for column in self._columns]
+        return [column.field() for column in self._columns]
 
     def read(self, rows: Sequence[ResultRow], unfit: dict[int, str]) -> list[pyarrow.Array]:
         """Read all answers at once where they are as expected, and else one by one."""
@@ -159,7 +159,7 @@ class FieldsShape(Shape):
 
     @staticmethod
     def _value(column: Column, value: Any) -> Any:
-        if value is None or column.read is None:
+        if value is None:
             return value
         try:
             return column.read(value)
@@ -194,7 +194,11 @@ class EmbeddingShape(Shape):
             if vector is not None and not self._size:
                 self._size = len(vector)
             if vector is None or len(vector) != self._size:
-                found = "no vector" if vector is None else f"{len(vector)} numbers, and the first has {self._size}"
+                found = (
+                    "no vector"
+                    if vector is None
+                    else f"{len(vector)} numbers, and the first has {self._size}"
+                )
                 unfit[number] = f"the answer does not fit its column: it has {found}"
                 vector = None
             vectors.append(vector)
@@ -212,7 +216,9 @@ class EmbeddingShape(Shape):
     def _number(self) -> Any:
         import pyarrow
 
-        return {"float32": pyarrow.float32(), "float16": pyarrow.float16(), "int8": pyarrow.int8()}[self._kind]
+        return {"float32": pyarrow.float32(), "float16": pyarrow.float16(), "int8": pyarrow.int8()}[
+            self._kind
+        ]
 
 
 class _Vector(msgspec.Struct, gc=False):
@@ -336,7 +342,9 @@ class ClassificationShape(Shape):
         ]
         return [
             pyarrow.array(values, field.type)
-            for values, field in zip((labels, [list(row.items()) for row in scores]), self.fields(), strict=True)
+            for values, field in zip(
+                (labels, [list(row.items()) for row in scores]), self.fields(), strict=True
+            )
         ]
 
 

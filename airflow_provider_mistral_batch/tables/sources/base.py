@@ -27,7 +27,7 @@ class RowSource(ABC):
 
     template_fields: ClassVar[Sequence[str]] = ()
 
-    #: Whether two readings may differ. Then what was asked is frozen from the first submission until the task is cleared.
+    #: Whether two readings may differ. Then the first submission freezes what is asked, until the task is cleared.
     alive: ClassVar[bool] = True
 
     @abstractmethod

@@ -147,7 +147,9 @@ class FileRows(RowSource):
             if file_format in ("parquet", "arrow"):
                 return found
             # Their types were guessed from the first file. Read again with those that change no value.
-            as_written = self._file_format(file_format, files[0].name, next(found.get_fragments()).physical_schema)
+            as_written = self._file_format(
+                file_format, files[0].name, next(found.get_fragments()).physical_schema
+            )
             return dataset.dataset(names, format=as_written, **options)
         except (ValueError, OSError) as error:
             raise _unreadable(str(files[0]), error) from error
@@ -211,7 +213,7 @@ def _filesystem(files: Sequence[StoragePath]) -> tuple[fs.FileSystem, list[str]]
 
 
 def _check_types(fragment: Any, schema: pyarrow.Schema, columns: Sequence[str]) -> None:
-    """Refuse a file that has another type in a column than the first file has, since a value would change or be lost."""
+    """Refuse a file with another type in a column than the first file has: a value would change or be lost."""
     try:
         own = fragment.physical_schema
     except (ValueError, OSError) as error:

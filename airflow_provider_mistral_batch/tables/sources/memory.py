@@ -76,7 +76,9 @@ class DictRows(RowSource):
         """Name the keys of the first row."""
         for row in self._first:
             if not isinstance(row, Mapping) or not all(isinstance(name, str) for name in row):
-                raise InvalidInputError(f"row 1 is {shortened(row)}: expected a dict whose keys are column names")
+                raise InvalidInputError(
+                    f"row 1 is {shortened(row)}: expected a dict whose keys are column names"
+                )
             return list(row)
         return []
 
@@ -95,14 +97,18 @@ class DictRows(RowSource):
             for offset, row in enumerate(some, number + 1):
                 if not isinstance(row, Mapping):
                     raise InvalidInputError(f"row {offset} is {shortened(row)}: expected a dict")
-            arrays = []
-            for name in columns:
-                try:
-                    arrays.append(pyarrow.array([row.get(name) for row in some]))
-                except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError, OverflowError) as error:
-                    raise InvalidInputError(
-                        f"column {name!r}, rows {number + 1} to {number + len(some)}: the values are not of one "
-                        f"type ({error}); give each column one type"
-                    ) from None
+            arrays = [_array(name, [row.get(name) for row in some], number + 1) for name in columns]
             yield pyarrow.record_batch(arrays, names=list(columns))
             number += len(some)
+
+
+def _array(name: str, values: list[Any], first: int) -> pyarrow.Array:
+    import pyarrow
+
+    try:
+        return pyarrow.array(values)
+    except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError, OverflowError) as error:
+        raise InvalidInputError(
+            f"column {name!r}, rows {first} to {first + len(values) - 1}: the values are not of one type ({error}); "
+            "give each column one type"
+        ) from None

@@ -1,0 +1,121 @@
+"""Reads landed tables of answers: as Arrow record batches, and as the user's own models."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+
+from airflow_provider_mistral_batch.api.errors import InvalidInputError
+from airflow_provider_mistral_batch.storage.paths import storage_path
+from airflow_provider_mistral_batch.tables.columns import IS_JSON
+from airflow_provider_mistral_batch.tables.sources.base import ROWS_IN_BATCH, import_pyarrow
+
+if TYPE_CHECKING:
+    import pyarrow
+
+ModelT = TypeVar("ModelT")
+
+
+def read_table(manifest: Mapping[str, Any], *, failed: bool = False) -> pyarrow.RecordBatchReader:
+    """
+    Read a table of answers in constant memory; ``read_table(manifest).read_pandas()`` makes a data frame.
+
+    :param manifest: What the task returned; or several of mapped tasks, whose tables become one.
+    :param failed: Read the rows without an answer instead.
+    :return: A reader, which can be read once.
+    :raises InvalidInputError: When the results are no table.
+    """
+    import_pyarrow()
+    import pyarrow
+
+    manifests = [manifest] if isinstance(manifest, Mapping) else list(manifest)
+    if not manifests:
+        raise InvalidInputError("manifest: there is none; pass what the task returned")
+    name = "errors_path" if failed else "results_path"
+    for one in manifests:
+        _check_is_table(one)
+    schemas = [_schema(one[name]) for one in manifests]
+    try:
+        schema = pyarrow.unify_schemas(schemas, promote_options="permissive")
+    except pyarrow.ArrowTypeError as error:
+        raise InvalidInputError(f"manifest: the tables have different columns: {error}") from None
+
+    def batches() -> Iterator[pyarrow.RecordBatch]:
+        for one in manifests:
+            for batch in _batches(one[name]):
+                yield _fitted(batch, schema)
+
+    return pyarrow.RecordBatchReader.from_batches(schema, batches())
+
+
+def read_models(manifest: Mapping[str, Any], model: type[ModelT]) -> Iterator[tuple[Any, ModelT]]:
+    """
+    Read the answers of a table as instances of the model that the task had as ``response_model``.
+
+    :param manifest: What the task returned.
+    :param model: The pydantic model class.
+    :return: The key of each row, a tuple if it has several columns, and its answer.
+    :raises InvalidInputError: When the results are no table with the model's fields.
+    """
+    _check_is_table(manifest)
+    key: Sequence[str] = manifest["table"]["key"]
+    if not isinstance(model, type) or not hasattr(model, "model_validate"):
+        raise InvalidInputError(f"model={model!r:.80} is no pydantic model class")
+    reader = read_table(manifest)
+    fields = [name for name in manifest["table"]["answer"] if name in reader.schema.names]
+    encoded = {name for name in fields if IS_JSON in (reader.schema.field(name).metadata or {})}
+    for batch in reader:
+        keys = list(zip(*(batch.column(name).to_pylist() for name in key), strict=True))
+        columns = {
+            name: list(map(_from_json, values)) if name in encoded else values
+            for name in fields
+            for values in [batch.column(name).to_pylist()]
+        }
+        for index, row_key in enumerate(keys):
+            answer = {name: values[index] for name, values in columns.items()}
+            yield (
+                row_key if len(key) > 1 else row_key[0],
+                model.model_validate({name: value for name, value in answer.items() if value is not None}),  # type: ignore[attr-defined]
+            )
+
+
+def _from_json(text: str | None) -> Any:
+    return None if text is None else msgspec.json.decode(text)
+
+
+def _check_is_table(manifest: Any) -> None:
+    if not isinstance(manifest, Mapping) or "results_path" not in manifest:
+        raise InvalidInputError(f"manifest={manifest!r:.80} is no manifest: pass what the task returned")
+    if not manifest.get("table"):
+        raise InvalidInputError(
+            f"manifest: {manifest['results_path']} is no table, since the task had no prompt over columns: use "
+            "read_results"
+        )
+
+
+def _schema(path: str) -> pyarrow.Schema:
+    from pyarrow import parquet
+
+    with storage_path(path, field="results_path").open("rb") as file:
+        return parquet.read_schema(file)
+
+
+def _batches(path: str) -> Iterator[pyarrow.RecordBatch]:
+    from pyarrow import parquet
+
+    with storage_path(path, field="results_path").open("rb") as file, parquet.ParquetFile(file) as table:
+        yield from table.iter_batches(batch_size=ROWS_IN_BATCH)
+
+
+def _fitted(batch: pyarrow.RecordBatch, schema: pyarrow.Schema) -> pyarrow.RecordBatch:
+    import pyarrow
+
+    columns = [
+        batch.column(field.name).cast(field.type)
+        if field.name in batch.schema.names
+        else pyarrow.nulls(batch.num_rows, field.type)
+        for field in schema
+    ]
+    return pyarrow.record_batch(columns, schema=schema)

@@ -1,0 +1,245 @@
+"""Landed rows become a table in the order of its source, whatever the order and the fate of the answers."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import random
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from airflow_provider_mistral_batch.jsonl.results.placeholder_rows import missing_row
+from airflow_provider_mistral_batch.tables import staging
+from airflow_provider_mistral_batch.tables.answers import AnswerColumns, write_answers
+from airflow_provider_mistral_batch.tables.rows_beside import RowsWriter
+from airflow_provider_mistral_batch.tables.shapes import shape_of
+
+CHAT = "/v1/chat/completions"
+REVIEW = {
+    "type": "object",
+    "properties": {
+        "sentiment": {"type": "string", "enum": ["good", "bad"]},
+        "topics": {"type": "array", "items": {"type": "string"}},
+        "confidence": {"type": "number"},
+        "stars": {"type": "integer"},
+        "day": {"type": "string", "format": "date"},
+    },
+}
+
+
+def chat_row(custom_id, content, **message):
+    body = {
+        "model": "mistral-small-latest",
+        "choices": [
+            {"message": {"role": "assistant", "content": content, **message}, "finish_reason": "stop"}
+        ],
+        "usage": {"prompt_tokens": 10, "completion_tokens": 5},
+    }
+    return result_row(custom_id, body)
+
+
+def result_row(custom_id, body):
+    return json.dumps(
+        {"custom_id": custom_id, "response": {"status_code": 200, "body": body}, "error": None}
+    ).encode()
+
+
+def failed_row(custom_id):
+    return json.dumps(
+        {"custom_id": custom_id, "response": {"status_code": 500, "body": {"message": "oops"}}, "error": None}
+    ).encode()
+
+
+class Table:
+    """Rows that were asked about, and the tables that came of their answers."""
+
+    def __init__(self, folder: Path, rows, skipped=()):
+        self.folder = folder
+        with RowsWriter(folder) as writer:
+            for start in range(0, len(rows), 3):
+                some = rows[start : start + 3]
+                writer.add(
+                    pa.RecordBatch.from_pylist(some),
+                    pa.array([row["id"] in skipped for row in some]),
+                )
+        self.rows_beside = writer.paths
+
+    def land(self, results, errors=(), *, endpoint=CHAT, schema=None, columns=None):
+        columns = columns or AnswerColumns()
+        for name, lines in (("results", results), ("errors", errors)):
+            (self.folder / f"{name}.jsonl").write_bytes(b"".join(line + b"\n" for line in lines))
+        self.summary = write_answers(
+            self.folder / "results.jsonl",
+            self.folder / "errors.jsonl",
+            self.rows_beside,
+            key=["id"],
+            shape=shape_of(endpoint, schema, embedding=columns.embedding),
+            columns=columns,
+            results_path=self.folder / "results.parquet",
+            errors_path=self.folder / "errors.parquet",
+        )
+        assert sorted(path.suffix for path in self.folder.iterdir() if "rows-" not in path.name) == [
+            ".jsonl",
+            ".jsonl",
+            ".parquet",
+            ".parquet",
+        ]
+        return pq.read_table(self.folder / "results.parquet"), pq.read_table(self.folder / "errors.parquet")
+
+
+@pytest.mark.parametrize("places_in_step", [1, 7, 20_000])
+def test_answers_come_back_in_the_order_of_their_source(tmp_path, monkeypatch, places_in_step):
+    monkeypatch.setattr(staging, "_MOST_STEPS", 1000)
+    monkeypatch.setattr(staging, "_BYTES_IN_STEP", 1 if places_in_step == 1 else places_in_step * 400)
+    rows = [{"id": number, "title": None if number < 4 else f"T{number}"} for number in range(50)]
+    table = Table(tmp_path, rows, skipped={3, 49})
+    results = [chat_row(str(number), f"A{number}") for number in range(50) if number not in (3, 7, 8, 49)]
+    random.Random(1).shuffle(results)
+    found, errors = table.land(results, [failed_row("7"), missing_row("8"), failed_row("nobody's")])
+    assert found.schema.names == [
+        "id", "title", "answer", "model", "finish_reason", "prompt_tokens", "completion_tokens", "status", "error",
+    ]  # fmt: skip
+    assert found.select(["id", "title", "answer"]).to_pylist() == [
+        {**row, "answer": f"A{row['id']}"} for row in rows if row["id"] not in (3, 7, 8, 49)
+    ]
+    assert set(found.column("status").to_pylist()) == {"ok"}
+    assert errors.select(["id", "title", "status"]).to_pylist() == [
+        {"id": 3, "title": None, "status": "skipped"},
+        {"id": 7, "title": "T7", "status": "failed"},
+        {"id": 8, "title": "T8", "status": "missing"},
+        {"id": 49, "title": "T49", "status": "skipped"},
+        {"id": None, "title": None, "status": "failed"},
+    ]
+    assert errors.column("error").to_pylist()[1] == "oops"
+    assert table.summary == (2, 0)
+
+
+def test_failed_rows_stand_among_the_answers_if_told_to(tmp_path):
+    table = Table(tmp_path, [{"id": number} for number in range(4)], skipped={3})
+    found, errors = table.land(
+        [chat_row("2", "A2"), chat_row("0", "A0")],
+        [failed_row("1")],
+        columns=AnswerColumns(failed=True, raw=True),
+    )
+    assert found.select(["id", "answer", "status"]).to_pylist() == [
+        {"id": 0, "answer": "A0", "status": "ok"},
+        {"id": 1, "answer": None, "status": "failed"},
+        {"id": 2, "answer": "A2", "status": "ok"},
+        {"id": 3, "answer": None, "status": "skipped"},
+    ]
+    assert found.column("raw").to_pylist() == [
+        chat_row("0", "A0"),
+        failed_row("1"),
+        chat_row("2", "A2"),
+        None,
+    ]
+    assert errors.num_rows == 2
+
+
+REVIEW_ANSWER = {"sentiment": "good", "topics": ["a"], "confidence": 1, "stars": 5, "day": "2026-01-31"}
+
+
+@pytest.mark.parametrize("layout", [None, 2], ids=["compact", "on several lines"])
+def test_structured_answers_become_typed_columns(tmp_path, layout):
+    table = Table(tmp_path, [{"id": "x"}, {"id": "y"}])
+    found, _ = table.land(
+        [
+            chat_row("x", json.dumps(REVIEW_ANSWER, indent=layout)),
+            chat_row("y", json.dumps({"stars": 4.0, "sentiment": None, "more": 1}, indent=layout)),
+        ],
+        schema=REVIEW,
+    )
+    assert found.schema.field("sentiment").type == pa.dictionary(pa.int32(), pa.string())
+    assert found.schema.field("day").type == pa.date32()
+    assert found.select(list(REVIEW["properties"])).to_pylist() == [
+        {**REVIEW_ANSWER, "day": datetime.date(2026, 1, 31)},
+        {"sentiment": None, "topics": None, "confidence": None, "stars": 4, "day": None},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ('{"stars": 1e30}', "stars: 1e+30 is no whole number"),
+        ('{"stars": 100000000000000000000}', "no whole number of 64 bits"),
+        ('{"day": "2026-02-31"}', "day: "),
+        ('{"topics": "a"}', "topics: 'a' is no list"),
+        ('{"topics": [1]}', "topics: 1 is no text"),
+        ("[1]", "and no object"),
+        ("{", "does not fit its columns"),
+        ("", "does not fit its columns"),
+        ('{} {"stars": 1}', "does not fit its columns"),
+    ],
+)
+def test_an_answer_that_does_not_fit_is_a_failed_row_that_keeps_its_text(tmp_path, answer, said):
+    table = Table(tmp_path, [{"id": 0}, {"id": 1}])
+    found, errors = table.land([chat_row("0", answer), chat_row("1", '{"stars": 3}')], schema=REVIEW)
+    assert found.select(["id", "stars"]).to_pylist() == [{"id": 1, "stars": 3}]
+    [failed] = errors.to_pylist()
+    assert (failed["id"], failed["answer"], failed["status"]) == (0, answer, "failed")
+    assert said in failed["error"]
+    assert table.summary.unfit == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "number"), [("float32", pa.float32()), ("float16", pa.float16()), ("int8", pa.int8())]
+)
+def test_embeddings_become_vectors_of_fixed_size(tmp_path, kind, number):
+    table = Table(tmp_path, [{"id": 0}, {"id": 1}, {"id": 2}, {"id": 3}])
+    vectors = {"0": [1, 2, 3], "1": [4, 5, 6], "2": [7], "3": None}
+    found, errors = table.land(
+        [
+            result_row(id_, {"data": [{"embedding": one}], "model": "mistral-embed"})
+            for id_, one in vectors.items()
+        ],
+        endpoint="/v1/embeddings",
+        columns=AnswerColumns(embedding=kind),
+    )
+    assert found.schema.field("embedding").type == pa.list_(number, 3)
+    assert found.column("embedding").to_pylist() == [[1, 2, 3], [4, 5, 6]]
+    assert ["1 numbers, and the first has 3" in text for text in errors.column("error").to_pylist()] == [
+        True,
+        False,
+    ]
+
+
+def test_documents_become_markdown_and_pages(tmp_path):
+    pages = [{"index": 0, "markdown": "# One", "images": []}, {"index": 1, "markdown": "Two"}]
+    found, _ = Table(tmp_path, [{"id": "a.pdf"}]).land(
+        [result_row("a.pdf", {"pages": pages})], endpoint="/v1/ocr"
+    )
+    assert found.column("markdown").to_pylist() == ["# One\n\nTwo"]
+    assert found.column("pages").to_pylist() == [
+        [{"index": 0, "markdown": "# One"}, {"index": 1, "markdown": "Two"}]
+    ]
+
+
+def test_moderations_become_scores_by_category(tmp_path):
+    result = {"categories": {"law": True, "pii": False}, "category_scores": {"law": 0.9, "pii": 0}}
+    found, _ = Table(tmp_path, [{"id": 1}]).land(
+        [result_row("1", {"results": [result]})], endpoint="/v1/moderations"
+    )
+    assert found.column("scores").to_pylist() == [[("law", 0.9), ("pii", 0.0)]]
+    assert found.column("flagged").to_pylist() == [["law"]]
+
+
+def test_classifications_become_labels_and_scores(tmp_path):
+    result = {"tone": {"scores": {"warm": 0.7, "cold": 0.3}}}
+    found, _ = Table(tmp_path, [{"id": 1}]).land(
+        [result_row("1", {"results": [result]})], endpoint="/v1/classifications"
+    )
+    assert found.column("labels").to_pylist() == [[("tone", "warm")]]
+    assert found.column("scores").to_pylist() == [[("tone", [("warm", 0.7), ("cold", 0.3)])]]
+
+
+@pytest.mark.parametrize(
+    "endpoint", [CHAT, "/v1/embeddings", "/v1/ocr", "/v1/moderations", "/v1/classifications"]
+)
+def test_a_table_without_answers_has_its_columns(tmp_path, endpoint):
+    found, errors = Table(tmp_path, [{"id": 1}]).land([], [failed_row("1")], endpoint=endpoint)
+    assert found.num_rows == 0
+    assert errors.num_rows == 1
+    assert found.schema.names[0] == "id"
