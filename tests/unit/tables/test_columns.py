@@ -28,7 +28,7 @@ class Place(pydantic.BaseModel):
 
 
 class Node(pydantic.BaseModel):
-    children: list["Node"] = []
+    children: list[Node] = []
 
 
 class Everything(pydantic.BaseModel):
