@@ -9,8 +9,9 @@ from typing import Any
 from airflow_provider_mistral_batch.jsonl.results import reader
 from airflow_provider_mistral_batch.jsonl.results.rows import ResultRow
 from airflow_provider_mistral_batch.storage.paths import storage_path
+from airflow_provider_mistral_batch.tables.reading import read_models, read_table
 
-__all__ = ["ResultRow", "read_results"]
+__all__ = ["ResultRow", "read_models", "read_results", "read_table"]
 
 
 def read_results(results: Any, *, failed: bool = False) -> Iterator[ResultRow]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, TaskDecorator
 
 #: Parameters of the operator that the function replaces.
-_REPLACED = ("requests", "path")
+_REPLACED = ("requests", "path", "source")
 
 
 class MistralBatchDecoratedOperator(DecoratedOperator, MistralBatchInferenceOperator):
@@ -69,6 +69,8 @@ class MistralBatchDecoratedOperator(DecoratedOperator, MistralBatchInferenceOper
                 f"the function {self.python_callable.__name__!r} returned a {type(source).__name__}, which has no "
                 "order: each try would send other request files, and pay again; return a list"
             )
+        if self.prompt is not None or self.messages is not None:
+            return source
         if isinstance(source, (str, bytes, Mapping)) or not (
             isinstance(source, Iterable) or hasattr(source, "open")
         ):

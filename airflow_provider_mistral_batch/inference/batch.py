@@ -16,6 +16,7 @@ from airflow_provider_mistral_batch.inference.account_files import delete_accoun
 from airflow_provider_mistral_batch.inference.budget import can_afford, estimated_cost
 from airflow_provider_mistral_batch.inference.landed_rounds import LandedRounds
 from airflow_provider_mistral_batch.inference.plan import BatchPlan
+from airflow_provider_mistral_batch.inference.table import write_target
 from airflow_provider_mistral_batch.policies.capacity import REQUESTS
 from airflow_provider_mistral_batch.policies.deadline import submitted_at
 from airflow_provider_mistral_batch.policies.row_verdict import (
@@ -196,6 +197,7 @@ class Batch:
         log.log(logging.WARNING if verdict.rows_failed else logging.INFO, "%s", message)
         if self.submission.may_have_duplicates:
             self.submission.cancel_running(keep=plan.batch_ids)
+        write_target(options, manifest)
         self.clean_up(plan.batch_ids)
         return manifest
 
@@ -219,6 +221,7 @@ class Batch:
             push_xcoms(self.work.ti, job_xcoms(self.hook.get(manifest["batch_ids"][-1])))
         except NotFoundError as gone:
             log.info("%s The XComs of that job are not pushed.", gone)
+        write_target(self.options, manifest)
         # The other try may have died before it cleaned up.
         destination.release()
         self.clean_up(manifest["batch_ids"])

@@ -29,10 +29,15 @@ def begin(work: Workplace, source: Callable[[], Any]) -> Pause | dict[str, Any]:
     """
     work.destination.claim(work.options.if_exists)
     try:
-        prepared = _prepare(work, source())
+        requests = source()
+        if work.table is not None:
+            requests = work.table.requests(requests)
+        prepared = _prepare(work, requests)
         batch = Batch(work, _plan(work, prepared))
         if (manifest := batch.finished_by_another_try()) is not None:
             return manifest
+        if work.table is not None:
+            work.table.keep_rows(requests)
         check_cost(prepared.paths, work.options, batch.plan.model)
         batch.plan.rounds.append(work.files.upload(prepared.shards))
         return batch.run()
@@ -71,6 +76,7 @@ def _plan(work: Workplace, prepared: PreparedRequests) -> BatchPlan:
         "agent_id": options.agent_id,
         "window": options.window,
         "form": options.structured.schema if options.structured else None,
+        **({"keep": options.question.kept_columns} if options.is_table else {}),
         "run_token": work.submission.run_token,
     }
     key = hashlib.sha256(msgspec.json.encode(asked, order="deterministic")).hexdigest()

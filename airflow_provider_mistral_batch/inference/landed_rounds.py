@@ -34,6 +34,7 @@ class LandedRounds:
         self.destination = work.destination
         self.files = work.files
         self.options = work.options
+        self.table = work.table
         self.plan = plan
 
     def land(self, number: int) -> dict[str, Any]:
@@ -64,7 +65,7 @@ class LandedRounds:
                 errors_path,
                 requests=requests,
                 check=self.options.structured.check if self.options.structured else None,
-                output_format=self.destination.output_format,
+                output_format=self.destination.rounds_format,
             )
         except NotFoundError as gone:
             self.destination.release()
@@ -143,15 +144,20 @@ class LandedRounds:
                 rounds,
                 *destination.round_paths(last),
                 requests=self._requests(0),
-                output_format=destination.output_format,  # type: ignore[arg-type]
+                output_format=destination.rounds_format,  # type: ignore[arg-type]
             )
             final = {**merged.as_dict(), "may_pass": merged.may_pass}
-        destination.publish(last)
+        paths = destination.round_paths(last)
+        about_table: dict[str, Any] = {}
+        if self.table is not None:
+            paths, about_table = self.table.land(*paths)
+        destination.publish(paths)
         fields = ("counts", "usage", "errors", "may_pass")
         return {
             "results_path": str(results_path),
             "errors_path": str(errors_path),
             **{name: final[name] for name in fields},
+            **about_table,
             "started_at": landed[0]["started_at"],
             "completed_at": landed[-1]["completed_at"],
         }

@@ -27,6 +27,9 @@ from airflow_provider_mistral_batch.tasks.destination import IF_EXISTS, OUTPUT_F
 
 if TYPE_CHECKING:
     from airflow_provider_mistral_batch.jsonl.requests.template import RowTemplate
+    from airflow_provider_mistral_batch.tables.answers import AnswerColumns
+    from airflow_provider_mistral_batch.tables.requests import TableQuestion
+    from airflow_provider_mistral_batch.tables.shapes import Shape
 
 DELETE_FILES = ("never", "on_success")
 
@@ -56,7 +59,14 @@ class BatchOptions:
     row_retries: int
     max_failed_ratio: float
     max_cost_usd: float | None
-    output_format: str
+    output_format: str | None
+    key: str | Sequence[str] | None
+    prompt: str | None
+    messages: Sequence[Mapping[str, Any]] | None
+    keep: Sequence[str]
+    on_null: str
+    columns: AnswerColumns | None
+    target: Any
     if_exists: str
     delete_files: str
     deferrable: bool
@@ -69,7 +79,8 @@ class BatchOptions:
     mistral_conn_id: str
 
     def __post_init__(self) -> None:
-        check_choice("output_format", self.output_format, OUTPUT_FORMATS)
+        if self.output_format is not None:
+            check_choice("output_format", self.output_format, OUTPUT_FORMATS)
         check_choice("if_exists", self.if_exists, IF_EXISTS)
         check_choice("delete_files", self.delete_files, DELETE_FILES)
         check_whole("row_retries", self.row_retries, at_least=0, unit="rounds")
@@ -81,10 +92,12 @@ class BatchOptions:
         # Checks the fields of the job's create call, except for its files, which do not exist yet.
         self.job(["not-yet-uploaded"], self.model)
         merged_metadata({}, self.metadata)
-        if self.output_format == "parquet" and find_spec("pyarrow") is None:
+        if self.landed_format == "parquet" and find_spec("pyarrow") is None:
             raise InvalidInputError(
-                "output_format='parquet' needs pyarrow: install airflow-provider-mistral-batch[parquet]"
+                f"{'a table' if self.is_table else 'output_format=parquet'} needs pyarrow: install "
+                "airflow-provider-mistral-batch[parquet]"
             )
+        self._check_table()
         if self.reask_invalid and self.response_model is None:
             raise InvalidInputError(
                 "reask_invalid needs response_model, which says which answers are invalid: pass response_model, too"
@@ -95,6 +108,62 @@ class BatchOptions:
                 "leave response_format out"
             )
         _ = self.structured
+
+    @property
+    def is_table(self) -> bool:
+        """Whether the requests are made of rows, with a prompt over their columns."""
+        return self.prompt is not None or self.messages is not None
+
+    @property
+    def landed_format(self) -> str:
+        """The format of the results."""
+        return "parquet" if self.is_table else self.output_format or "jsonl"
+
+    @cached_property
+    def question(self) -> TableQuestion:
+        """What is asked of each row of a table."""
+        # Imported late: parsing a Dag needs none of it.
+        from airflow_provider_mistral_batch.tables.requests import TableQuestion
+
+        return TableQuestion(
+            key=self.key,
+            prompt=self.prompt,
+            messages=self.messages,
+            keep=self.keep,
+            on_null=self.on_null,
+            endpoint=self.endpoint,
+        )
+
+    @cached_property
+    def answer_columns(self) -> AnswerColumns:
+        """What the table of answers has beside them."""
+        from airflow_provider_mistral_batch.tables.answers import AnswerColumns
+
+        return self.columns or AnswerColumns()
+
+    @cached_property
+    def shape(self) -> Shape:
+        """The columns that answers become."""
+        from airflow_provider_mistral_batch.tables.shapes import shape_of
+
+        schema = self.structured.schema if self.structured else None
+        return shape_of(self.endpoint, schema, embedding=self.answer_columns.embedding)
+
+    def _check_table(self) -> None:
+        if self.is_table:
+            if self.output_format == "jsonl":
+                raise InvalidInputError(
+                    "output_format='jsonl': answers over a table are a table themselves, in Parquet: leave "
+                    "output_format out"
+                )
+            _ = self.question, self.shape
+            return
+        names = ("key", "keep", "columns", "target")
+        if given := [name for name in names if getattr(self, name)]:
+            raise InvalidInputError(
+                f"{given[0]}={getattr(self, given[0])!r:.80} belongs to a table, whose requests come of a prompt over "
+                "its columns: pass prompt, such as prompt='Summarise: {body}'"
+            )
 
     @cached_property
     def structured(self) -> StructuredOutput | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mistral_batch.inference.request_files import RequestFiles
+from airflow_provider_mistral_batch.inference.table import BatchTable
 from airflow_provider_mistral_batch.policies.ownership import identity_hash
 from airflow_provider_mistral_batch.storage.paths import storage_path
 from airflow_provider_mistral_batch.tasks.destination import Destination
@@ -48,6 +49,11 @@ class Workplace:
         return self.submission.hook
 
     @property
+    def table(self) -> BatchTable | None:
+        """The table that the requests are made of; ``None`` if they are not."""
+        return BatchTable(self) if self.options.is_table else None
+
+    @property
     def ti(self) -> Any:
         """The running task instance."""
         return self.context["ti"]
@@ -72,7 +78,9 @@ def workplace(context: Context, options: BatchOptions, submission: Submission) -
             context=context,
             options=options,
             submission=submission,
-            destination=Destination(folder, identity, options.output_format),
+            destination=Destination(
+                folder, identity, options.landed_format, rounds_format="jsonl" if options.is_table else None
+            ),
             directory=directory,
             files=RequestFiles(submission.hook, directory, owner=owner),
         )

@@ -25,6 +25,10 @@ from airflow_provider_mistral_batch.storage.paths import storage_path
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, ObjectStoragePath
 
+    from airflow_provider_mistral_batch.tables.answers import AnswerColumns
+    from airflow_provider_mistral_batch.tables.sources.base import RowSource
+    from airflow_provider_mistral_batch.tables.targets.sql import SqlTable
+
 
 class MistralBatchInferenceOperator(MistralSubmittingOperator):
     """
@@ -43,6 +47,15 @@ class MistralBatchInferenceOperator(MistralSubmittingOperator):
     :param requests: Rows, each ``{"custom_id", "body"}``, or prompts as plain strings. Either these or ``path``.
     :param path: JSONL file, plain or ``.gz`` or ``.zst``, local or on any object storage
         (``s3://conn@bucket/key``); also a list of them or a glob.
+    :param source: Instead of requests, the rows of a table: files, a query, documents. Each row becomes one request.
+    :param key: The column, or columns, that tell the rows apart.
+    :param prompt: The prompt of each row, a template over columns: ``"Title: {title}"``.
+    :param messages: The messages of each row, with columns in their texts and URLs, instead of ``prompt``.
+    :param keep: Columns of the source to have beside the answers.
+    :param on_null: What to do with a row whose prompt would have a null or be empty: ``fail``, ``skip`` it, or send it
+        with an ``empty`` text.
+    :param columns: What the table of answers has beside them.
+    :param target: A table that takes the answers, too, once they have landed.
     :param destination: Folder for the results, local or on any object storage. Each run and each mapped task needs its
         own.
     :param endpoint: API endpoint that each request goes to.
@@ -66,7 +79,7 @@ class MistralBatchInferenceOperator(MistralSubmittingOperator):
     :param max_failed_ratio: Share of requests that may fail, 0 to 1; a batch in which none succeeded fails in any case.
     :param max_cost_usd: Send nothing if the batch may cost more US dollars than this, estimated from its tokens and
         ``max_tokens`` (needs the extra ``costs``).
-    :param output_format: ``jsonl``, or ``parquet`` (needs the extra ``parquet``).
+    :param output_format: ``jsonl``, or ``parquet`` (needs the extra ``parquet``), which answers over a table always are.
     :param if_exists: What to do if the destination has another batch's results: ``fail``, or ``replace`` them.
     :param delete_files: ``on_success`` deletes the uploaded files and the results from the account once the
         results have landed; ``never`` keeps them.
@@ -86,6 +99,8 @@ class MistralBatchInferenceOperator(MistralSubmittingOperator):
     template_fields: Sequence[str] = (
         "requests",
         "path",
+        "source",
+        "target",
         "destination",
         "endpoint",
         "model",
@@ -103,6 +118,14 @@ class MistralBatchInferenceOperator(MistralSubmittingOperator):
         *,
         requests: Iterable[Mapping[str, Any] | str] | None = None,
         path: str | ObjectStoragePath | Sequence[str | ObjectStoragePath] | None = None,
+        source: RowSource | None = None,
+        key: str | Sequence[str] | None = None,
+        prompt: str | None = None,
+        messages: Sequence[Mapping[str, Any]] | None = None,
+        keep: Sequence[str] = (),
+        on_null: Literal["fail", "skip", "empty"] = "fail",
+        columns: AnswerColumns | None = None,
+        target: SqlTable | None = None,
         destination: str | ObjectStoragePath,
         endpoint: str = DEFAULT_ENDPOINT,
         model: str | None = None,
@@ -120,7 +143,7 @@ class MistralBatchInferenceOperator(MistralSubmittingOperator):
         row_retries: int = 1,
         max_failed_ratio: float = 1.0,
         max_cost_usd: float | None = None,
-        output_format: Literal["jsonl", "parquet"] = "jsonl",
+        output_format: Literal["jsonl", "parquet"] | None = None,
         if_exists: Literal["fail", "replace"] = "fail",
         delete_files: Literal["never", "on_success"] = "never",
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
@@ -138,6 +161,14 @@ class MistralBatchInferenceOperator(MistralSubmittingOperator):
         check_requests_are_stable(requests)
         self.requests = requests
         self.path = path
+        self.source = source
+        self.key = key
+        self.prompt = prompt
+        self.messages = messages
+        self.keep = keep
+        self.on_null = on_null
+        self.columns = columns
+        self.target = target
         self.destination = destination
         self.endpoint = endpoint
         self.model = model
@@ -209,7 +240,9 @@ class MistralBatchInferenceOperator(MistralSubmittingOperator):
 
     def _source(self, context: Context) -> Any:
         """Return the source of the requests."""
-        check_exactly_one(requests=self.requests, path=self.path)
+        check_exactly_one(requests=self.requests, path=self.path, source=self.source)
+        if self.source is not None:
+            return self.source
         if self.path is None:
             check_requests(self.requests)
             return self.requests

@@ -206,11 +206,8 @@ def _write(
     import pyarrow
     from pyarrow import parquet
 
-    about = [pyarrow.field(name, kind) for name, kind in _about_types().items()]
-    raw = [pyarrow.field("raw", pyarrow.binary())] if columns.raw else []
-    kept = [field for field in schema_of(rows_beside) if field.name != SKIPPED]
-    result_schema = pyarrow.schema([*kept, *shape.fields(), *about, *raw])
-    error_schema = pyarrow.schema([*kept, pyarrow.field(ANSWER, pyarrow.string()), *about, *raw])
+    result_schema = table_schema(rows_beside, shape, columns)
+    error_schema = _schema(rows_beside, [pyarrow.field(ANSWER, pyarrow.string())], columns)
     skipped_rows = 0
     with (
         parquet.ParquetWriter(results_path, result_schema, compression="zstd") as results,
@@ -229,6 +226,28 @@ def _write(
         if (unknown := failures.step(-1)) is not None:
             errors.write_table(_fitted(unknown, error_schema))
     return skipped_rows
+
+
+def table_schema(rows_beside: Sequence[StoragePath], shape: Shape, columns: AnswerColumns) -> pyarrow.Schema:
+    """
+    Give the columns of the table of answers, as far as they are known before the first answer.
+
+    :param rows_beside: The rows that were asked about.
+    :param shape: The columns that answers become.
+    :param columns: What the table has beside them.
+    """
+    return _schema(rows_beside, shape.fields(), columns)
+
+
+def _schema(
+    rows_beside: Sequence[StoragePath], answer: Sequence[pyarrow.Field], columns: AnswerColumns
+) -> pyarrow.Schema:
+    import pyarrow
+
+    kept = [field for field in schema_of(rows_beside) if field.name != SKIPPED]
+    about = [pyarrow.field(name, kind) for name, kind in _about_types().items()]
+    raw = [pyarrow.field("raw", pyarrow.binary())] if columns.raw else []
+    return pyarrow.schema([*kept, *answer, *about, *raw])
 
 
 def _steps(rows_beside: Sequence[StoragePath], step: int) -> Iterator[pyarrow.Table]:

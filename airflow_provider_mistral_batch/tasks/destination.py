@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -44,11 +44,20 @@ class Destination:
     :param folder: The folder: a local path or an ``ObjectStoragePath``.
     :param identity: The task instance.
     :param output_format: ``jsonl`` or ``parquet``.
+    :param rounds_format: The format of the rounds' files, if it is another one.
     """
 
-    def __init__(self, folder: StoragePath, identity: TaskIdentity, output_format: str) -> None:
+    def __init__(
+        self,
+        folder: StoragePath,
+        identity: TaskIdentity,
+        output_format: str,
+        *,
+        rounds_format: str | None = None,
+    ) -> None:
         self.folder = folder
         self.output_format = output_format
+        self.rounds_format = rounds_format or output_format
         names = ("dag_id", "task_id", "run_id", "map_index", *(["deployment"] if identity.deployment else []))
         self._task = {name: getattr(identity, name) for name in names}
         self._name = identity_hash(identity)
@@ -85,9 +94,20 @@ class Destination:
         :param number: The round, from 0.
         """
         return (
-            self.round_path(number, self.results_path.name),
-            self.round_path(number, self.errors_path.name),
+            self.round_path(number, f"results.{self.rounds_format}"),
+            self.round_path(number, f"errors.{self.rounds_format}"),
         )
+
+    def work_path(self, *names: str) -> StoragePath:
+        """
+        Give the path of another file that is not final, or of a folder of them.
+
+        :param names: The names of the folder and the file.
+        """
+        path = self._work
+        for name in names:
+            path = path / name
+        return path
 
     @property
     def _work(self) -> StoragePath:
@@ -146,16 +166,15 @@ class Destination:
         manifest = _read_json(self.manifest_path)
         return manifest if manifest is not None and manifest.get("task") == self._task else None
 
-    def publish(self, number: int) -> None:
+    def publish(self, paths: Sequence[StoragePath]) -> None:
         """
-        Give a round's files their final names, and remove older files that readers could take for these results.
+        Give files their final names, and remove older files that readers could take for these results.
 
-        :param number: The round, from 0.
+        :param paths: The results and the errors, which are not final yet.
         :raises InvalidInputError: When another task has taken the folder.
         :raises FileNotFoundError: When another try of this task has removed the round's files; nothing was changed.
         """
         self.check_claim()
-        paths = self.round_paths(number)
         for path in paths:
             if not path.exists():
                 raise FileNotFoundError(f"{path} is gone")

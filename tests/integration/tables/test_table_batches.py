@@ -1,0 +1,242 @@
+"""A table goes in and a table comes out: with columns of answers, keys of their own types, and every row accounted for."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pydantic
+import pytest
+from airflow.sdk import DAG, task
+
+from airflow_provider_mistral_batch.operators.inference import MistralBatchInferenceOperator
+from airflow_provider_mistral_batch.results import read_models, read_table
+from airflow_provider_mistral_batch.tables.answers import AnswerColumns
+from airflow_provider_mistral_batch.tables.sources.files import FileRows
+
+DAY = datetime.date(2026, 1, 31)
+ROWS = [{"day": DAY, "id": number, "title": f"T{number}", "body": f"Body {number}"} for number in range(6)]
+
+
+class Review(pydantic.BaseModel):
+    sentiment: Literal["good", "bad"]
+    topics: list[str]
+    confidence: float
+
+
+@pytest.fixture(params=[False, True], ids=["worker", "deferrable"])
+def way(request: pytest.FixtureRequest) -> dict[str, Any]:
+    return {"deferrable": request.param, "poll_interval": 0.05, "poll_interval_min": 0.02}
+
+
+@pytest.fixture
+def ask(airflow: Any, hook: Any, tmp_path: Path) -> Callable[..., Any]:
+    """Runs an inference task over a Parquet file of :data:`ROWS`."""
+
+    def ask(rows: Any = None, *, fails: bool = False, **options: Any) -> Any:
+        path = tmp_path / "rows.parquet"
+        pq.write_table(pa.Table.from_pylist(ROWS if rows is None else rows), path)
+        given = {
+            "source": FileRows(str(path)),
+            "key": "id",
+            "prompt": "Title: {title}\n\n{body}",
+            "model": "mistral-small-latest",
+            "max_tokens": 50,
+            "destination": str(tmp_path / "out"),
+            "row_retries": 0,
+            "poll_interval": 0.05,
+            "poll_interval_min": 0.02,
+            **options,
+        }
+
+        def make() -> Any:
+            with DAG("dag", schedule=None):
+                return MistralBatchInferenceOperator(task_id="task", **given)
+
+        outcome = airflow.run(make)
+        assert fails or outcome.state == "success", outcome.message
+        return outcome if fails else outcome.value
+
+    return ask
+
+
+def sent(hook: Any, jobs: Any) -> list[dict[str, Any]]:
+    [job] = jobs()
+    return [json.loads(line) for line in hook.download_file(job["input_files"][0]).splitlines()]
+
+
+def test_answers_stand_beside_the_rows_that_they_belong_to(ask, hook, jobs, way):
+    manifest = ask(key=["day", "id"], keep=["title"], system="Be brief.", **way)
+    table = read_table(manifest).read_all()
+    assert table.schema.names[:4] == ["day", "id", "title", "answer"]
+    assert table.select(["day", "id", "title"]).to_pylist() == [
+        {"day": DAY, "id": row["id"], "title": row["title"]} for row in ROWS
+    ]
+    assert all(table.column("answer").to_pylist())
+    assert set(table.column("status").to_pylist()) == {"ok"}
+    rows = sent(hook, jobs)
+    assert rows[0] == {
+        "custom_id": '["2026-01-31","0"]',
+        "body": {
+            "max_tokens": 50,
+            "messages": [
+                {"role": "system", "content": "Be brief."},
+                {"role": "user", "content": "Title: T0\n\nBody 0"},
+            ],
+        },
+    }
+    assert manifest["counts"]["succeeded"] == 6
+    assert not list((Path(manifest["results_path"]).parent).glob(".rounds"))
+
+
+def test_structured_answers_come_back_as_the_users_own_model(ask, way):
+    manifest = ask(response_model=Review, **way)
+    table = read_table(manifest).read_all()
+    assert table.schema.field("topics").type == pa.list_(pa.field("element", pa.string()))
+    models = dict(read_models(manifest, Review))
+    assert sorted(models) == list(range(6))
+    assert all(isinstance(model, Review) for model in models.values())
+
+
+def test_messages_have_columns_in_their_texts_and_urls(ask, hook, jobs):
+    rows = [{"id": 1, "title": "Cat", "url": "https://example.com/cat.png"}]
+    ask(
+        rows,
+        prompt=None,
+        messages=[
+            {
+                "role": "user",
+                "content": [
+                    {"type": "text", "text": "Is this a {title}? Answer {{yes}} or {{no}}."},
+                    {"type": "image_url", "image_url": "{url}"},
+                ],
+            }
+        ],
+    )
+    [row] = sent(hook, jobs)
+    assert row["body"]["messages"][0]["content"] == [
+        {"type": "text", "text": "Is this a Cat? Answer {yes} or {no}."},
+        {"type": "image_url", "image_url": "https://example.com/cat.png"},
+    ]
+
+
+def test_embeddings_become_a_column_of_vectors(ask):
+    manifest = ask(endpoint="/v1/embeddings", model="mistral-embed", max_tokens=None, prompt="{body}")
+    kind = read_table(manifest).schema.field("embedding").type
+    assert kind.value_type == pa.float32()
+    assert kind.list_size > 0
+
+
+NULLS = [
+    {"id": 1, "title": "T", "body": "B"},
+    {"id": 2, "title": None, "body": "B"},
+    {"id": 3, "title": "T", "body": ""},
+]
+
+
+@pytest.mark.parametrize(
+    ("on_null", "prompt", "texts"),
+    [
+        ("skip", "{title}{body}", ["TB", "T"]),
+        ("skip", "{body}", ["B", "B"]),
+        ("empty", "{title}/{body}", ["T/B", "/B", "T/"]),
+    ],
+)
+def test_rows_with_nulls_are_skipped_or_sent_as_told(ask, hook, jobs, on_null, prompt, texts):
+    manifest = ask(NULLS, on_null=on_null, prompt=prompt)
+    assert [row["body"]["messages"][0]["content"] for row in sent(hook, jobs)] == texts
+    skipped = read_table(manifest, failed=True).read_all().to_pylist()
+    assert [row["status"] for row in skipped] == ["skipped"] * (3 - len(texts))
+    assert manifest["table"]["skipped"] == 3 - len(texts)
+
+
+def test_failed_rows_are_rows_too(ask, control):
+    control.plan(rows={"2": {"status_code": 400}}) if False else None
+    manifest = ask(columns=AnswerColumns(failed=True, raw=True))
+    assert read_table(manifest).schema.names[-1] == "raw"
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"key": "idd"}, "key: the source has no column 'idd': did you mean 'id'?"),
+        ({"prompt": "{titel}"}, "prompt: the source has no column 'titel': did you mean 'title'?"),
+        ({"keep": ["x"]}, "keep: the source has no column 'x': there are 'day', 'id', 'title', 'body'"),
+        ({"key": None}, "key=None names no column"),
+        ({"prompt": "no column"}, "names no column, so all rows would ask the same"),
+        ({"prompt": "{title.__class__}"}, "attributes and items of values cannot be used"),
+        ({"prompt": None}, "key='id' belongs to a table"),
+        ({"messages": [{"role": "user", "content": "{body}"}]}, "both prompt and messages are given"),
+        ({"path": "/x"}, "path and source"),
+        ({"output_format": "jsonl"}, "output_format='jsonl': answers over a table"),
+        ({"on_null": "drop"}, "on_null='drop' is not known"),
+        (
+            {
+                "response_model": {"type": "object", "properties": {"title": {"type": "string"}}},
+                "keep": ["title"],
+            },
+            "rename it in the source",
+        ),
+        (
+            {"response_model": {"type": "object", "properties": {"model": {"type": "string"}}}},
+            "rename the field",
+        ),
+        ({"source": FileRows("/nowhere/x.parquet")}, "there is no such file"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused_before_anything_is_sent(ask, jobs, control, options, said):
+    outcome = ask(fails=True, **options)
+    assert outcome.state == "failed"
+    assert said in outcome.message
+    assert not jobs()
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([*ROWS, ROWS[0]], 'row 7: custom_id = "0": the same as on row 1'),
+        ([{**ROWS[0], "id": None}, ROWS[1]], "key: column 'id' has a null, in the row with"),
+        (
+            [{**ROWS[0], "body": None}, ROWS[1]],
+            "the row with id=0 cannot be asked about: column 'body' is null",
+        ),
+    ],
+)
+def test_rows_that_cannot_be_asked_about_are_named(ask, jobs, rows, said):
+    outcome = ask(rows, fails=True)
+    assert outcome.state == "failed"
+    assert said in outcome.message
+    assert not jobs()
+
+
+@pytest.mark.parametrize(
+    "returned",
+    [
+        lambda: ({"id": row["id"], "body": row["body"]} for row in ROWS),
+        lambda: pa.Table.from_pylist(ROWS),
+        lambda: pa.Table.from_pylist(ROWS).to_reader(),
+    ],
+    ids=["dicts", "table", "reader"],
+)
+def test_a_function_returns_a_table(airflow, hook, tmp_path, returned):
+    def make() -> Any:
+        with DAG("dag", schedule=None):
+            ask = task.mistral_batch(
+                task_id="ask",
+                key="id",
+                prompt="{body}",
+                model="mistral-small-latest",
+                destination=str(tmp_path / "out"),
+                poll_interval=0.05,
+                poll_interval_min=0.02,
+            )
+            return ask(returned)().operator
+
+    outcome = airflow.run(make)
+    assert outcome.state == "success", outcome.message
+    assert read_table(outcome.value).read_all().column("id").to_pylist() == list(range(6))
