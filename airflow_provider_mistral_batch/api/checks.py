@@ -213,15 +213,19 @@ def check_inline_count(count: int) -> None:
 
 def check_exactly_one(**values: object) -> None:
     """
-    Check two fields of which a user passes one.
+    Check fields of which a user passes one.
 
     :param values: The fields; ``None`` stands for one that is not passed.
-    :raises InvalidInputError: When both are passed, or neither.
+    :raises InvalidInputError: When several are passed, or none.
     """
-    given = sum(value is not None for value in values.values())
-    if given != 1:
+    given = [name for name, value in values.items() if value is not None]
+    if len(given) > 1:
+        raise InvalidInputError(f"{' and '.join(given)} are both given: pass exactly one of them")
+    if not given:
+        *others, last = values
         raise InvalidInputError(
-            f"{' and '.join(values)} are both {'given' if given else 'missing'}: pass exactly one of them"
+            f"{', '.join(others)} and {last} are {'both' if len(others) == 1 else 'all'} missing: pass exactly one of "
+            "them"
         )
 
 

@@ -69,7 +69,7 @@ class MistralBatchDecoratedOperator(DecoratedOperator, MistralBatchInferenceOper
                 f"the function {self.python_callable.__name__!r} returned a {type(source).__name__}, which has no "
                 "order: each try would send other request files, and pay again; return a list"
             )
-        if self.prompt is not None or self.messages is not None:
+        if self._options().is_table:
             return source
         if isinstance(source, (str, bytes, Mapping)) or not (
             isinstance(source, Iterable) or hasattr(source, "open")

@@ -62,6 +62,7 @@ class BatchOptions:
     output_format: str | None
     key: str | Sequence[str] | None
     prompt: str | None
+    prompt_file: Any
     messages: Sequence[Mapping[str, Any]] | None
     keep: Sequence[str]
     on_null: str
@@ -112,7 +113,7 @@ class BatchOptions:
     @property
     def is_table(self) -> bool:
         """Whether the requests are made of rows, with a prompt over their columns."""
-        return self.prompt is not None or self.messages is not None
+        return not (self.prompt is self.prompt_file is self.messages is None)
 
     @property
     def landed_format(self) -> str:
@@ -128,6 +129,7 @@ class BatchOptions:
         return TableQuestion(
             key=self.key,
             prompt=self.prompt,
+            prompt_file=self.prompt_file,
             messages=self.messages,
             keep=self.keep,
             on_null=self.on_null,

@@ -87,7 +87,7 @@ class MistralDownloadBatchResultsOperator(MistralBatchOperator):
             # The next try starts from the beginning.
             destination.withdraw()
             raise
-        destination.publish(0)
+        destination.publish(destination.round_paths(0))
         counts = summary.counts
         self.log.info(
             "Batch job %s (%s): wrote %d rows that succeeded to %s, and %d failed rows to %s.",

@@ -50,6 +50,7 @@ class MistralBatchInferenceOperator(MistralSubmittingOperator):
     :param source: Instead of requests, the rows of a table: files, a query, documents. Each row becomes one request.
     :param key: The column, or columns, that tell the rows apart.
     :param prompt: The prompt of each row, a template over columns: ``"Title: {title}"``.
+    :param prompt_file: A file with the prompt as a Jinja template over columns, instead of ``prompt``.
     :param messages: The messages of each row, with columns in their texts and URLs, instead of ``prompt``.
     :param keep: Columns of the source to have beside the answers.
     :param on_null: What to do with a row whose prompt would have a null or be empty: ``fail``, ``skip`` it, or send it
@@ -79,7 +80,7 @@ class MistralBatchInferenceOperator(MistralSubmittingOperator):
     :param max_failed_ratio: Share of requests that may fail, 0 to 1; a batch in which none succeeded fails in any case.
     :param max_cost_usd: Send nothing if the batch may cost more US dollars than this, estimated from its tokens and
         ``max_tokens`` (needs the extra ``costs``).
-    :param output_format: ``jsonl``, or ``parquet`` (needs the extra ``parquet``), which answers over a table always are.
+    :param output_format: ``jsonl`` or ``parquet`` (needs the extra ``parquet``); answers over a table are in Parquet.
     :param if_exists: What to do if the destination has another batch's results: ``fail``, or ``replace`` them.
     :param delete_files: ``on_success`` deletes the uploaded files and the results from the account once the
         results have landed; ``never`` keeps them.
@@ -100,6 +101,7 @@ class MistralBatchInferenceOperator(MistralSubmittingOperator):
         "requests",
         "path",
         "source",
+        "prompt_file",
         "target",
         "destination",
         "endpoint",
@@ -121,6 +123,7 @@ class MistralBatchInferenceOperator(MistralSubmittingOperator):
         source: RowSource | None = None,
         key: str | Sequence[str] | None = None,
         prompt: str | None = None,
+        prompt_file: str | ObjectStoragePath | None = None,
         messages: Sequence[Mapping[str, Any]] | None = None,
         keep: Sequence[str] = (),
         on_null: Literal["fail", "skip", "empty"] = "fail",
@@ -164,6 +167,7 @@ class MistralBatchInferenceOperator(MistralSubmittingOperator):
         self.source = source
         self.key = key
         self.prompt = prompt
+        self.prompt_file = prompt_file
         self.messages = messages
         self.keep = keep
         self.on_null = on_null

@@ -105,6 +105,49 @@ class Prompt:
         return lambda value: format(convert(value), spec or "")
 
 
+class PromptFile:
+    """
+    A Jinja template over columns, for long prompts with conditions and loops.
+
+    It runs in Jinja's sandbox and sees the columns of its row and nothing else. A name that is no column is an error.
+
+    :param template: The template's text.
+    :param name: The file's name, for errors.
+    :raises InvalidInputError: When it is no template.
+    """
+
+    def __init__(self, template: str, *, name: str) -> None:
+        from jinja2 import StrictUndefined, TemplateSyntaxError, meta
+        from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+        self._name = name
+        # What is sent is no HTML. A file's last line end is none of the prompt.
+        environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False)
+        try:
+            names = meta.find_undeclared_variables(environment.parse(template))
+            self._template = environment.from_string(template)
+        except TemplateSyntaxError as error:
+            raise InvalidInputError(
+                f"prompt_file: {name}, line {error.lineno} is no Jinja template: {error.message}"
+            ) from None
+        self.columns = sorted(names - set(environment.globals))
+
+    def fill(self, columns: Sequence[Sequence[Any]]) -> list[str]:
+        """
+        Make the prompts of some rows.
+
+        :param columns: The values of each of :attr:`columns`, in this order.
+        :raises InvalidInputError: When the template fails on a row.
+        """
+        from jinja2 import TemplateError
+
+        rows = zip(*columns, strict=True)
+        try:
+            return [self._template.render(dict(zip(self.columns, row, strict=True))) for row in rows]
+        except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError) as error:
+            raise InvalidInputError(f"prompt_file: {self._name} fails on a row: {error}") from None
+
+
 def _plain(value: Any) -> str:
     return format(value, "")
 

@@ -9,17 +9,19 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_mistral_batch.api.checks import check_choice
+from airflow_provider_mistral_batch.api.checks import check_choice, check_exactly_one
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.jsonl.lines import CHUNK_BYTES, LineBlock
+from airflow_provider_mistral_batch.storage.paths import storage_path
 from airflow_provider_mistral_batch.tables.bodies import (
     Bodies,
+    Text,
     bodies_of_messages,
     bodies_of_prompt,
     check_messages,
 )
 from airflow_provider_mistral_batch.tables.key import custom_ids, key_columns
-from airflow_provider_mistral_batch.tables.prompt import Prompt, check_columns
+from airflow_provider_mistral_batch.tables.prompt import Prompt, PromptFile, check_columns
 from airflow_provider_mistral_batch.tables.rows_beside import RowsWriter
 
 if TYPE_CHECKING:
@@ -45,6 +47,7 @@ class TableQuestion:
 
     key: str | Sequence[str] | None
     prompt: str | None
+    prompt_file: Any
     messages: Sequence[Mapping[str, Any]] | None
     keep: Sequence[str]
     on_null: str
@@ -52,17 +55,15 @@ class TableQuestion:
 
     def __post_init__(self) -> None:
         check_choice("on_null", self.on_null, ON_NULL)
-        if (self.prompt is None) == (self.messages is None):
-            raise InvalidInputError(
-                f"{'both' if self.prompt is not None else 'neither'} prompt and messages are given: pass the one that "
-                "makes a request of a row, such as prompt='Summarise: {body}'"
-            )
+        check_exactly_one(prompt=self.prompt, prompt_file=self.prompt_file, messages=self.messages)
         if self.messages is not None:
             check_messages(self.messages, self.endpoint)
-        elif not Prompt(self.prompt or "").columns:
+        elif not self._text.columns:
+            given = "prompt" if self.prompt_file is None else "prompt_file"
             raise InvalidInputError(
-                f"prompt={self.prompt!r:.80} names no column, so all rows would ask the same: write columns into "
-                "braces, such as {body}"
+                f"{given}={str(getattr(self, given))!r:.80} names no column, so all rows would ask the same: write "
+                "columns into braces, such as {body}"
+                + ("" if given == "prompt" else " in Jinja's double ones")
             )
         if isinstance(self.keep, str) or not all(isinstance(name, str) for name in self.keep):
             raise InvalidInputError(f"keep={self.keep!r:.80} is no list of columns")
@@ -78,6 +79,23 @@ class TableQuestion:
         """The key's columns and then those to keep, each once."""
         return tuple(dict.fromkeys([*self.key_columns, *self.keep]))
 
+    @cached_property
+    def _text(self) -> Text:
+        if self.prompt_file is None:
+            return Prompt(self.prompt or "")
+        path = storage_path(self.prompt_file, field="prompt_file")
+        try:
+            with path.open("rb") as file:
+                return PromptFile(file.read().decode(), name=str(path))
+        except (FileNotFoundError, IsADirectoryError):
+            raise InvalidInputError(
+                f"prompt_file={str(path)!r:.200}: there is no such file; check the path"
+            ) from None
+        except UnicodeDecodeError:
+            raise InvalidInputError(
+                f"prompt_file={str(path)!r:.200} is not UTF-8: write it in UTF-8"
+            ) from None
+
     def bodies(self, template: RowTemplate) -> Bodies:
         """
         Make the bodies' pattern.
@@ -86,7 +104,7 @@ class TableQuestion:
         """
         if self.messages is not None:
             return bodies_of_messages(self.messages, template)
-        return bodies_of_prompt(Prompt(self.prompt or ""), template, self.endpoint)
+        return bodies_of_prompt(self._text, template, self.endpoint)
 
 
 class TableRequests:
@@ -146,7 +164,9 @@ class TableRequests:
     def _check_columns(self, asked: Sequence[str]) -> None:
         there = self.source.columns()
         check_columns(self.question.key_columns, there, field="key")
-        check_columns(asked, there, field="prompt" if self.question.messages is None else "messages")
+        given = ("prompt", "prompt_file", "messages")
+        field = next(name for name in given if getattr(self.question, name) is not None)
+        check_columns(asked, there, field=field)
         check_columns(self.question.keep, there, field="keep")
 
     def _texts(

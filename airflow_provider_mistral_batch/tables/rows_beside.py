@@ -21,8 +21,8 @@ _ROWS_IN_GROUP = 20_000
 
 class RowsWriter:
     """
-    Writes the rows of a table in their order, to Parquet files: a new one where a column gets its type, which had none
-    while all its values were null.
+    Writes the rows of a table in their order, to Parquet files: a new one where a column gets a wider type, or one at
+    all, after rows in which it was null.
 
     :param directory: Local directory for the files.
     """
@@ -85,7 +85,7 @@ def read_rows_beside(paths: Sequence[StoragePath]) -> Iterator[pyarrow.RecordBat
 
 def schema_of(paths: Sequence[StoragePath]) -> pyarrow.Schema:
     """
-    Give the schema of the rows: in the last file, all columns have their types that ever get one.
+    Give the schema of the rows: that of the last file, whose columns have the widest types.
 
     :param paths: The files.
     """
@@ -96,18 +96,31 @@ def schema_of(paths: Sequence[StoragePath]) -> pyarrow.Schema:
 
 
 def _fitted(batch: pyarrow.RecordBatch, schema: pyarrow.Schema) -> pyarrow.RecordBatch:
-    """Give each column the type that it had before, where no value changes by that."""
+    """Give each column a type that holds its values and those before, such as ``double`` after ``int64``."""
     import pyarrow
 
-    columns = []
-    for field in schema:
-        column = batch.column(field.name)
-        if column.type != field.type and not pyarrow.types.is_null(field.type):
-            try:
-                column = column.cast(field.type)
-            except (pyarrow.ArrowInvalid, pyarrow.ArrowNotImplementedError):
-                raise InvalidInputError(
-                    f"column {field.name!r} is {column.type}, and {field.type} in the rows before: give it one type"
-                ) from None
-        columns.append(column)
+    columns = [
+        column if column.type == field.type else column.cast(common_type(field.name, field.type, column.type))
+        for field, column in zip(schema, batch.columns, strict=True)
+    ]
     return pyarrow.record_batch(columns, names=schema.names)
+
+
+def common_type(name: str, before: pyarrow.DataType, now: pyarrow.DataType) -> pyarrow.DataType:
+    """
+    Find a type that holds the values of two types, unchanged.
+
+    :param name: The column.
+    :param before: The type of the rows before.
+    :param now: The type of these rows.
+    :raises InvalidInputError: When there is none.
+    """
+    import pyarrow
+
+    schemas = [pyarrow.schema([(name, kind)]) for kind in (before, now)]
+    try:
+        return pyarrow.unify_schemas(schemas, promote_options="permissive").field(0).type
+    except (pyarrow.ArrowTypeError, pyarrow.ArrowInvalid):
+        raise InvalidInputError(
+            f"column {name!r} is {now}, and {before} in the rows before: give it one type"
+        ) from None

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from airflow_provider_mistral_batch.api.checks import check_choice
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.storage.folders import matching_files
 from airflow_provider_mistral_batch.storage.paths import ObjectPath, local_path, storage_path
+from airflow_provider_mistral_batch.tables.rows_beside import common_type
 from airflow_provider_mistral_batch.tables.sources.base import ROWS_IN_BATCH, RowSource, import_pyarrow
+from airflow_provider_mistral_batch.tables.sources.text_files import CsvFile, JsonlFile
 
 if TYPE_CHECKING:
     import pyarrow
@@ -25,10 +27,10 @@ FORMATS = {
     "jsonl": (".jsonl", ".ndjson", ".json"),
     "arrow": (".arrow", ".feather", ".ipc"),
 }
-_COMPRESSIONS = (".gz", ".zst", ".bz2", ".lz4")
+_BINARY = ("parquet", "arrow")
+_COMPRESSIONS = (".gz", ".zst")
 
-#: Bytes that are read ahead of a Parquet column, and of a text file. Row groups may have any size: they are not read
-#: whole.
+#: Bytes that are read ahead of each Parquet column.
 _BUFFER_BYTES = 1 << 20
 
 
@@ -43,8 +45,8 @@ class FileRows(RowSource):
     CSV has no types, so its columns are texts, as they are written.
 
     :param path: A file, a folder or a glob; or a list of files.
-    :param file_format: ``parquet``, ``csv``, ``jsonl`` or ``arrow``; by default what the names say. Text files may be
-        compressed: ``.gz``, ``.zst``, ``.bz2``, ``.lz4``.
+    :param file_format: ``parquet``, ``csv``, ``jsonl`` or ``arrow``; by default what the names say. CSV and JSONL may
+        be compressed: ``.gz``, ``.zst``.
     :param delimiter: What separates the fields of CSV; by default a comma, and a tabulator in ``.tsv``.
     """
 
@@ -67,7 +69,10 @@ class FileRows(RowSource):
 
     def columns(self) -> list[str]:
         """Name the columns of the first file, and those that folders' names give."""
-        return list(self._dataset().schema.names)
+        files = self._files()
+        if self._format(files[0].name) in _BINARY:
+            return list(self._dataset(files).schema.names)
+        return [*self._text_file(files[0]).columns(), *_folder_columns(files[0])]
 
     def read(self, columns: Sequence[str]) -> Iterator[pyarrow.RecordBatch]:
         """
@@ -76,12 +81,19 @@ class FileRows(RowSource):
         :param columns: The columns.
         :raises InvalidInputError: When a file cannot be read to its end, or has another type in one of these columns.
         """
-        files = self._dataset()
-        for fragment in files.get_fragments():
-            _check_types(fragment, files.schema, columns)
-            try:
+        files = self._files()
+        if self._format(files[0].name) in _BINARY:
+            yield from self._read_binary(files, columns)
+        else:
+            yield from self._read_texts(files, columns)
+
+    def _read_binary(self, files: list[StoragePath], columns: Sequence[str]) -> Iterator[pyarrow.RecordBatch]:
+        whole = self._dataset(files)
+        for fragment in whole.get_fragments():
+            with _named(fragment.path):
+                _check_types(fragment.path, fragment.physical_schema, whole.schema, columns)
                 for batch in fragment.to_batches(
-                    schema=files.schema,
+                    schema=whole.schema,
                     columns=list(columns),
                     batch_size=ROWS_IN_BATCH,
                     batch_readahead=1,
@@ -90,8 +102,24 @@ class FileRows(RowSource):
                 ):
                     if batch.num_rows:
                         yield batch
-            except (ValueError, OSError) as error:
-                raise _unreadable(fragment.path, error) from error
+
+    def _read_texts(self, files: list[StoragePath], columns: Sequence[str]) -> Iterator[pyarrow.RecordBatch]:
+        import pyarrow
+
+        first: pyarrow.Schema | None = None
+        for file in files:
+            given = _folder_columns(file)
+            for batch in self._text_file(file).read([name for name in columns if name not in given]):
+                for name in given:
+                    batch = batch.append_column(name, pyarrow.repeat(given[name], batch.num_rows))
+                first = first or batch.schema
+                _check_types(str(file), batch.schema, first, columns)
+                yield batch.select(list(columns))
+
+    def _text_file(self, file: StoragePath) -> CsvFile | JsonlFile:
+        if self._format(file.name) == "jsonl":
+            return JsonlFile(file)
+        return CsvFile(file, self.delimiter or ("\t" if ".tsv" in file.name else ","))
 
     def partitions(self, number: int) -> list[RowSource]:
         """
@@ -107,6 +135,7 @@ class FileRows(RowSource):
         ]
 
     def _files(self) -> list[StoragePath]:
+        import_pyarrow()
         given = self.path if isinstance(self.path, (list, tuple)) else [self.path]
         found: list[StoragePath] = []
         for one in given:
@@ -114,6 +143,9 @@ class FileRows(RowSource):
                 found += _in_folder(path) if path.is_dir() else [path]
         if not found:
             raise InvalidInputError(f"path={self.path!r:.200}: there are no files; check the path")
+        for path in found:
+            if not path.is_file():
+                raise InvalidInputError(f"path={str(path)!r:.200}: there is no such file; check the path")
         return found
 
     def _format(self, name: str) -> str:
@@ -128,73 +160,30 @@ class FileRows(RowSource):
             f"path={name!r:.200} does not say its format: pass file_format, one of {', '.join(FORMATS)}"
         )
 
-    def _dataset(self) -> dataset.FileSystemDataset:
-        import_pyarrow()
+    def _dataset(self, files: list[StoragePath]) -> dataset.FileSystemDataset:
         from pyarrow import dataset
 
-        files = self._files()
-        for file in files:
-            if not file.is_file():
-                raise InvalidInputError(f"path={str(file)!r:.200}: there is no such file; check the path")
         filesystem, names = _filesystem(files)
-        file_format = self._format(files[0].name)
-        options = {
-            "filesystem": filesystem,
-            "partitioning": dataset.partitioning(flavor="hive") if "=" in names[0] else None,
-        }
-        try:
-            found = dataset.dataset(names, format=self._file_format(file_format, files[0].name), **options)
-            if file_format in ("parquet", "arrow"):
-                return found
-            # Their types were guessed from the first file. Read again with those that change no value.
-            as_written = self._file_format(
-                file_format, files[0].name, next(found.get_fragments()).physical_schema
-            )
-            return dataset.dataset(names, format=as_written, **options)
-        except (ValueError, OSError) as error:
-            raise _unreadable(str(files[0]), error) from error
-
-    def _file_format(
-        self, file_format: str, name: str, guessed: pyarrow.Schema | None = None
-    ) -> dataset.FileFormat:
-        import pyarrow
-        from pyarrow import csv, dataset, json
-
-        if file_format == "parquet":
+        file_format: dataset.FileFormat = dataset.IpcFileFormat()
+        if self._format(files[0].name) == "parquet":
+            # Row groups may have any size: they are not read whole.
             options = dataset.ParquetFragmentScanOptions(
                 use_buffered_stream=True, buffer_size=_BUFFER_BYTES, pre_buffer=False
             )
-            return dataset.ParquetFileFormat(default_fragment_scan_options=options)
-        if file_format == "csv":
-            delimiter = self.delimiter or ("\t" if ".tsv" in name else ",")
-            return dataset.CsvFileFormat(
-                parse_options=csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
-                read_options=csv.ReadOptions(block_size=_BUFFER_BYTES),
-                # CSV has no types: "007" is no number, and "NA" may be a name.
-                convert_options=csv.ConvertOptions(
-                    column_types=dict.fromkeys(guessed.names if guessed else (), pyarrow.string()),
-                    null_values=[""],
-                    strings_can_be_null=True,
-                ),
+            file_format = dataset.ParquetFileFormat(default_fragment_scan_options=options)
+        with _named(str(files[0])):
+            return dataset.dataset(
+                names,
+                format=file_format,
+                filesystem=filesystem,
+                partitioning=dataset.partitioning(flavor="hive") if "=" in names[0] else None,
             )
-        if file_format == "jsonl":
-            return dataset.JsonFileFormat(
-                parse_options=json.ParseOptions(explicit_schema=guessed and _texts_kept(guessed)),
-                read_options=json.ReadOptions(block_size=_BUFFER_BYTES),
-            )
-        return dataset.IpcFileFormat()
 
 
-def _texts_kept(guessed: pyarrow.Schema) -> pyarrow.Schema:
-    """Take texts that look like times for what they are."""
-    import pyarrow
-
-    return pyarrow.schema(
-        [
-            field.with_type(pyarrow.string()) if pyarrow.types.is_timestamp(field.type) else field
-            for field in guessed
-        ]
-    )
+def _folder_columns(file: StoragePath) -> dict[str, str]:
+    """Give the columns that the names of a text file's folders stand for."""
+    steps = [step.split("=", 1) for step in str(file).split("/")[:-1]]
+    return {step[0]: step[1] for step in steps if len(step) == 2 and step[0]}
 
 
 def _in_folder(folder: StoragePath) -> list[StoragePath]:
@@ -212,29 +201,25 @@ def _filesystem(files: Sequence[StoragePath]) -> tuple[fs.FileSystem, list[str]]
     return fs.PyFileSystem(fs.FSSpecHandler(paths[0].fs)), [path.path for path in paths]
 
 
-def _check_types(fragment: Any, schema: pyarrow.Schema, columns: Sequence[str]) -> None:
+def _check_types(path: str, own: pyarrow.Schema, first: pyarrow.Schema, columns: Sequence[str]) -> None:
     """Refuse a file with another type in a column than the first file has: a value would change or be lost."""
-    try:
-        own = fragment.physical_schema
-    except (ValueError, OSError) as error:
-        raise _unreadable(fragment.path, error) from error
     for name in columns:
-        if own.get_field_index(name) < 0:
-            continue
-        expected, found = schema.field(name).type, own.field(name).type
-        if found != expected and str(found) != "null":
-            raise InvalidInputError(
-                f"{fragment.path}: column {name!r} is {found}, and {expected} in the first file: write all files with "
-                "one type, or give each its own task"
-            )
+        if own.get_field_index(name) >= 0 and own.field(name).type != first.field(name).type:
+            try:
+                common_type(name, first.field(name).type, own.field(name).type)
+            except InvalidInputError as error:
+                raise InvalidInputError(f"{path}: {error}") from None
 
 
-_ROW = re.compile(r"[Rr]ow #?(\d+)")
-
-
-def _unreadable(path: str, error: Exception) -> Exception:
-    """Name the file, and the row if pyarrow knows it."""
-    reason = str(error).split("\n", 1)[0][:300]
-    if isinstance(error, OSError) and not isinstance(error, FileNotFoundError) and "Parquet" not in reason:
-        return error
-    return InvalidInputError(f"{path} cannot be read: {reason}. Write or copy the file again")
+@contextmanager
+def _named(path: str) -> Iterator[None]:
+    """Name the file that cannot be read. Errors of a store may pass, and stay as they are."""
+    try:
+        yield
+    except InvalidInputError:
+        raise
+    except (ValueError, OSError) as error:
+        reason = str(error).split("\n", 1)[0][:300]
+        if isinstance(error, OSError) and "Parquet" not in reason:
+            raise
+        raise InvalidInputError(f"{path} cannot be read: {reason}. Write or copy the file again") from error

@@ -97,12 +97,20 @@ class DictRows(RowSource):
             for offset, row in enumerate(some, number + 1):
                 if not isinstance(row, Mapping):
                     raise InvalidInputError(f"row {offset} is {shortened(row)}: expected a dict")
-            arrays = [_array(name, [row.get(name) for row in some], number + 1) for name in columns]
+            arrays = [array_of(name, [row.get(name) for row in some], number + 1) for name in columns]
             yield pyarrow.record_batch(arrays, names=list(columns))
             number += len(some)
 
 
-def _array(name: str, values: list[Any], first: int) -> pyarrow.Array:
+def array_of(name: str, values: list[Any], first: int) -> pyarrow.Array:
+    """
+    Make a column of Python's values.
+
+    :param name: The column.
+    :param values: Its values.
+    :param first: The number of the first row.
+    :raises InvalidInputError: When they are not of one type.
+    """
     import pyarrow
 
     try:

@@ -24,7 +24,7 @@ class Form(BaseModel):
 
 
 BAD_OPTIONS: dict[str, tuple[dict[str, Any], str]] = {
-    "no requests at all": ({"requests": None}, "requests and path are both missing"),
+    "no requests at all": ({"requests": None}, "requests, path and source are all missing"),
     "requests and path": ({"requests": ["a"], "path": "x"}, "requests and path are both given"),
     "empty requests": ({"requests": []}, "requests"),
     "a text": ({"requests": "row"}, "requests='row' is not a list"),

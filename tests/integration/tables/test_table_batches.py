@@ -1,4 +1,4 @@
-"""A table goes in and a table comes out: with columns of answers, keys of their own types, and every row accounted for."""
+"""A table goes in and a table comes out: columns of answers beside keys of their own types, for every row."""
 
 from __future__ import annotations
 
@@ -125,6 +125,34 @@ def test_messages_have_columns_in_their_texts_and_urls(ask, hook, jobs):
     ]
 
 
+def test_a_long_prompt_is_a_template_in_a_file(ask, hook, jobs, tmp_path):
+    (tmp_path / "review.jinja").write_text(
+        "{% if id > 1 %}{{ title|upper }}{% else %}{{ body }}{% endif %}\n"
+    )
+    ask(prompt=None, prompt_file=str(tmp_path / "review.jinja"))
+    texts = [row["body"]["messages"][0]["content"] for row in sent(hook, jobs)]
+    assert texts == ["Body 0", "Body 1", "T2", "T3", "T4", "T5"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{% if %}", "review.jinja, line 1 is no Jinja template"),
+        ("{{ titel }}", "prompt_file: the source has no column 'titel': did you mean 'title'?"),
+        ("{{ title.__class__.__mro__ }}", "fails on a row"),
+        ("{{ title.nothing }}", "fails on a row"),
+        ("no column", "names no column"),
+        (None, "there is no such file"),
+    ],
+)
+def test_a_template_that_cannot_be_used_is_named(ask, jobs, tmp_path, text, said):
+    if text is not None:
+        (tmp_path / "review.jinja").write_text(text)
+    outcome = ask(fails=True, prompt=None, prompt_file=str(tmp_path / "review.jinja"))
+    assert said in outcome.message
+    assert not jobs()
+
+
 def test_embeddings_become_a_column_of_vectors(ask):
     manifest = ask(endpoint="/v1/embeddings", model="mistral-embed", max_tokens=None, prompt="{body}")
     kind = read_table(manifest).schema.field("embedding").type
@@ -155,10 +183,25 @@ def test_rows_with_nulls_are_skipped_or_sent_as_told(ask, hook, jobs, on_null, p
     assert manifest["table"]["skipped"] == 3 - len(texts)
 
 
-def test_failed_rows_are_rows_too(ask, control):
-    control.plan(rows={"2": {"status_code": 400}}) if False else None
-    manifest = ask(columns=AnswerColumns(failed=True, raw=True))
-    assert read_table(manifest).schema.names[-1] == "raw"
+def test_failed_rows_are_rows_too(ask, control, way):
+    control.plan_jobs(failed_rows=2)
+    manifest = ask(columns=AnswerColumns(failed=True, raw=True), **way)
+    rows = read_table(manifest).read_all().to_pylist()
+    assert [row["id"] for row in rows] == list(range(6))
+    assert sorted(row["status"] for row in rows) == ["failed"] * 2 + ["ok"] * 4
+    assert all(
+        (row["answer"] is None) == (row["error"] is not None) == (row["status"] == "failed") for row in rows
+    )
+    assert json.loads(rows[0]["raw"])["custom_id"] == "0"
+    failed = read_table(manifest, failed=True).read_all().to_pylist()
+    assert [row["id"] for row in failed] == [row["id"] for row in rows if row["status"] == "failed"]
+
+
+def test_rows_that_are_asked_again_have_one_outcome(ask, control, way):
+    control.plan_jobs(failed_rows=2)
+    manifest = ask(row_retries=1, **way)
+    assert read_table(manifest).read_all().column("id").to_pylist() == list(range(6))
+    assert manifest["rounds"] == 2
 
 
 @pytest.mark.parametrize(
@@ -171,7 +214,7 @@ def test_failed_rows_are_rows_too(ask, control):
         ({"prompt": "no column"}, "names no column, so all rows would ask the same"),
         ({"prompt": "{title.__class__}"}, "attributes and items of values cannot be used"),
         ({"prompt": None}, "key='id' belongs to a table"),
-        ({"messages": [{"role": "user", "content": "{body}"}]}, "both prompt and messages are given"),
+        ({"messages": [{"role": "user", "content": "{body}"}]}, "prompt and messages"),
         ({"path": "/x"}, "path and source"),
         ({"output_format": "jsonl"}, "output_format='jsonl': answers over a table"),
         ({"on_null": "drop"}, "on_null='drop' is not known"),

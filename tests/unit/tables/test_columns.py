@@ -74,6 +74,7 @@ JSON = ("union", "anything", "amount", "free", "tree")
 
 def test_each_field_of_a_model_becomes_a_column_of_its_type():
     columns = schema_columns(Everything.model_json_schema())
+    assert columns is not None
     assert {column.name: column.type for column in columns} == {
         **EXPECTED,
         **dict.fromkeys(JSON, pa.string()),

@@ -72,9 +72,9 @@ def test_what_is_published_stays_when_there_is_nothing_to_replace_it(gone: str, 
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text("")
         if not destination.manifest_path.exists():
-            destination.publish(0)
+            destination.publish(destination.round_paths(0))
             destination.write_manifest({})
     destination.round_path(0, gone).unlink()
     with pytest.raises(FileNotFoundError, match=gone):
-        destination.publish(0)
+        destination.publish(destination.round_paths(0))
     assert destination.own_manifest() is not None
