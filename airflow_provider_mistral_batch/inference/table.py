@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mistral_batch.storage.atomic import AtomicFiles
@@ -13,9 +14,9 @@ if TYPE_CHECKING:
     import pyarrow
 
     from airflow_provider_mistral_batch.inference.options import BatchOptions
-    from airflow_provider_mistral_batch.inference.workplace import Workplace
     from airflow_provider_mistral_batch.storage.paths import StoragePath
     from airflow_provider_mistral_batch.tables.requests import TableRequests
+    from airflow_provider_mistral_batch.tasks.destination import Destination
 
 log = logging.getLogger(__name__)
 
@@ -27,13 +28,15 @@ class BatchTable:
     """
     The table of a batch.
 
-    :param work: What this worker has at hand.
+    :param options: The options of the batch.
+    :param destination: Where the results go.
+    :param directory: Local directory, for files on their way.
     """
 
-    def __init__(self, work: Workplace) -> None:
-        self._destination = work.destination
-        self._directory = work.directory
-        self._options = work.options
+    def __init__(self, options: BatchOptions, destination: Destination, directory: Path) -> None:
+        self._options = options
+        self._destination = destination
+        self._directory = directory
 
     def requests(self, source: Any) -> TableRequests:
         """

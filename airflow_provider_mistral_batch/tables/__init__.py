@@ -1,1 +1,6 @@
 """Table in, table out: rows from where they live become requests, and answers come back as columns beside them."""
+
+from airflow_provider_mistral_batch.tables.answers import AnswerColumns
+from airflow_provider_mistral_batch.tables.sources.files import FileRows
+
+__all__ = ["AnswerColumns", "FileRows"]

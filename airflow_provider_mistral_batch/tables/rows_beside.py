@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_mistral_batch.api.errors import InvalidInputError
+from airflow_provider_mistral_batch.tables.sources.types import common_type
 
 if TYPE_CHECKING:
     import pyarrow
@@ -104,23 +104,3 @@ def _fitted(batch: pyarrow.RecordBatch, schema: pyarrow.Schema) -> pyarrow.Recor
         for field, column in zip(schema, batch.columns, strict=True)
     ]
     return pyarrow.record_batch(columns, names=schema.names)
-
-
-def common_type(name: str, before: pyarrow.DataType, now: pyarrow.DataType) -> pyarrow.DataType:
-    """
-    Find a type that holds the values of two types, unchanged.
-
-    :param name: The column.
-    :param before: The type of the rows before.
-    :param now: The type of these rows.
-    :raises InvalidInputError: When there is none.
-    """
-    import pyarrow
-
-    schemas = [pyarrow.schema([(name, kind)]) for kind in (before, now)]
-    try:
-        return pyarrow.unify_schemas(schemas, promote_options="permissive").field(0).type
-    except (pyarrow.ArrowTypeError, pyarrow.ArrowInvalid):
-        raise InvalidInputError(
-            f"column {name!r} is {now}, and {before} in the rows before: give it one type"
-        ) from None

@@ -10,9 +10,9 @@ from airflow_provider_mistral_batch.api.checks import check_choice
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.storage.folders import matching_files
 from airflow_provider_mistral_batch.storage.paths import ObjectPath, local_path, storage_path
-from airflow_provider_mistral_batch.tables.rows_beside import common_type
 from airflow_provider_mistral_batch.tables.sources.base import ROWS_IN_BATCH, RowSource, import_pyarrow
 from airflow_provider_mistral_batch.tables.sources.text_files import CsvFile, JsonlFile
+from airflow_provider_mistral_batch.tables.sources.types import common_type
 
 if TYPE_CHECKING:
     import pyarrow
