@@ -66,9 +66,17 @@ def _hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     retrying = RetryPolicy.retrying
 
     def soon(policy: RetryPolicy, *, repeatable: bool) -> tenacity.Retrying:
-        return retrying(msgspec.structs.replace(policy, first_wait=0.02), repeatable=repeatable)
+        return retrying(
+            msgspec.structs.replace(policy, first_wait=min(policy.first_wait, 0.02)), repeatable=repeatable
+        )
+
+    pause = RetryPolicy.pause
+
+    def short(policy: RetryPolicy, number: int) -> float:
+        return pause(msgspec.structs.replace(policy, first_wait=min(policy.first_wait, 0.02)), number)
 
     monkeypatch.setattr(RetryPolicy, "retrying", soon)
+    monkeypatch.setattr(RetryPolicy, "pause", short)
     for module in (files, jobs_of_tasks):
         monkeypatch.setattr(module, "_RECHECKS", (0.02, 0.05, 0.1))
 

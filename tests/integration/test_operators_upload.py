@@ -18,7 +18,6 @@ from airflow_provider_mistral_batch.emulator.client import Control
 from airflow_provider_mistral_batch.hooks.mistral_batch import MistralBatchHook
 from airflow_provider_mistral_batch.jsonl.requests import prepare as jsonl_requests
 from airflow_provider_mistral_batch.operators.mistral_batch import MistralUploadBatchFileOperator
-from airflow_provider_mistral_batch.submission import files
 
 
 def row(custom_id: str | None = "a", content: str = "Hi", **more: Any) -> dict[str, Any]:
@@ -210,14 +209,8 @@ def test_more_than_a_job_may_have_is_refused_before_anything_is_sent(
     ],
 )
 def test_refusals_are_final_and_trouble_is_not(
-    status: int,
-    state: str,
-    words: list[str],
-    upload: Any,
-    control: Control,
-    monkeypatch: pytest.MonkeyPatch,
+    status: int, state: str, words: list[str], upload: Any, control: Control
 ) -> None:
-    monkeypatch.setattr(files, "_RECHECKS", (0.01, 0.01))
     control.fault(
         "status", "POST", "/v1/files", status=status, retry_after=0 if status == 429 else None, times=None
     )
@@ -268,9 +261,8 @@ def test_the_connections_model_is_in_the_rows_where_jobs_have_none(
     "fault", [{"kind": "drop", "when": "after"}, {"kind": "html"}, {"kind": "status", "status": 500}]
 )
 def test_a_lost_answer_leaves_one_file_in_use(
-    fault: dict[str, Any], upload: Any, hook: Any, control: Control, monkeypatch: pytest.MonkeyPatch
+    fault: dict[str, Any], upload: Any, hook: Any, control: Control
 ) -> None:
-    monkeypatch.setattr(files, "_RECHECKS", (0.01, 0.01))
     control.fault(method="POST", path="/v1/files", **fault)
     outcome = upload(requests=ROWS)
     assert outcome.state == "success"
@@ -282,9 +274,8 @@ def test_a_lost_answer_leaves_one_file_in_use(
 
 @pytest.mark.parametrize("status", [500, 504])
 def test_a_look_after_the_upload_that_fails_costs_no_try(
-    status: int, upload: Any, hook: Any, connect: Any, control: Control, monkeypatch: pytest.MonkeyPatch
+    status: int, upload: Any, hook: Any, connect: Any, control: Control
 ) -> None:
-    monkeypatch.setattr(files, "_RECHECKS", (0.01, 0.01))
     connect(retries=1)
     control.fault("status", "GET", "/v1/files", status=status, skip=1)
     outcome = upload(requests=ROWS)
@@ -305,10 +296,7 @@ def test_of_two_files_that_were_uploaded_at_once_all_take_the_older(
     assert upload(requests=ROWS).value == first
 
 
-def test_a_lost_answer_is_found_where_files_do_not_last(
-    upload: Any, hook: Any, control: Control, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(files, "_RECHECKS", (0.01, 0.01))
+def test_a_lost_answer_is_found_where_files_do_not_last(upload: Any, hook: Any, control: Control) -> None:
     soon = int(time.time()) + 3 * 24 * 3600
     control.fault("alter", "GET", "/v1/files", fields={"expires_at": soon}, times=None)
     control.fault("drop", "POST", "/v1/files", when="after")
@@ -316,10 +304,7 @@ def test_a_lost_answer_is_found_where_files_do_not_last(
     assert control.requests()["POST /v1/files"] == 1
 
 
-def test_a_file_whose_size_the_api_does_not_tell_is_found_again(
-    upload: Any, control: Control, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(files, "_RECHECKS", (0.01, 0.01))
+def test_a_file_whose_size_the_api_does_not_tell_is_found_again(upload: Any, control: Control) -> None:
     # As in the examples of the API's description.
     control.fault("alter", path="/v1/files", fields={"bytes": None}, times=None)
     control.fault("alter", path="/v1/files/*", fields={"bytes": None}, times=None)
@@ -330,9 +315,8 @@ def test_a_file_whose_size_the_api_does_not_tell_is_found_again(
 
 
 def test_a_lost_answer_is_found_where_the_api_tells_no_sizes(
-    upload: Any, hook: Any, control: Control, monkeypatch: pytest.MonkeyPatch
+    upload: Any, hook: Any, control: Control
 ) -> None:
-    monkeypatch.setattr(files, "_RECHECKS", (0.01, 0.01))
     control.fault("alter", "GET", "/v1/files", fields={"bytes": None}, times=None)
     control.fault("drop", "POST", "/v1/files", when="after")
     outcome = upload(requests=ROWS)

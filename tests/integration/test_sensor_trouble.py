@@ -208,7 +208,7 @@ def test_a_rotated_key_is_read_anew(
         assert outcome.state == "success"
 
 
-@pytest.mark.parametrize(("setting", "deferred"), [("True", True), ("False", False), (None, False)])
+@pytest.mark.parametrize(("setting", "deferred"), [("True", True), (None, False)])
 def test_default_deferrable(setting: str | None, deferred: bool) -> None:
     code = (
         "from airflow_provider_mistral_batch.sensors.mistral_batch import MistralBatchJobSensor as S\n"
