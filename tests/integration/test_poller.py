@@ -308,7 +308,7 @@ def test_a_look_that_fails_when_nobody_watches_the_job_any_more(
         release.set()
         await all_seen([staying])
         # Were another look at the job planned, it would stay due, and the poll loop would never let others run.
-        longest = await longest_stall(1.5)
+        longest = await longest_stall(4.0)
         await dismiss([staying])
         return longest
 
@@ -410,7 +410,7 @@ def test_a_429_slows_the_loop_and_not_each_task(control: Control, logged: Any) -
     async def scenario() -> None:
         watchers = [Watcher(batch_id) for batch_id in ids]
         await all_seen(watchers)
-        fault = await beside(control.fault, "status", "GET", status=429, retry_after=2, times=1)
+        fault = await beside(control.fault, "status", "GET", status=429, retry_after=3, times=1)
         await beside(control.wait_for_fault, fault)
         await asyncio.sleep(0.1)
         await beside(control.reset)
