@@ -15,10 +15,10 @@ from airflow.sdk import ObjectStoragePath
 
 from airflow_provider_mistral_batch.api import limits
 from airflow_provider_mistral_batch.emulator.client import Control
+from airflow_provider_mistral_batch.hooks import uploads
 from airflow_provider_mistral_batch.hooks.mistral_batch import MistralBatchHook
 from airflow_provider_mistral_batch.jsonl.requests import prepare as jsonl_requests
 from airflow_provider_mistral_batch.operators.mistral_batch import MistralUploadBatchFileOperator
-from airflow_provider_mistral_batch.submission import files
 
 
 def row(custom_id: str | None = "a", content: str = "Hi", **more: Any) -> dict[str, Any]:
@@ -217,7 +217,7 @@ def test_refusals_are_final_and_trouble_is_not(
     control: Control,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(files, "_RECHECKS", (0.01, 0.01))
+    monkeypatch.setattr(uploads, "_RECHECKS", (0.01, 0.01))
     control.fault(
         "status", "POST", "/v1/files", status=status, retry_after=0 if status == 429 else None, times=None
     )
@@ -270,7 +270,7 @@ def test_the_connections_model_is_in_the_rows_where_jobs_have_none(
 def test_a_lost_answer_leaves_one_file_in_use(
     fault: dict[str, Any], upload: Any, hook: Any, control: Control, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(files, "_RECHECKS", (0.01, 0.01))
+    monkeypatch.setattr(uploads, "_RECHECKS", (0.01, 0.01))
     control.fault(method="POST", path="/v1/files", **fault)
     outcome = upload(requests=ROWS)
     assert outcome.state == "success"
@@ -284,7 +284,7 @@ def test_a_lost_answer_leaves_one_file_in_use(
 def test_a_look_after_the_upload_that_fails_costs_no_try(
     status: int, upload: Any, hook: Any, connect: Any, control: Control, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(files, "_RECHECKS", (0.01, 0.01))
+    monkeypatch.setattr(uploads, "_RECHECKS", (0.01, 0.01))
     connect(retries=1)
     control.fault("status", "GET", "/v1/files", status=status, skip=1)
     outcome = upload(requests=ROWS)
@@ -308,7 +308,7 @@ def test_of_two_files_that_were_uploaded_at_once_all_take_the_older(
 def test_a_lost_answer_is_found_where_files_do_not_last(
     upload: Any, hook: Any, control: Control, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(files, "_RECHECKS", (0.01, 0.01))
+    monkeypatch.setattr(uploads, "_RECHECKS", (0.01, 0.01))
     soon = int(time.time()) + 3 * 24 * 3600
     control.fault("alter", "GET", "/v1/files", fields={"expires_at": soon}, times=None)
     control.fault("drop", "POST", "/v1/files", when="after")
@@ -319,7 +319,7 @@ def test_a_lost_answer_is_found_where_files_do_not_last(
 def test_a_file_whose_size_the_api_does_not_tell_is_found_again(
     upload: Any, control: Control, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(files, "_RECHECKS", (0.01, 0.01))
+    monkeypatch.setattr(uploads, "_RECHECKS", (0.01, 0.01))
     # As in the examples of the API's description.
     control.fault("alter", path="/v1/files", fields={"bytes": None}, times=None)
     control.fault("alter", path="/v1/files/*", fields={"bytes": None}, times=None)
@@ -332,7 +332,7 @@ def test_a_file_whose_size_the_api_does_not_tell_is_found_again(
 def test_a_lost_answer_is_found_where_the_api_tells_no_sizes(
     upload: Any, hook: Any, control: Control, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(files, "_RECHECKS", (0.01, 0.01))
+    monkeypatch.setattr(uploads, "_RECHECKS", (0.01, 0.01))
     control.fault("alter", "GET", "/v1/files", fields={"bytes": None}, times=None)
     control.fault("drop", "POST", "/v1/files", when="after")
     outcome = upload(requests=ROWS)
