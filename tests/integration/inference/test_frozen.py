@@ -16,7 +16,6 @@ from airflow.sdk import DAG, task
 
 from airflow_provider_mistral_batch.inference.batch import Batch
 from airflow_provider_mistral_batch.policies.freezing import FROZEN
-from airflow_provider_mistral_batch.submission import jobs as submission_jobs
 
 FROZEN_FILE = ".rounds/*/frozen.json"
 
@@ -234,7 +233,7 @@ def test_of_several_jobs_only_the_first_was_created_and_the_rest_is_nowhere(
 def test_after_a_job_that_ended_badly_the_same_rows_are_submitted_again(
     end: str, ask: Any, table: Table, new_ti: Any, jobs: Any, control: Any
 ) -> None:
-    control.plan_jobs(end=end, completed_rows=0) if end == "CANCELLED" else control.plan_jobs(end=end)
+    control.plan_jobs(end=end)
     ti = new_ti()
     assert ask(ti).state == "retry"
     table.add("d")
@@ -270,10 +269,10 @@ def test_another_try_has_finished_meanwhile(
 
 
 def test_a_lost_create_call_leaves_the_input_frozen(
-    ask: Any, table: Table, new_ti: Any, jobs: Any, control: Any, monkeypatch: pytest.MonkeyPatch
+    ask: Any, table: Table, new_ti: Any, jobs: Any, control: Any
 ) -> None:
     lost = control.fault("drop", "POST", "/v1/batch/jobs", when="after", times=2)
-    unseen = control.fault("status", "GET", "/v1/batch/jobs", status=500, skip=1, times=None)
+    unseen = control.fault("status", "GET", "/v1/batch/jobs", status=500, skip=2, times=None)
     ti = new_ti()
     assert ask(ti).state == "retry"
     control.remove_fault(lost)
@@ -395,8 +394,3 @@ def test_files_and_requests_of_the_dag_are_not_frozen(
     outcome = airflow.run(batch(4), ti.next_try())
     assert outcome.value["counts"]["total"] == 4
     assert not any(FROZEN in job["metadata"] for job in jobs())
-
-
-@pytest.fixture(autouse=True)
-def _short_file_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(submission_jobs, "_FILE_PAUSES", (0.01,))
