@@ -255,17 +255,31 @@ class MistralBatchHook(BaseHook):
     # Files
 
     def upload_file(
-        self, file: str | os.PathLike[str] | IO[bytes], purpose: str = "batch", **kwargs: Any
+        self,
+        file: str | os.PathLike[str] | IO[bytes],
+        purpose: str = "batch",
+        *,
+        once: bool = False,
+        **kwargs: Any,
     ) -> FileOut:
         """
         Upload a file, streaming it from disk.
 
         :param file: Path of a local file, or an open, seekable binary file.
-        :param purpose: ``batch`` for request files.
+        :param purpose: ``batch`` for request files, ``ocr`` for documents.
+        :param once: If a file with the same content was uploaded with ``once`` before, return that file. The file's
+            name in the workspace is then made of its content's hash; only the end, such as ``.pdf``, is yours. A file
+            that expires within 8 days is not used again.
         :param kwargs: ``filename``, ``expiry`` (hours), ``visibility``, ``on_progress``, as in
             :meth:`~airflow_provider_mistral_batch.api.client.MistralBatchClient.upload_file`.
         """
-        return self.get_conn().upload_file(file, purpose, **kwargs)
+        client = self.get_conn()
+        if not once:
+            return client.upload_file(file, purpose, **kwargs)
+        # Imported late: parsing a Dag needs none of it.
+        from airflow_provider_mistral_batch.hooks.uploads import upload_content_once
+
+        return upload_content_once(client, file, purpose, **kwargs)
 
     def get_file(self, file_id: str) -> FileOut:
         """

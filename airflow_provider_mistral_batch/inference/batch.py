@@ -16,7 +16,6 @@ from airflow_provider_mistral_batch.inference.account_files import delete_accoun
 from airflow_provider_mistral_batch.inference.budget import can_afford, estimated_cost
 from airflow_provider_mistral_batch.inference.landed_rounds import LandedRounds
 from airflow_provider_mistral_batch.inference.plan import BatchPlan
-from airflow_provider_mistral_batch.policies.capacity import REQUESTS
 from airflow_provider_mistral_batch.policies.deadline import submitted_at
 from airflow_provider_mistral_batch.policies.row_verdict import (
     describe_ends,
@@ -240,7 +239,7 @@ class Batch:
             parts_prefix=plan.parts_prefix,
             keep_partial=True,
             content=job.content,
-            notes={REQUESTS: str(job.request_count)},
+            notes=plan.notes(number),
             before_create=limit.check,
         )
         job.batch_id, job.found_over = found.id, found.is_terminal

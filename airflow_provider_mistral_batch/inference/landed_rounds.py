@@ -157,11 +157,11 @@ class LandedRounds:
         }
 
     def _requests(self, number: int) -> list[Path] | None:
-        """Return a round's request files; ``None`` if somebody deleted them, which must not stop the landing."""
+        """Return a round's request files; ``None`` if they were deleted or changed, which must not stop the landing."""
         try:
             return self.files.paths(self.plan.rounds[number])
-        except NotFoundError as error:
-            log.warning("%s Requests without a result cannot be identified, so none is asked again.", error)
+        except (NotFoundError, InvalidInputError) as error:
+            log.warning("%s. Requests without a result cannot be identified, so none is asked again.", error)
             return None
 
     def _streams(self, jobs: Sequence[BatchJobOut]) -> Iterable[Iterable[bytes]]:

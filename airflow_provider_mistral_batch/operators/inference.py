@@ -98,6 +98,9 @@ class MistralBatchInferenceOperator(MistralSubmittingOperator):
     template_fields_renderers: ClassVar[dict[str, str]] = {"requests": "json", "metadata": "json"}
     operator_extra_links = (MistralBatchJobLink(),)
 
+    #: Whether :meth:`_source` may give something else in each try, although nothing in the Dag has changed.
+    _source_is_alive: ClassVar[bool] = False
+
     def __init__(
         self,
         *,
@@ -170,7 +173,7 @@ class MistralBatchInferenceOperator(MistralSubmittingOperator):
     def run_batch_task(self, context: Context) -> dict[str, Any]:
         """Begin the batch; a retry finds its files and jobs."""
         with workplace(context, self._options(), self.submission) as work:
-            return self._pause_or_end(begin(work, lambda: self._source(context)))
+            return self._pause_or_end(begin(work, lambda: self._source(context), alive=self._source_is_alive))
 
     def execute_complete(
         self,

@@ -16,7 +16,7 @@ from airflow_provider_mistral_batch.operators.base import (
     check_requests_are_stable,
 )
 from airflow_provider_mistral_batch.storage.paths import storage_path
-from airflow_provider_mistral_batch.submission.files import upload_once
+from airflow_provider_mistral_batch.submission.files import upload_shard_once
 from airflow_provider_mistral_batch.tasks.xcoms import push_xcoms
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class MistralUploadBatchFileOperator(MistralBatchOperator):
             self._check_count(prepared.request_count)
             file_ids = []
             for number, shard in enumerate(prepared.shards, start=1):
-                file = upload_once(self.hook, shard)
+                file = upload_shard_once(self.hook, shard)
                 self.log.info(
                     "Request file %d of %d is %s: %d requests, %d bytes.",
                     number,

@@ -32,9 +32,9 @@ from airflow.triggers.base import BaseTrigger, TaskSuccessEvent, TriggerEvent
 from airflow_provider_mistral_batch.api.retries import RetryPolicy
 from airflow_provider_mistral_batch.emulator import Emulator
 from airflow_provider_mistral_batch.emulator.client import Control
+from airflow_provider_mistral_batch.hooks import uploads
 from airflow_provider_mistral_batch.hooks.mistral_batch import MistralBatchHook
 from airflow_provider_mistral_batch.policies import setbacks, timetable
-from airflow_provider_mistral_batch.submission import files
 from airflow_provider_mistral_batch.submission import jobs as jobs_of_tasks
 
 
@@ -77,7 +77,7 @@ def _hurried(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(RetryPolicy, "retrying", soon)
     monkeypatch.setattr(RetryPolicy, "pause", short)
-    for module in (files, jobs_of_tasks):
+    for module in (uploads, jobs_of_tasks):
         monkeypatch.setattr(module, "_RECHECKS", (0.02, 0.05, 0.1))
 
 

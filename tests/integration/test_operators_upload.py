@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import io
 import json
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -339,3 +341,59 @@ def test_a_file_that_does_not_last_is_not_used_again(upload: Any, hook: Any) -> 
     # The API tells whole seconds, and this is to be the older one.
     time.sleep(1.1)
     assert upload(requests=ROWS).value not in ([first.id], [passing.id])
+
+
+def test_of_two_tries_that_upload_at_once_one_file_stays(
+    upload: Any, hook: Any, control: Control, logged: Any
+) -> None:
+    held = control.fault("hold", "POST", "/v1/files", times=1)
+    with ThreadPoolExecutor() as pool:
+        late = pool.submit(upload, requests=ROWS)
+        control.wait_for_fault(held)
+        first = upload(requests=ROWS).value
+        # The API tells whole seconds, and the held upload is to be the newer one.
+        time.sleep(1.1)
+        control.release(held)
+        assert late.result().value == first
+    assert control.requests()["POST /v1/files"] == 2
+    assert [file.id for file in hook.list_files().data] == first
+    assert any("and is older: using that file" in line for line in logged())
+
+
+def test_a_newer_file_that_cannot_be_deleted_stops_nothing(upload: Any, hook: Any, control: Control) -> None:
+    held = control.fault("hold", "POST", "/v1/files", times=1)
+    control.fault("status", "DELETE", "/v1/files/*", status=403)
+    with ThreadPoolExecutor() as pool:
+        late = pool.submit(upload, requests=ROWS)
+        control.wait_for_fault(held)
+        first = upload(requests=ROWS).value
+        time.sleep(1.1)
+        control.release(held)
+        assert late.result().value == first
+
+
+@pytest.mark.parametrize("dialect", ["mistral", "openai"])
+def test_a_document_is_uploaded_once_whatever_its_name(
+    dialect: str, connect: Any, hook: Any, control: Control, tmp_path: Path
+) -> None:
+    connect(dialect=dialect)
+    content = b"%PDF-1.7 of somebody"
+    (tmp_path / "Report.PDF").write_bytes(content)
+    first = hook.upload_file(tmp_path / "Report.PDF", purpose="ocr", once=True)
+    assert first.filename == f"airflow-{hashlib.sha256(content).hexdigest()}.pdf"
+    assert hook.download_file(first.id) == content
+    opened = io.BytesIO(content)
+    opened.read()
+    assert hook.upload_file(opened, purpose="ocr", once=True, filename="other.pdf").id == first.id
+    assert hook.upload_file(str(tmp_path / "Report.PDF"), purpose="ocr", once=True).id == first.id
+    assert control.requests()["POST /v1/files"] == 1
+    # Another purpose, other content, and a call without `once` are other files.
+    others = [
+        hook.upload_file(io.BytesIO(content), purpose="batch", once=True, filename="a.pdf"),
+        hook.upload_file(io.BytesIO(content + b"!"), purpose="ocr", once=True, filename="a.pdf"),
+        hook.upload_file(tmp_path / "Report.PDF", purpose="ocr"),
+    ]
+    assert len({first.id, *(other.id for other in others)}) == 4
+    # Its end may hold anything, and only what tells a kind is taken over.
+    odd = hook.upload_file(io.BytesIO(b"odd"), purpose="ocr", once=True, filename="x.p/d f")
+    assert odd.filename == f"airflow-{hashlib.sha256(b'odd').hexdigest()}"
