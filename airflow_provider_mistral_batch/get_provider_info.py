@@ -65,7 +65,7 @@ def get_provider_info() -> dict[str, Any]:
                         "schema": {"type": ["string", "null"]},
                         "description": (
                             "Model to use when neither the task nor its requests name a model or an agent. "
-                            "The rows of uploaded files are not read for this."
+                            "Of uploaded files, only the first rows are read for this."
                         ),
                     },
                     "dialect": {

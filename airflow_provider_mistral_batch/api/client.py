@@ -33,6 +33,7 @@ from airflow_provider_mistral_batch.api.dialects.wire import (
 )
 from airflow_provider_mistral_batch.api.downloads import Download
 from airflow_provider_mistral_batch.api.errors import (
+    SMALLER_JOBS,
     BadRequestError,
     InvalidInputError,
     MistralCallError,
@@ -327,7 +328,7 @@ class MistralBatchClient:
             size = _check_upload(file, filename)
             fields = {"purpose": purpose, "expiry": expiry, "visibility": visibility}
             form = {name: str(value) for name, value in fields.items() if value is not None}
-            call = Call("POST", "/v1/files")
+            call = Call("POST", "/v1/files", remedies={413: SMALLER_JOBS})
 
             def upload() -> FileOut:
                 file.seek(0)
@@ -424,7 +425,7 @@ class MistralBatchClient:
         """
         return b"".join(self.stream_file(file_id))
 
-    def stream_file(self, file_id: str) -> Iterator[bytes]:
+    def stream_file(self, file_id: str) -> Generator[bytes, None, None]:
         """
         Download a file in chunks, in constant memory.
 

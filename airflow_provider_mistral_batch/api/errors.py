@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 
 from airflow_provider_mistral_batch.api.error_bodies import decode_error
@@ -131,7 +132,7 @@ class PermissionDeniedError(MistralAPIError):
 
 
 class NotFoundError(MistralAPIError):
-    """404: no such job or file in this workspace."""
+    """404 and 410: no such job or file in this workspace, or no longer."""
 
     remedy = "It was deleted, or it belongs to another workspace: check the id and the API key"
 
@@ -162,9 +163,36 @@ _ERROR_CLASSES: Mapping[int, type[MistralAPIError]] = {
     403: PermissionDeniedError,
     404: NotFoundError,
     408: ServerError,
+    410: NotFoundError,
     413: RequestTooLargeError,
     429: RateLimitError,
 }
+
+
+#: What helps when the API, an account or a gateway takes fewer requests or bytes at once than the documentation says.
+SMALLER_JOBS = (
+    "Make smaller jobs: MistralBatchInferenceOperator makes as many as needed, each with at most max_job_requests "
+    "requests"
+)
+
+_TOO_MUCH = re.compile(
+    r"too (?:many|much|large|big|long)|exceed|\blimit|maximum|\bmax\b|at most|(?:more|greater|larger|fewer) than",
+    re.IGNORECASE,
+)
+_REQUESTS = re.compile(
+    r"(?:request|row|line|record|entr(?:y|ie)|item|quer(?:y|ie)|prompt|input)s?\b|\b(?:batch|job|file)\b",
+    re.IGNORECASE,
+)
+_OTHER_LIMITS = re.compile(r"character|metadata|token|hour|per (?:second|minute|day)|\brate\b", re.IGNORECASE)
+
+
+def speaks_of_size(text: str) -> bool:
+    """
+    Tell whether an error says that a job or a request file has too many requests or bytes.
+
+    :param text: What the API says.
+    """
+    return bool(_TOO_MUCH.search(text) and _REQUESTS.search(text)) and not _OTHER_LIMITS.search(text)
 
 
 def error_from_answer(
@@ -175,6 +203,7 @@ def error_from_answer(
     request_id: str | None = None,
     retry_after: float | None = None,
     remedies: Mapping[int, str] | None = None,
+    too_large: str = "",
     conflict_passes: bool = False,
     without_secrets: Callable[[str], str] = str,
 ) -> MistralAPIError:
@@ -187,6 +216,7 @@ def error_from_answer(
     :param request_id: The server's id of the call, which its support asks for.
     :param retry_after: Seconds from the ``Retry-After`` header.
     :param remedies: What the user can do, by status code, where the call tells more than the status.
+    :param too_large: What the user can do if the answer says that the call asks for too much at once.
     :param conflict_passes: Whether a 409 to this call can pass by itself, as while a file is still being processed.
     :param without_secrets: Removes secrets from a text; applied before the text is cut.
     """
@@ -208,4 +238,6 @@ def error_from_answer(
     # A 425 comes before the call is looked at, whatever the call. A 409 tells what stands against this call.
     error.transient = error.transient or status_code == 425 or (status_code == 409 and conflict_passes)
     error.remedy = (remedies or {}).get(status_code, error.remedy)
+    if too_large and (status_code == 413 or (status_code in (400, 422) and speaks_of_size(message))):
+        error.remedy = too_large
     return error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from airflow.providers.common.compat.sdk import BaseHook
 
 from airflow_provider_mistral_batch.api.checks import chosen_model, chosen_window
 from airflow_provider_mistral_batch.api.endpoints import DEFAULT_ENDPOINT
+from airflow_provider_mistral_batch.api.errors import MistralAPIError
 from airflow_provider_mistral_batch.api.models import (
     BatchJobIn,
     BatchJobOut,
@@ -122,7 +124,13 @@ class MistralBatchHook(BaseHook):
         return self._read_settings().default_model
 
     def model_of_job(
-        self, model: str | None, agent_id: str | None, *, named: str | None = None
+        self,
+        model: str | None,
+        agent_id: str | None,
+        *,
+        named: str | None = None,
+        named_agent: str | None = None,
+        input_files: Sequence[str] = (),
     ) -> str | None:
         """
         Choose the model of a job. The connection's ``default_model`` counts only if jobs have a model in its dialect.
@@ -130,10 +138,29 @@ class MistralBatchHook(BaseHook):
         :param model: The model that the job names.
         :param agent_id: An agent to use instead of a model.
         :param named: The model that the requests name, if known.
-        :raises InvalidInputError: When job and requests name different models.
+        :param named_agent: The agent that the requests name, if known.
+        :param input_files: Ids of the job's request files. Before the ``default_model`` is chosen, the first rows of
+            the first file are read: they may name a model or an agent.
+        :raises InvalidInputError: When job and requests name different models, or a model and an agent.
         """
         default = self.default_model if self.get_conn().dialect.jobs_have_model else None
-        return chosen_model(model, agent_id, named=named, default=default)
+        if default and input_files and model is None and agent_id is None:
+            named, named_agent = self._named_in(input_files[0])
+        return chosen_model(model, agent_id, named=named, named_agent=named_agent, default=default)
+
+    def _named_in(self, file_id: str) -> tuple[str | None, str | None]:
+        """Return the model and the agent that the first rows of a request file name."""
+        # Imported late: parsing a Dag needs none of it.
+        from airflow_provider_mistral_batch.jsonl.requests.heads import first_named
+
+        try:
+            with contextlib.closing(self.get_conn().stream_file(file_id)) as chunks:
+                return first_named(chunks)
+        except MistralAPIError as error:
+            if error.transient:
+                raise
+            self.log.info("%s Whether the requests name a model or an agent is not known.", error)
+            return None, None
 
     def model_of_rows(self, model: str | None = None) -> str | None:
         """
@@ -180,8 +207,8 @@ class MistralBatchHook(BaseHook):
         :param metadata: Keys of 1 to 32 characters, values of 1 to 512.
         :param requests: Up to 10,000 requests instead of files, each ``{"custom_id", "body"}``; requests without
             ``custom_id`` are numbered.
-        :param model: The model for all requests; by default the model that ``requests`` name, or else the connection's
-            ``default_model``.
+        :param model: The model for all requests; by default the model that they name, or else the connection's
+            ``default_model``, unless they name an agent.
         :param agent_id: An agent to use instead of a model.
         :param timeout_hours: ``completion_window`` as a number of hours.
         :raises InvalidInputError: When a field is wrong; nothing was sent.
@@ -195,17 +222,18 @@ class MistralBatchHook(BaseHook):
             model=model,
             agent_id=agent_id,
         )
-        named = None
+        named = named_agent = None
         if job.requests is not None:
             # Imported late: parsing a Dag needs none of it.
             from airflow_provider_mistral_batch.jsonl.requests.inline import validate_inline
 
             inline = validate_inline(job.requests, endpoint=endpoint)
-            named = inline.model
+            named, named_agent = inline.model, inline.agent
             job = msgspec.structs.replace(job, requests=inline.rows)
-        return self.get_conn().create(
-            msgspec.structs.replace(job, model=self.model_of_job(model, agent_id, named=named))
+        chosen = self.model_of_job(
+            model, agent_id, named=named, named_agent=named_agent, input_files=job.input_files or ()
         )
+        return self.get_conn().create(msgspec.structs.replace(job, model=chosen))
 
     def list(self, limit: int | None = None, after: str | None = None, **filters: Any) -> BatchJobsOut:
         """

@@ -54,14 +54,18 @@ def _prepare(work: Workplace, source: Any) -> PreparedRequests:
         directory=work.directory / "round-0",
         with_url=hook.get_conn().dialect.rows_have_url,
         template=options.template(hook.model_of_rows(options.model)),
-        max_job_requests=options.max_job_requests,
+        max_job_requests=options.requests_per_job,
     )
 
 
 def _plan(work: Workplace, prepared: PreparedRequests) -> BatchPlan:
     options = work.options
     model = chosen_model(
-        options.model, options.agent_id, named=prepared.model, default=work.hook.default_model
+        options.model,
+        options.agent_id,
+        named=prepared.model,
+        named_agent=prepared.agent,
+        default=work.hook.default_model,
     )
     # Two batches that agree on all of this are the same work.
     asked = {

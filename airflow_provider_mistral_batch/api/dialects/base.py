@@ -22,6 +22,7 @@ class Call(NamedTuple):
     :param params: Query parameters.
     :param json: The body.
     :param remedies: What the user can do, by the status code of an error, where this call tells more than the status.
+        That of 413 is also for a 400 and a 422 whose text says that a job or a file is too large.
     :param creates_job: Whether it creates a job: a conflict with files that are still being processed passes.
     """
 

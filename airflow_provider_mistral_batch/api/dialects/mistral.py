@@ -10,6 +10,7 @@ import msgspec
 
 from airflow_provider_mistral_batch.api.dialects import wire
 from airflow_provider_mistral_batch.api.dialects.base import Call, JobFilter, Page
+from airflow_provider_mistral_batch.api.errors import SMALLER_JOBS
 from airflow_provider_mistral_batch.api.models import (
     BatchJobIn,
     BatchJobOut,
@@ -53,7 +54,8 @@ class MistralDialect:
         for name in ("model", "agent_id", "metadata"):
             if (value := getattr(job, name)) is not None:
                 body[name] = value
-        too_large = "Upload the requests as a file, and pass its id in input_files"
+        as_file = "Upload the requests as a file, and pass its id in input_files"
+        too_large = SMALLER_JOBS if job.requests is None else as_file
         return Call("POST", "/v1/batch/jobs", json=body, remedies={413: too_large})
 
     def get_job(self, batch_id: str, *, inline: bool) -> Call:

@@ -9,7 +9,7 @@ import msgspec
 
 from airflow_provider_mistral_batch.api.dialects import wire
 from airflow_provider_mistral_batch.api.dialects.base import Call, JobFilter, Page
-from airflow_provider_mistral_batch.api.errors import InvalidInputError
+from airflow_provider_mistral_batch.api.errors import SMALLER_JOBS, InvalidInputError
 from airflow_provider_mistral_batch.api.models import (
     BatchJobIn,
     BatchJobOut,
@@ -54,7 +54,7 @@ class OpenAIDialect:
         }
         if job.metadata is not None:
             body["metadata"] = job.metadata
-        return Call("POST", "/v1/batches", json=body)
+        return Call("POST", "/v1/batches", json=body, remedies={413: SMALLER_JOBS})
 
     def get_job(self, batch_id: str, *, inline: bool) -> Call:
         return Call("GET", wire.job_path("batches", batch_id))
