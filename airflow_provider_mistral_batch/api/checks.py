@@ -304,7 +304,7 @@ def chosen_model(
         )
     if model is not None and named_agent is not None:
         raise InvalidInputError(
-            f"model={model!r}, but the requests name the agent {named_agent!r:.80}, which has a model of its own: leave "
-            "model out, or agent_id in the requests"
+            f"model={model!r}, but the requests name the agent {named_agent!r:.80}, which has a model of its own: "
+            "leave model out, or agent_id in the requests"
         )
     return model or named or (None if named_agent else default)

@@ -176,7 +176,7 @@ SMALLER_JOBS = (
 )
 
 _TOO_MUCH = re.compile(
-    r"too (?:many|much|large|big|long)|exceed|\blimit|maximum|\bmax\b|at most|(?:more|greater|larger|fewer) than",
+    r"too (?:many|much|large|big|long)|exceed|\blimit|maximum|\bmax\b|at most|(?:more|greater|larger) than",
     re.IGNORECASE,
 )
 _REQUESTS = re.compile(
@@ -203,7 +203,6 @@ def error_from_answer(
     request_id: str | None = None,
     retry_after: float | None = None,
     remedies: Mapping[int, str] | None = None,
-    too_large: str = "",
     conflict_passes: bool = False,
     without_secrets: Callable[[str], str] = str,
 ) -> MistralAPIError:
@@ -216,7 +215,6 @@ def error_from_answer(
     :param request_id: The server's id of the call, which its support asks for.
     :param retry_after: Seconds from the ``Retry-After`` header.
     :param remedies: What the user can do, by status code, where the call tells more than the status.
-    :param too_large: What the user can do if the answer says that the call asks for too much at once.
     :param conflict_passes: Whether a 409 to this call can pass by itself, as while a file is still being processed.
     :param without_secrets: Removes secrets from a text; applied before the text is cut.
     """
@@ -237,7 +235,7 @@ def error_from_answer(
     )
     # A 425 comes before the call is looked at, whatever the call. A 409 tells what stands against this call.
     error.transient = error.transient or status_code == 425 or (status_code == 409 and conflict_passes)
-    error.remedy = (remedies or {}).get(status_code, error.remedy)
-    if too_large and (status_code == 413 or (status_code in (400, 422) and speaks_of_size(message))):
-        error.remedy = too_large
+    remedies = remedies or {}
+    is_too_large = 413 in remedies and status_code in (400, 422) and speaks_of_size(message)
+    error.remedy = remedies.get(413 if is_too_large else status_code, error.remedy)
     return error

@@ -70,8 +70,8 @@ class LandedRounds:
         except NotFoundError as gone:
             self.destination.release()
             raise InvalidInputError(
-                f"{describe_gone(gone, jobs)}. To submit, and pay for, the requests again, set force_new=True and clear "
-                "the task"
+                f"{describe_gone(gone, jobs)}. To submit, and pay for, the requests again, set force_new=True and "
+                "clear the task"
             ) from None
         landed = {
             **summary.as_dict(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,7 @@ CONVERSATIONS = "/v1/conversations"
 SYSTEM = {"role": "system", "content": "Translate to French"}
 JSON = {"type": "json_object"}
 
-PARAMETERS = {
+PARAMETERS: dict[str, Any] = {
     "system": "Translate to French",
     "model": "m",
     "max_tokens": 5,
