@@ -85,6 +85,14 @@ def get_provider_info() -> dict[str, Any]:
                             "Without it, identical Dags would pick up each other's jobs."
                         ),
                     },
+                    "rows_have_url": {
+                        "label": "Rows Have URL",
+                        "schema": {"type": ["boolean", "null"]},
+                        "description": (
+                            "Add method and url to each row of an uploaded file, for gateways that refuse rows without "
+                            "them, such as LiteLLM. Mistral's own API needs neither."
+                        ),
+                    },
                     "timeout": {
                         "label": "Timeout",
                         "schema": {"type": ["number", "null"]},

@@ -307,6 +307,7 @@ class MistralBatchClient:
         filename: str | None = None,
         expiry: int | None = None,
         visibility: str | None = None,
+        model: str | None = None,
         on_progress: Callable[[int, int], None] | None = None,
     ) -> FileOut:
         """
@@ -317,6 +318,8 @@ class MistralBatchClient:
         :param filename: Name that the API gives to the file; by default the name on disk.
         :param expiry: Hours after which the API deletes it.
         :param visibility: ``workspace`` or ``user``.
+        :param model: The model of the requests in it. Only the openai dialect sends it: a gateway chooses the provider
+            by it.
         :param on_progress: Called with the bytes sent so far and in all.
         :raises InvalidInputError: When the file is empty or larger than the API takes; nothing was sent.
         :raises MistralCallError: When there is no usable answer; ``may_have_acted`` says whether the file may exist.
@@ -326,7 +329,12 @@ class MistralBatchClient:
                 file = stack.enter_context(Path(file).open("rb"))
             filename = filename or Path(str(getattr(file, "name", ""))).name or "batch.jsonl"
             size = _check_upload(file, filename)
-            fields = {"purpose": purpose, "expiry": expiry, "visibility": visibility}
+            fields = {
+                "purpose": purpose,
+                "expiry": expiry,
+                "visibility": visibility,
+                "model": model if self.dialect.uploads_have_model else None,
+            }
             form = {name: str(value) for name, value in fields.items() if value is not None}
             call = Call("POST", "/v1/files", remedies={413: SMALLER_JOBS})
 

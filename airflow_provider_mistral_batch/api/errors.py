@@ -69,6 +69,9 @@ class MistralAPIError(MistralCallError):
     #: What the user can do about it; the end of the message.
     remedy = ""
 
+    #: Whether the server says that it has no such listing at all.
+    no_listing = False
+
     def __init__(
         self,
         message: str,
@@ -195,6 +198,19 @@ def speaks_of_size(text: str) -> bool:
     return bool(_TOO_MUCH.search(text) and _REQUESTS.search(text)) and not _OTHER_LIMITS.search(text)
 
 
+# How gateways say that a provider behind them has no such call. LiteLLM asks OpenAI if no model tells it the provider.
+_NOT_SUPPORTED = re.compile(
+    r"(?:does not|doesn't|do not|don't|not) (?:yet )?(?:support|implement|available)|unsupported|missing credentials",
+    re.IGNORECASE,
+)
+
+
+def _has_no_listing(status_code: int, text: str) -> bool:
+    return status_code in (404, 405, 501) or (
+        status_code in (400, 422, 500) and _NOT_SUPPORTED.search(text) is not None
+    )
+
+
 def error_from_answer(
     status_code: int,
     content: bytes,
@@ -204,6 +220,7 @@ def error_from_answer(
     retry_after: float | None = None,
     remedies: Mapping[int, str] | None = None,
     conflict_passes: bool = False,
+    is_listing: bool = False,
     without_secrets: Callable[[str], str] = str,
 ) -> MistralAPIError:
     """
@@ -216,6 +233,7 @@ def error_from_answer(
     :param retry_after: Seconds from the ``Retry-After`` header.
     :param remedies: What the user can do, by status code, where the call tells more than the status.
     :param conflict_passes: Whether a 409 to this call can pass by itself, as while a file is still being processed.
+    :param is_listing: Whether the call reads a listing, which some gateways do not have.
     :param without_secrets: Removes secrets from a text; applied before the text is cut.
     """
     body = decode_error(content)
@@ -235,6 +253,8 @@ def error_from_answer(
     )
     # A 425 comes before the call is looked at, whatever the call. A 409 tells what stands against this call.
     error.transient = error.transient or status_code == 425 or (status_code == 409 and conflict_passes)
+    if is_listing and _has_no_listing(status_code, message):
+        error.no_listing, error.transient = True, False
     remedies = remedies or {}
     is_too_large = 413 in remedies and status_code in (400, 422) and speaks_of_size(message)
     error.remedy = remedies.get(413 if is_too_large else status_code, error.remedy)

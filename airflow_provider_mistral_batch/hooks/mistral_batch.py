@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from airflow.providers.common.compat.sdk import BaseHook
 
 from airflow_provider_mistral_batch.api.checks import chosen_model, chosen_window
 from airflow_provider_mistral_batch.api.endpoints import DEFAULT_ENDPOINT
-from airflow_provider_mistral_batch.api.errors import MistralAPIError
+from airflow_provider_mistral_batch.api.errors import MistralAPIError, NotFoundError
 from airflow_provider_mistral_batch.api.models import (
     BatchJobIn,
     BatchJobOut,
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
     from airflow_provider_mistral_batch.api.retries import RetryPolicy
 
 
+log = logging.getLogger(__name__)
+
+
 class MistralBatchHook(BaseHook):
     """
     Talks to Mistral's Batch API through an Airflow connection.
@@ -43,8 +47,8 @@ class MistralBatchHook(BaseHook):
 
     Connection fields: ``password`` is the API key, ``host`` the base URL (by default the real API). Extra:
     ``timeout`` (seconds), ``retries`` (attempts per call), ``proxies`` (URL by scheme, also as JSON text), ``verify``
-    (false, or the path of a CA bundle), ``default_model``, ``dialect`` (``mistral`` or ``openai``), ``deployment``.
-    Any other field causes a warning.
+    (false, or the path of a CA bundle), ``default_model``, ``dialect`` (``mistral`` or ``openai``), ``deployment``,
+    ``rows_have_url`` (whether a gateway wants ``method`` and ``url`` in each row). Any other field causes a warning.
 
     The methods raise the errors of :mod:`airflow_provider_mistral_batch.exceptions`.
 
@@ -71,6 +75,8 @@ class MistralBatchHook(BaseHook):
         self.retries = retries
         self.longest_timeout = longest_timeout
         self._settings: Settings | None = None
+        #: Whether the server has a listing of jobs, as far as :meth:`known_jobs` has seen.
+        self.lists_jobs = True
 
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
@@ -122,6 +128,12 @@ class MistralBatchHook(BaseHook):
     def default_model(self) -> str | None:
         """Model to use if neither task nor requests name a model or an agent (extra ``default_model``)."""
         return self._read_settings().default_model
+
+    @property
+    def rows_have_url(self) -> bool:
+        """Whether each row of a request file must have ``method`` and ``url``."""
+        settings = self._read_settings()
+        return settings.rows_have_url or settings.client.dialect.rows_have_url
 
     def model_of_job(
         self,
@@ -180,6 +192,12 @@ class MistralBatchHook(BaseHook):
         try:
             self.list(limit=1)
         except Exception as error:
+            # A 404 may also mean that the host is wrong.
+            if getattr(error, "no_listing", False) and not isinstance(error, NotFoundError):
+                return (
+                    True,
+                    f"{self.get_conn().base_url} accepts the API key, but does not list batch jobs: {error}",
+                )
             return False, str(error)
         return True, f"{self.get_conn().base_url} accepts the API key"
 
@@ -254,6 +272,30 @@ class MistralBatchHook(BaseHook):
         """
         return self.get_conn().iter_jobs(**filters)
 
+    def known_jobs(self, *, needed: bool = True, **filters: Any) -> Iterator[BatchJobOut]:
+        """
+        Iterate over batch jobs as :meth:`iter_jobs` does; over none if the server has no listing of them.
+
+        Some gateways have none. A task runs all the same, after one warning.
+
+        :param needed: Whether a job may be in the listing. If not, a server error counts as no listing, too: some
+            gateways answer so.
+        :param filters: As for :meth:`iter_jobs`.
+        """
+        if not self.lists_jobs:
+            return
+        try:
+            yield from self.iter_jobs(**filters)
+        except MistralAPIError as error:
+            if not error.no_listing and (needed or error.status_code != 500):
+                raise
+            self.lists_jobs = False
+            log.warning(
+                "%s The server does not list batch jobs, so the task cannot find its job again: each retry and each "
+                "clear submits, and pays for, a new job.",
+                error,
+            )
+
     def get(self, batch_id: str, *, inline: bool = False) -> BatchJobOut:
         """
         Read a batch job.
@@ -290,7 +332,7 @@ class MistralBatchHook(BaseHook):
 
         :param file: Path of a local file, or an open, seekable binary file.
         :param purpose: ``batch`` for request files.
-        :param kwargs: ``filename``, ``expiry`` (hours), ``visibility``, ``on_progress``, as in
+        :param kwargs: ``filename``, ``expiry`` (hours), ``visibility``, ``model``, ``on_progress``, as in
             :meth:`~airflow_provider_mistral_batch.api.client.MistralBatchClient.upload_file`.
         """
         return self.get_conn().upload_file(file, purpose, **kwargs)

@@ -34,7 +34,7 @@ def begin(work: Workplace, source: Callable[[], Any]) -> Pause | dict[str, Any]:
         if (manifest := batch.finished_by_another_try()) is not None:
             return manifest
         check_cost(prepared.paths, work.options, batch.plan.model)
-        batch.plan.rounds.append(work.files.upload(prepared.shards))
+        batch.plan.rounds.append(work.files.upload(prepared.shards, batch.plan.model))
         return batch.run()
     except Exception:
         # No job was submitted, so no results will come: other tasks may have the destination.
@@ -52,7 +52,7 @@ def _prepare(work: Workplace, source: Any) -> PreparedRequests:
         source,
         endpoint=options.endpoint,
         directory=work.directory / "round-0",
-        with_url=hook.get_conn().dialect.rows_have_url,
+        with_url=hook.rows_have_url,
         template=options.template(hook.model_of_rows(options.model)),
         max_job_requests=options.requests_per_job,
     )

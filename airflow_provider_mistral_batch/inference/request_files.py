@@ -35,15 +35,16 @@ class RequestFiles:
         self.owner = owner
         self._paths: dict[str, Path] = {}
 
-    def upload(self, shards: Sequence[Shard]) -> list[PlannedJob]:
+    def upload(self, shards: Sequence[Shard], model: str | None) -> list[PlannedJob]:
         """
         Upload the files of a round.
 
         :param shards: The files in order.
+        :param model: The model for all requests, if known.
         :return: The round's jobs, which are not submitted yet.
         """
         files_per_job = self.hook.get_conn().dialect.files_per_job
-        return [self._upload_job(group) for group in jobs_of(shards, files_per_job=files_per_job)]
+        return [self._upload_job(group, model) for group in jobs_of(shards, files_per_job=files_per_job)]
 
     def paths(self, jobs: Iterable[PlannedJob]) -> list[Path]:
         """
@@ -53,10 +54,10 @@ class RequestFiles:
         """
         return [self._path(file_id) for job in jobs for file_id in job.input_files]
 
-    def _upload_job(self, shards: Sequence[Shard]) -> PlannedJob:
+    def _upload_job(self, shards: Sequence[Shard], model: str | None) -> PlannedJob:
         input_files = []
         for shard in shards:
-            file = upload_once(self.hook, shard, owner=self.owner)
+            file = upload_once(self.hook, shard, owner=self.owner, model=model)
             self._paths[file.id] = shard.path
             input_files.append(file.id)
         return PlannedJob(

@@ -7,6 +7,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_mistral_batch.api.errors import MistralAPIError
 from airflow_provider_mistral_batch.submission.once import look_repeatedly, send_once
 
 if TYPE_CHECKING:
@@ -29,7 +30,9 @@ _SECONDS_NEEDED = 8 * 24 * 3600
 _QUIET_SECONDS = 15.0
 
 
-def upload_once(hook: MistralBatchHook, shard: Shard, *, owner: str = "") -> FileOut:
+def upload_once(
+    hook: MistralBatchHook, shard: Shard, *, owner: str = "", model: str | None = None
+) -> FileOut:
     """
     Upload a request file, or find it among the files uploaded before.
 
@@ -39,6 +42,7 @@ def upload_once(hook: MistralBatchHook, shard: Shard, *, owner: str = "") -> Fil
     :param hook: How to talk to the API.
     :param shard: The file.
     :param owner: Part of the file's name that keeps other tasks from using the file; empty to share it.
+    :param model: The model of its requests, if known.
     :raises MistralCallError: When the file can neither be found nor uploaded.
     """
     name = f"airflow-{owner}{'-' if owner else ''}{shard.sha256}.jsonl"
@@ -46,12 +50,15 @@ def upload_once(hook: MistralBatchHook, shard: Shard, *, owner: str = "") -> Fil
         log.info("%s was uploaded before, as file %s: using that file.", shard.path.name, known.id)
         return known
     return send_once(
-        partial(_upload, hook, shard, name), partial(_look_again, hook, name, shard.size), what="request file"
+        partial(_upload, hook, shard, name, model),
+        partial(_look_again, hook, name, shard.size),
+        what="request file",
     )
 
 
-def _upload(hook: MistralBatchHook, shard: Shard, name: str) -> FileOut:
-    file = hook.upload_file(shard.path, filename=name, on_progress=_Progress(shard.path.name))
+def _upload(hook: MistralBatchHook, shard: Shard, name: str, model: str | None) -> FileOut:
+    progress = _Progress(shard.path.name)
+    file = hook.upload_file(shard.path, filename=name, model=model, on_progress=progress)
     log.info(
         "Uploaded %s as file %s: %d requests, %d bytes.",
         shard.path.name,
@@ -77,7 +84,13 @@ def _find(hook: MistralBatchHook, name: str, size: int, *, lasting: bool = False
     """Find the oldest file with a name; ``lasting`` excludes files that expire before a job may need them."""
     # If the API cannot search by name, only the newest files are considered.
     by_name = {"search": name} if hook.get_conn().dialect.searches_files else {}
-    files = hook.list_files(_FILES_SEARCHED, purpose="batch", **by_name).data
+    try:
+        files = hook.list_files(_FILES_SEARCHED, purpose="batch", **by_name).data
+    except MistralAPIError as error:
+        if not error.no_listing:
+            raise
+        log.info("%s So a request file that was uploaded before cannot be found.", error)
+        return None
     same = [
         file
         for file in files

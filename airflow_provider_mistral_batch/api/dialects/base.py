@@ -44,6 +44,11 @@ class Call(NamedTuple):
         return self.creates_job or self.method == "GET"
 
     @property
+    def is_listing(self) -> bool:
+        """Whether it reads a page of all jobs or files."""
+        return self.method == "GET" and self.path in ("/v1/batch/jobs", "/v1/batches", "/v1/files")
+
+    @property
     def operation(self) -> str:
         """Method and path, as messages name the call."""
         return f"{self.method} {self.path}"
@@ -139,6 +144,9 @@ class Dialect(Protocol):
 
     #: How many request files one job takes; ``None``: any number.
     files_per_job: ClassVar[int | None]
+
+    #: Whether an upload names the model of its requests, so that a gateway knows which provider gets the file.
+    uploads_have_model: ClassVar[bool]
 
     #: Whether the listing of files can be searched by name. If not, the caller looks through the newest files.
     searches_files: ClassVar[bool]

@@ -40,6 +40,7 @@ class MistralDialect:
     jobs_have_model: ClassVar[bool] = True
     rows_have_url: ClassVar[bool] = False
     files_per_job: ClassVar[int | None] = None
+    uploads_have_model: ClassVar[bool] = False
     searches_files: ClassVar[bool] = True
 
     def create_job(self, job: BatchJobIn) -> Call:
@@ -98,7 +99,9 @@ class MistralDialect:
 
     def decode_files(self, content: bytes, cursor: str | None, page_size: int) -> Page[FileOut]:
         files = wire.read(content, wire.Files)
-        return _numbered_page(files.items(), cursor, page_size, files.total)
+        page = _numbered_page(files.items(), cursor, page_size, files.total)
+        # Not the API itself, but a gateway may say so: one that gives the first page for each number.
+        return msgspec.structs.replace(page, next=None) if files.has_more is False else page
 
     def cursor_after(self, batch_id: str) -> str | None:
         return None
