@@ -33,6 +33,7 @@ from airflow_provider_mistral_batch.api.dialects.wire import (
 )
 from airflow_provider_mistral_batch.api.downloads import Download
 from airflow_provider_mistral_batch.api.errors import (
+    SMALLER_JOBS,
     BadRequestError,
     InvalidInputError,
     MistralCallError,
@@ -306,6 +307,7 @@ class MistralBatchClient:
         filename: str | None = None,
         expiry: int | None = None,
         visibility: str | None = None,
+        model: str | None = None,
         on_progress: Callable[[int, int], None] | None = None,
     ) -> FileOut:
         """
@@ -316,6 +318,8 @@ class MistralBatchClient:
         :param filename: Name that the API gives to the file; by default the name on disk.
         :param expiry: Hours after which the API deletes it.
         :param visibility: ``workspace`` or ``user``.
+        :param model: The model of the requests in it. Only the openai dialect sends it: a gateway chooses the provider
+            by it.
         :param on_progress: Called with the bytes sent so far and in all.
         :raises InvalidInputError: When the file is empty or larger than the API takes; nothing was sent.
         :raises MistralCallError: When there is no usable answer; ``may_have_acted`` says whether the file may exist.
@@ -325,9 +329,14 @@ class MistralBatchClient:
                 file = stack.enter_context(Path(file).open("rb"))
             filename = filename or Path(str(getattr(file, "name", ""))).name or "batch.jsonl"
             size = _check_upload(file, filename)
-            fields = {"purpose": purpose, "expiry": expiry, "visibility": visibility}
+            fields = {
+                "purpose": purpose,
+                "expiry": expiry,
+                "visibility": visibility,
+                "model": model if self.dialect.uploads_have_model else None,
+            }
             form = {name: str(value) for name, value in fields.items() if value is not None}
-            call = Call("POST", "/v1/files")
+            call = Call("POST", "/v1/files", remedies={413: SMALLER_JOBS})
 
             def upload() -> FileOut:
                 file.seek(0)
@@ -424,7 +433,7 @@ class MistralBatchClient:
         """
         return b"".join(self.stream_file(file_id))
 
-    def stream_file(self, file_id: str) -> Iterator[bytes]:
+    def stream_file(self, file_id: str) -> Generator[bytes, None, None]:
         """
         Download a file in chunks, in constant memory.
 

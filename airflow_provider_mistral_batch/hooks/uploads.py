@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from airflow_provider_mistral_batch.api.errors import MistralCallError
+from airflow_provider_mistral_batch.api.errors import MistralAPIError, MistralCallError
 from airflow_provider_mistral_batch.api.once import look_repeatedly, send_once
 
 if TYPE_CHECKING:
@@ -127,7 +127,13 @@ def _find(
     """Find the oldest file with a name; ``lasting`` excludes files that expire before a job may need them."""
     # If the API cannot search by name, only the newest files are considered.
     by_name = {"search": name} if client.dialect.searches_files else {}
-    files = client.list_files(_FILES_SEARCHED, purpose=purpose, **by_name).data
+    try:
+        files = client.list_files(_FILES_SEARCHED, purpose=purpose, **by_name).data
+    except MistralAPIError as error:
+        if not error.no_listing:
+            raise
+        log.info("%s So a file that was uploaded before cannot be found.", error)
+        return None
     same = [
         file
         for file in files

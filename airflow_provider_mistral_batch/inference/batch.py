@@ -154,7 +154,7 @@ class Batch:
             number + 1,
             self._rounds_allowed,
         )
-        self.plan.rounds.append(self.work.files.upload(shards))
+        self.plan.rounds.append(self.work.files.upload(shards, self.plan.model))
         return True
 
     def finish(self) -> dict[str, Any]:

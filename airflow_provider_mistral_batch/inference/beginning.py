@@ -42,7 +42,7 @@ def begin(work: Workplace, source: Callable[[], Any], *, alive: bool = False) ->
             return manifest
         if prepared is not None:
             check_cost(prepared.paths, work.options, plan.model)
-            plan.rounds.append(work.files.upload(prepared.shards))
+            plan.rounds.append(work.files.upload(prepared.shards, plan.model))
             if alive:
                 freeze(work, plan)
         return batch.run()
@@ -62,16 +62,20 @@ def _prepare(work: Workplace, source: Any) -> PreparedRequests:
         source,
         endpoint=options.endpoint,
         directory=work.directory / "round-0",
-        with_url=hook.get_conn().dialect.rows_have_url,
+        with_url=hook.rows_have_url,
         template=options.template(hook.model_of_rows(options.model)),
-        max_job_requests=options.max_job_requests,
+        max_job_requests=options.requests_per_job,
     )
 
 
 def _plan(work: Workplace, prepared: PreparedRequests, *, source: str) -> BatchPlan:
     options = work.options
     model = chosen_model(
-        options.model, options.agent_id, named=prepared.model, default=work.hook.default_model
+        options.model,
+        options.agent_id,
+        named=prepared.model,
+        named_agent=prepared.agent,
+        default=work.hook.default_model,
     )
     # Two batches that agree on all of this are the same work.
     asked = {

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mistral_batch.api.errors import InvalidInputError, NotFoundError
+from airflow_provider_mistral_batch.policies.verdict import describe_gone
 from airflow_provider_mistral_batch.tasks.destination import MANIFEST
 
 if TYPE_CHECKING:
@@ -69,9 +70,8 @@ class LandedRounds:
         except NotFoundError as gone:
             self.destination.release()
             raise InvalidInputError(
-                f"{gone}. The job did this task's work, but its results are no longer in the account; an earlier run "
-                "may have deleted them (delete_files). To submit, and pay for, the requests again, set force_new=True "
-                "and clear the task"
+                f"{describe_gone(gone, jobs)}. To submit, and pay for, the requests again, set force_new=True and "
+                "clear the task"
             ) from None
         landed = {
             **summary.as_dict(),
@@ -116,7 +116,7 @@ class LandedRounds:
             *self.destination.round_paths(last),
             directory=directory,
             reask=structured.reask if structured and self.options.reask_invalid else None,
-            max_job_requests=self.options.max_job_requests,
+            max_job_requests=self.options.requests_per_job,
         )
 
     def finish(self) -> dict[str, Any]:

@@ -39,15 +39,16 @@ class RequestFiles:
         self._paths: dict[str, Path] = {}
         self._numbers = itertools.count()
 
-    def upload(self, shards: Sequence[Shard]) -> list[PlannedJob]:
+    def upload(self, shards: Sequence[Shard], model: str | None) -> list[PlannedJob]:
         """
         Upload the files of a round.
 
         :param shards: The files in order.
+        :param model: The model for all requests, if known.
         :return: The round's jobs, which are not submitted yet.
         """
         files_per_job = self.hook.get_conn().dialect.files_per_job
-        return [self._upload_job(group) for group in jobs_of(shards, files_per_job=files_per_job)]
+        return [self._upload_job(group, model) for group in jobs_of(shards, files_per_job=files_per_job)]
 
     def paths(self, jobs: Iterable[PlannedJob]) -> list[Path]:
         """
@@ -71,10 +72,10 @@ class RequestFiles:
         self._paths.update(zip(job.input_files, paths, strict=True))
         return paths
 
-    def _upload_job(self, shards: Sequence[Shard]) -> PlannedJob:
+    def _upload_job(self, shards: Sequence[Shard], model: str | None) -> PlannedJob:
         input_files = []
         for shard in shards:
-            file = upload_shard_once(self.hook, shard, owner=self.owner)
+            file = upload_shard_once(self.hook, shard, owner=self.owner, model=model)
             self._paths[file.id] = shard.path
             input_files.append(file.id)
         return PlannedJob(

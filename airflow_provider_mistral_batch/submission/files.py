@@ -19,7 +19,9 @@ log = logging.getLogger(__name__)
 _QUIET_SECONDS = 15.0
 
 
-def upload_shard_once(hook: MistralBatchHook, shard: Shard, *, owner: str = "") -> FileOut:
+def upload_shard_once(
+    hook: MistralBatchHook, shard: Shard, *, owner: str = "", model: str | None = None
+) -> FileOut:
     """
     Upload a request file, or find it among the files uploaded before.
 
@@ -29,6 +31,7 @@ def upload_shard_once(hook: MistralBatchHook, shard: Shard, *, owner: str = "") 
     :param hook: How to talk to the API.
     :param shard: The file.
     :param owner: Part of the file's name that keeps other tasks from using the file; empty to share it.
+    :param model: The model of its requests, if known.
     :raises MistralCallError: When the file can neither be found nor uploaded.
     """
     return upload_once(
@@ -37,6 +40,7 @@ def upload_shard_once(hook: MistralBatchHook, shard: Shard, *, owner: str = "") 
         "batch",
         filename=f"airflow-{owner}{'-' if owner else ''}{shard.sha256}.jsonl",
         size=shard.size,
+        model=model,
         on_progress=_Progress(shard.path.name),
     )
 

@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from airflow.providers.common.compat.sdk import AirflowException
+from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 
 from airflow_provider_mistral_batch.api.errors import (
     InvalidInputError,
@@ -281,6 +281,11 @@ class Submission:
         """Look for the job of a create call whose answer was lost."""
         # Set first, so that a failed look does not hide the call.
         self.earlier, self.answer_lost = Earlier.IN_DOUBT, True
+        if not self.hook.lists_jobs:
+            raise AirflowFailException(
+                "the answer to the create call was lost, and the server does not list batch jobs: the job may exist, "
+                "and be paid for. Look for it in Mistral's console before you clear the task"
+            )
         decision = self._look_for_long(choose)
         self.earlier = Earlier.ON_RECORD
         return None if decision.attach_to is None else self._attach(decision)
@@ -358,7 +363,9 @@ class Submission:
     def _jobs(self) -> Iterator[BatchJobOut]:
         # `created_at` is by the server's clock.
         behind = timedelta(seconds=min(0.0, self.hook.clock_offset))
-        return self.hook.iter_jobs(created_after=self.since - _CLOCK_MARGIN + behind)
+        return self.hook.known_jobs(
+            needed=self.may_have_duplicates, created_after=self.since - _CLOCK_MARGIN + behind
+        )
 
     def _may_run(self, batch_id: str) -> bool:
         try:

@@ -47,7 +47,7 @@ class PendingLimit:
         :raises PendingLimitError: When it does not.
         """
         since = datetime.now(tz=timezone.utc) - LONGEST
-        pending = pending_requests(self.hook.iter_jobs(status=BatchStatus.ACTIVE, created_after=since))
+        pending = pending_requests(self.hook.known_jobs(status=BatchStatus.ACTIVE, created_after=since))
         if pending + self.requests > self.limit:
             raise PendingLimitError(
                 f"The workspace has {pending:,} pending requests of at most {self.limit:,}, so the "
