@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from airflow_provider_mistral_batch.jsonl.custom_ids import CustomIds
+from airflow_provider_mistral_batch.jsonl.custom_ids import CertainIds
 from airflow_provider_mistral_batch.jsonl.lines import MAX_RESULT_ROW_BYTES, line_blocks
 from airflow_provider_mistral_batch.jsonl.results.parquet import write_parquet
 from airflow_provider_mistral_batch.jsonl.results.reader import read_rows
@@ -102,7 +102,7 @@ def split_results(
                 split.add(block, stream=number)
         asked = None
         if files is not None:
-            asked = stack.enter_context(CustomIds(spools[0].parent))
+            asked = stack.enter_context(CertainIds(spools[0].parent))
             for path in files:
                 for ids in request_ids(path):
                     asked.extend(ids)

@@ -10,7 +10,7 @@ import msgspec
 
 from airflow_provider_mistral_batch.api.decoding import UNREADABLE, is_utf8
 from airflow_provider_mistral_batch.api.errors import MistralBatchError
-from airflow_provider_mistral_batch.jsonl.custom_ids import CustomIds
+from airflow_provider_mistral_batch.jsonl.custom_ids import CertainIds
 from airflow_provider_mistral_batch.jsonl.lines import (
     MAX_RESULT_ROW_BYTES,
     LineBlock,
@@ -62,7 +62,7 @@ class RowSplitter:
     ) -> None:
         self.tally = Tally()
         #: The ids of all rows, in the order in which they came.
-        self.ids = CustomIds(results.parent)
+        self.ids = CertainIds(results.parent)
         #: One flag for each row, in the same order: 1 if it failed.
         self.failures = bytearray()
         self._paths = (results, errors)
