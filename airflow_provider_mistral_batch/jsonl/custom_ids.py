@@ -326,7 +326,7 @@ def _gathered(key_sets: Iterable[set[float]], least: int) -> Iterator[set[int]]:
         yield keys
 
 
-def _either(flags: bytes | bytearray, others: bytes) -> bytes:
+def _either(flags: bytes | bytearray, others: bytes | bytearray) -> bytes:
     joined = int.from_bytes(flags, "big") | int.from_bytes(others, "big")
     return joined.to_bytes(len(flags), "big")
 

@@ -133,7 +133,11 @@ class MistralDownloadBatchResultsOperator(MistralBatchOperator):
                 "MistralBatchJobSensor before this task"
             )
         push_xcoms(context["ti"], job_xcoms(job))
-        return job, split_downloads(lambda: self._streams(job), *destination.round_paths(0))
+        return job, split_downloads(
+            lambda: self._streams(job),
+            *destination.round_paths(0),
+            without_secrets=self.hook.get_conn().without_secrets,
+        )
 
     def _streams(self, job: BatchJobOut) -> list[Iterable[bytes]]:
         """Open the job's result rows, from its files or inline; they are read lazily."""
