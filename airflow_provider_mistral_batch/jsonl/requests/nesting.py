@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from array import array
+from itertools import accumulate
+
 #: Most arrays and objects within each other in a row. Every Python reads as many, also deep within Airflow.
 MAX_LEVELS = 650
 
 # Of each level the beginning and the end take a byte.
 _SHORTEST = 2 * MAX_LEVELS
 
+# A bracket as a step up or down, in signed bytes.
+_STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
 _OTHER_BYTES = bytes(set(range(256)) - set(b"[]{}"))
-_OF_ONE_KIND = bytes.maketrans(b"{}", b"[]")
 
 
 def any_too_deep(lines: list[bytes]) -> bool:
@@ -21,24 +25,15 @@ def is_too_deep(line: bytes) -> bool:
     """Tell whether a row is nested too deeply."""
     if len(line) <= _SHORTEST or line.count(b"[") + line.count(b"{") <= MAX_LEVELS:
         return False
-    brackets = _brackets(line)
-    for level in range(MAX_LEVELS):
-        # Each turn takes away the innermost level of all branches.
-        left = brackets.replace(b"[]", b"")
-        if len(left) == len(brackets):
-            # Nothing is left; or the row is no JSON, and has brackets without a counterpart.
-            return level + left.count(b"[") > MAX_LEVELS
-        brackets = left
-    return bool(brackets)
+    return max(accumulate(_steps(line)), default=0) > MAX_LEVELS
 
 
 def level_after(text: bytes) -> int:
     """Tell how many arrays and objects are open after the beginning of a row."""
-    brackets = _brackets(text)
-    return brackets.count(b"[") - brackets.count(b"]")
+    return sum(_steps(text))
 
 
-def _brackets(text: bytes) -> bytes:
-    """Leave only the brackets outside of strings, all of one kind."""
+def _steps(text: bytes) -> array[int]:
+    """Give a step for each bracket outside of strings: 1 where a level begins, and -1 where it ends."""
     without_escapes = text.replace(b"\\\\", b"").replace(b'\\"', b"")
-    return b"".join(without_escapes.split(b'"')[::2]).translate(_OF_ONE_KIND, _OTHER_BYTES)
+    return array("b", b"".join(without_escapes.split(b'"')[::2]).translate(_STEPS, _OTHER_BYTES))
