@@ -172,8 +172,13 @@ class Batch:
         final = self.results.finish()
         counts = final["counts"]
         may_pass = final.pop("may_pass")
-        if options.reask_invalid:
-            may_pass += sum(error["count"] for error in final["errors"] if error["code"] == "invalid_output")
+        if options.structured and options.reask_invalid:
+            may_pass += sum(
+                error["count"]
+                for error in final["errors"]
+                if error["code"] == "invalid_output"
+                and options.structured.may_be_asked_again(error["message"])
+            )
         verdict = judge_rows(counts, self.jobs, max_failed_ratio=options.max_failed_ratio, may_pass=may_pass)
         manifest = self.work.destination.write_manifest(
             {

@@ -66,6 +66,7 @@ class LandedRounds:
                 requests=requests,
                 check=self.options.structured.check if self.options.structured else None,
                 output_format=self.destination.output_format,
+                without_secrets=self.hook.get_conn().without_secrets,
             )
         except NotFoundError as gone:
             self.destination.release()
@@ -144,6 +145,7 @@ class LandedRounds:
                 *destination.round_paths(last),
                 requests=self._requests(0),
                 output_format=destination.output_format,  # type: ignore[arg-type]
+                without_secrets=self.hook.get_conn().without_secrets,
             )
             final = {**merged.as_dict(), "may_pass": merged.may_pass}
         destination.publish(last)

@@ -135,7 +135,11 @@ class MistralDownloadBatchResultsOperator(MistralBatchOperator):
             )
         push_xcoms(context["ti"], job_xcoms(job))
         try:
-            return job, split_downloads(lambda: self._streams(job), *destination.round_paths(0))
+            return job, split_downloads(
+                lambda: self._streams(job),
+                *destination.round_paths(0),
+                without_secrets=self.hook.get_conn().without_secrets,
+            )
         except NotFoundError as gone:
             raise InvalidInputError(
                 f"{describe_gone(gone, [job])}. To submit, and pay for, the requests again, set force_new=True on the "

@@ -149,7 +149,11 @@ def _digest_of_error_file(hook: MistralBatchHook, job: BatchJobOut) -> str:
     from airflow_provider_mistral_batch.jsonl.results.digest import describe_error_rows
 
     try:
-        return describe_error_rows(hook.stream_file(job.error_file_id), max_bytes=_DIGEST_BYTES)
+        return describe_error_rows(
+            hook.stream_file(job.error_file_id),
+            max_bytes=_DIGEST_BYTES,
+            without_secrets=hook.get_conn().without_secrets,
+        )
     except MistralBatchError as error:
         log.info("Could not read the error file to name its most frequent errors: %s", error)
         return ""
