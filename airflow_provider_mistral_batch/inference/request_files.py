@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from airflow_provider_mistral_batch.inference.plan import PlannedJob, content_hash, jobs_of
+from airflow_provider_mistral_batch.storage.trouble import naming_disk
 from airflow_provider_mistral_batch.submission.files import upload_once
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class RequestFiles:
         if file_id not in self._paths:
             path = self.directory / f"read-back-{len(self._paths):05d}.jsonl"
             log.info("Downloading request file %s, to account for every request.", file_id)
-            with path.open("wb") as file:
+            with naming_disk(self.directory), path.open("wb") as file:
                 for chunk in self.hook.stream_file(file_id):
                     file.write(chunk)
             self._paths[file_id] = path

@@ -73,7 +73,9 @@ def open_sources(
                     "them path objects"
                 )
             for file in matching_files(path):
-                yield Source(str(file), line_blocks(file_chunks(file), max_line_bytes=max_row_bytes))
+                yield Source(
+                    str(file), line_blocks(file_chunks(file, field="path"), max_line_bytes=max_row_bytes)
+                )
     else:
         yield Source(None, _item_blocks(chain([first], rest), template, endpoint, refuse))
 
