@@ -10,7 +10,7 @@ from typing import Any
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import make_server
 
-_FORBIDDEN = b'<?xml version="1.0" encoding="UTF-8"?><Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>'
+_FORBIDDEN = b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
 
 
 class S3Server:
@@ -65,9 +65,7 @@ class S3Server:
         is_part = "partNumber=" in query
         with self._lock:
             self.requests.append(request)
-            self.sizes.append(
-                int(environ.get("HTTP_X_AMZ_DECODED_CONTENT_LENGTH") or environ.get("CONTENT_LENGTH") or 0)
-            )
+            self.sizes.append(int(environ.get("CONTENT_LENGTH") or 0))
             self._parts += is_part
             self.most_parts_at_once = max(self.most_parts_at_once, self._parts)
             if self._broken is not None and self._broken.match(request):

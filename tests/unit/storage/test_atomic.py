@@ -122,9 +122,8 @@ def test_a_full_disk_is_named(error, tmp_path):
             files.spool(tmp_path / "folder" / "results")
             raise error
 
-    with pytest.raises(
-        StorageError, match=rf"^{tmp_path}/folder is on a full disk \({error.strerror}\): free space"
-    ) as full:
+    said = rf"^{tmp_path}/folder is on a full disk \({error.strerror}\): free space"
+    with pytest.raises(StorageError, match=said) as full:
         fill()
     assert not full.value.refused
     assert str(pickle.loads(pickle.dumps(full.value))) == str(full.value)

@@ -12,7 +12,7 @@ import pytest
 from airflow.sdk import ObjectStoragePath
 
 from airflow_provider_mistral_batch.api.client import MistralBatchClient
-from airflow_provider_mistral_batch.api.errors import InvalidInputError, StorageError
+from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.jsonl.requests.prepare import prepare_requests
 from airflow_provider_mistral_batch.jsonl.results.manifest import read_manifest
 from airflow_provider_mistral_batch.policies.ownership import TaskIdentity
@@ -90,20 +90,8 @@ def test_a_destination_has_files_only(name: str, thing: tuple[str, Path], tmp_pa
     place = folder / name.format(destination._name)
     place.parent.mkdir(parents=True)
     path.rename(place)
-    with pytest.raises(InvalidInputError, match=f"{place} is {kind}"):
+    with pytest.raises(InvalidInputError, match=f"{place} is ({kind}|a symbolic link)"):
         destination.claim("fail")
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_file_that_may_not_be_read_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "rows.jsonl"
-    path.touch(mode=0)
-    with pytest.raises(
-        InvalidInputError, match=f"{path}: cannot be read .Permission denied.: choose another"
-    ):
-        prepare_requests(path, endpoint=CHAT, directory=tmp_path / "scratch")
-    with pytest.raises(StorageError, match=f"^{path} cannot be read"):
-        list(read_results(path))
 
 
 @pytest.mark.parametrize(
@@ -113,6 +101,6 @@ def test_a_file_that_may_not_be_read_is_named(tmp_path: Path) -> None:
 def test_a_connection_in_a_path_must_exist(path: str, as_object: bool) -> None:
     value: Any = ObjectStoragePath(path) if as_object else path
     with pytest.raises(
-        InvalidInputError, match="^destination=.* names connection 'nowhere', which does not exist"
+        InvalidInputError, match=r"^destination=.* names connection 'nowhere', which does not exist"
     ):
         storage_path(value, field="destination")

@@ -113,8 +113,6 @@ def test_who_cannot_write_a_claim_leaves_nothing(tmp_path: Path, monkeypatch: py
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("airflow_provider_mistral_batch.tasks.destination.write_whole", full)
-    with pytest.raises(
-        StorageError, match="^destination='.*/new' cannot be written .No space left on device.: free space"
-    ):
+    with pytest.raises(StorageError, match=r"^destination='.*/new' cannot be written \(No space left"):
         destination_of("run", tmp_path / "new").claim("fail")
     assert list(tmp_path.iterdir()) == []
