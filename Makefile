@@ -14,12 +14,14 @@ BENCHMARKS ?=
 export UV_SYSTEM_CERTS ?= true
 
 # uv is quick and compares what it downloads with the hashes of constraints.txt, but knows nothing of pip's configuration.
-# Where it cannot install, pip does, with the same pins. Of them it takes no hashes: with any, it refuses editable installs.
+# Where it cannot install, pip does, with the same pins, unless a hash was wrong. It takes no hashes: with any, it refuses
+# editable installs.
 define install
 @echo "Installing $(1)"
 @$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode \
-	--constraints constraints.txt --build-constraints constraints.txt $(1) \
-|| { echo "uv could not: pip tries, with the same pins, but without their hashes"; \
+	--constraints constraints.txt --build-constraints constraints.txt $(1) 2> $(VENV)/uv.log \
+|| { cat $(VENV)/uv.log >&2; if grep -q "Hash mismatch" $(VENV)/uv.log; then exit 1; fi; \
+	echo "uv could not: pip tries, with the same pins, but without their hashes"; \
 	sed -e '/--hash=/d' -e 's/ \\$$//' constraints.txt > $(VENV)/pins.txt \
 	&& $(BIN)/python -m pip install --quiet --constraint $(VENV)/pins.txt --upgrade pip \
 	&& $(BIN)/python -m pip install --quiet --constraint $(VENV)/pins.txt $(1); }
