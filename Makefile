@@ -13,14 +13,18 @@ BENCHMARKS ?=
 # uv then trusts what the system trusts, as pip does.
 export UV_SYSTEM_CERTS ?= true
 
-# uv is quick, but knows nothing of pip's configuration. Where it cannot install, pip does, with the same pins.
+# uv is quick and compares what it downloads with the hashes of constraints.txt, but knows nothing of pip's configuration.
+# Where it cannot install, pip does, with the same pins, unless a hash was wrong. It takes no hashes: with any, it refuses
+# editable installs.
 define install
 @echo "Installing $(1)"
 @$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode \
-	--constraints constraints.txt --build-constraints constraints.txt $(1) \
-|| { echo "uv could not: pip tries, with the same pins"; \
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --upgrade pip \
-	&& $(BIN)/python -m pip install --quiet --constraint constraints.txt $(1); }
+	--constraints constraints.txt --build-constraints constraints.txt $(1) 2> $(VENV)/uv.log \
+|| { cat $(VENV)/uv.log >&2; if grep -q "Hash mismatch" $(VENV)/uv.log; then exit 1; fi; \
+	echo "uv could not: pip tries, with the same pins, but without their hashes"; \
+	sed -e '/--hash=/d' -e 's/ \\$$//' constraints.txt > $(VENV)/pins.txt \
+	&& $(BIN)/python -m pip install --quiet --constraint $(VENV)/pins.txt --upgrade pip \
+	&& $(BIN)/python -m pip install --quiet --constraint $(VENV)/pins.txt $(1); }
 @touch $@
 endef
 
@@ -73,8 +77,8 @@ build: $(VENV)/installed-build ## Build the wheel and the source distribution in
 	$(BIN)/twine check --strict dist/*
 	$(BIN)/check-wheel-contents --toplevel airflow_provider_mistral_batch dist/*.whl
 
-constraints: $(VENV)/uv ## Pin the newest versions that fit pyproject.toml
-	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.10 --no-annotate \
+constraints: $(VENV)/uv ## Pin the newest versions that fit pyproject.toml, with hashes
+	$(BIN)/uv pip compile --quiet --upgrade --generate-hashes --universal --python-version 3.10 --no-annotate \
 		--custom-compile-command "make constraints" --no-emit-index-url --no-emit-find-links \
 		--all-extras --group bench --group build --group distributed --group docs --group install --group lint \
 		--group test pyproject.toml -o constraints.txt
@@ -92,7 +96,8 @@ $(VENV)/uv: constraints.txt
 			"name one with 'make PYTHON=python3.12 ...'"; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || { \
 		echo "$(PYTHON) cannot make a virtual environment; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
+	@awk '/^uv==/ { found = 1 } found { print } found && !/\\$$/ { exit }' constraints.txt > $(VENV)/uv.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $(VENV)/uv.txt
 	@touch $@
 
 $(VENV)/installed: $(VENV)/uv pyproject.toml setup.cfg constraints.txt

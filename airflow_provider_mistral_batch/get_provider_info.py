@@ -95,13 +95,13 @@ def get_provider_info() -> dict[str, Any]:
                     },
                     "timeout": {
                         "label": "Timeout",
-                        "schema": {"type": ["number", "null"]},
-                        "description": "Seconds to wait for the next byte of a response. Default: 120.",
+                        "schema": {"type": ["number", "null"], "default": 120},
+                        "description": "Seconds to wait for the next byte of a response.",
                     },
                     "retries": {
                         "label": "Retries",
-                        "schema": {"type": ["integer", "null"], "minimum": 1},
-                        "description": "Attempts per call, including the first. Default: 5.",
+                        "schema": {"type": ["integer", "null"], "minimum": 1, "default": 5},
+                        "description": "Attempts per call, including the first.",
                     },
                     "proxies": {
                         "label": "Proxies",

@@ -48,6 +48,7 @@ from airflow_provider_mistral_batch.api.models import (
     FileOut,
     FilesOut,
 )
+from airflow_provider_mistral_batch.api.regular_files import open_regular
 from airflow_provider_mistral_batch.api.retries import RetryPolicy
 from airflow_provider_mistral_batch.api.transport import DEFAULT_TIMEOUT, Transport
 
@@ -321,12 +322,13 @@ class MistralBatchClient:
         :param model: The model of the requests in it. Only the openai dialect sends it: a gateway chooses the provider
             by it.
         :param on_progress: Called with the bytes sent so far and in all.
-        :raises InvalidInputError: When the file is empty or larger than the API takes; nothing was sent.
+        :raises InvalidInputError: When the file is empty, larger than the API takes, or no regular file but, say, a
+            directory or a pipe; nothing was sent.
         :raises MistralCallError: When there is no usable answer; ``may_have_acted`` says whether the file may exist.
         """
         with contextlib.ExitStack() as stack:
             if isinstance(file, (str, os.PathLike)):
-                file = stack.enter_context(Path(file).open("rb"))
+                file = stack.enter_context(open_regular(file))
             filename = filename or Path(str(getattr(file, "name", ""))).name or "batch.jsonl"
             size = _check_upload(file, filename)
             fields = {

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
 
 from airflow_provider_mistral_batch.api.error_bodies import decode_error
 from airflow_provider_mistral_batch.api.texts import WORD_LENGTH, kept
@@ -15,6 +17,29 @@ class MistralBatchError(Exception):
 
 class InvalidInputError(MistralBatchError, ValueError):
     """A value that the caller passed is invalid; nothing was sent. A retry cannot help."""
+
+
+class StorageError(MistralBatchError, OSError):
+    """
+    A disk or an object store failed: it does not answer, is full, or refuses. A retry may help.
+
+    :param path: The path.
+    :param failing: What fails, for what reason, and what to do, such as ``cannot be read (…): …``.
+    :param refused: Whether the same will happen again until somebody changes something.
+    """
+
+    def __init__(self, path: str, failing: str, *, refused: bool = False) -> None:
+        self.path = path
+        self.failing = failing
+        self.refused = refused
+        super().__init__(f"{path} {failing}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return partial(type(self), refused=self.refused), (self.path, self.failing)
+
+
+class StoragePermissionError(StorageError, PermissionError):
+    """A disk or an object store refuses."""
 
 
 class MistralCallError(MistralBatchError):

@@ -361,13 +361,21 @@ class MistralBatchHook(BaseHook):
 
     def list_files(self, limit: int | None = None, after: str | None = None, **filters: Any) -> FilesOut:
         """
-        List files.
+        List files, newest first; the files are in ``data`` of what it returns.
 
         :param limit: Most files to return; 100 if ``None``.
         :param after: Start after the file with this id.
         :param filters: ``purpose``, ``search``, ``sample_type``, ``source``, ``mimetypes``.
         """
         return self.get_conn().list_files(limit, after, **filters)
+
+    def iter_files(self, **filters: Any) -> Iterator[FileOut]:
+        """
+        Iterate over files, each once, and read pages as needed.
+
+        :param filters: As for :meth:`list_files`, plus ``after``.
+        """
+        return self.get_conn().iter_files(**filters)
 
     def download_file(self, file_id: str) -> bytes:
         """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +52,7 @@ class LandedRounds:
         manifest_path = self.destination.round_path(number, MANIFEST)
         results_path, errors_path = self.destination.round_paths(number)
         round_key = [self.plan.key, *(job.batch_id for job in self.plan.rounds[number])]
-        if manifest_path.exists():
+        with suppress(FileNotFoundError):
             landed = read_manifest(manifest_path)
             if landed.get("round_key") == round_key and results_path.exists() and errors_path.exists():
                 return landed

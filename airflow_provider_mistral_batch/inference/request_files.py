@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.inference.plan import PlannedJob, content_hash, hash_of_hashes, jobs_of
+from airflow_provider_mistral_batch.storage.trouble import naming_disk
 from airflow_provider_mistral_batch.submission.files import upload_shard_once
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ class RequestFiles:
     def _download(self, file_id: str) -> Path:
         path = self.directory / f"read-back-{next(self._numbers):05d}.jsonl"
         log.info("Downloading request file %s, to account for every request.", file_id)
-        with path.open("wb") as file:
+        with naming_disk(self.directory), path.open("wb") as file:
             for chunk in self.hook.stream_file(file_id):
                 file.write(chunk)
         return path

@@ -10,7 +10,8 @@ from typing import Any
 from airflow_provider_mistral_batch.api.checks import check_choice
 from airflow_provider_mistral_batch.api.decoding import is_utf8
 from airflow_provider_mistral_batch.api.endpoints import ENDPOINTS
-from airflow_provider_mistral_batch.api.errors import InvalidInputError
+from airflow_provider_mistral_batch.api.errors import InvalidInputError, StorageError
+from airflow_provider_mistral_batch.api.regular_files import NotAFileError
 from airflow_provider_mistral_batch.jsonl.lines import DamagedFileError, LineBlock
 from airflow_provider_mistral_batch.jsonl.requests.fast_path import AcceptedRows
 from airflow_provider_mistral_batch.jsonl.requests.nesting import any_too_deep
@@ -24,7 +25,12 @@ from airflow_provider_mistral_batch.jsonl.requests.problems import (
 )
 from airflow_provider_mistral_batch.jsonl.requests.sources import open_sources
 from airflow_provider_mistral_batch.jsonl.requests.template import RowTemplate
-from airflow_provider_mistral_batch.jsonl.requests.validation import BodyHead, Row, RowRules
+from airflow_provider_mistral_batch.jsonl.requests.validation import (
+    BodyHead,
+    Row,
+    RowRules,
+    without_foreign_content,
+)
 
 log = logging.getLogger(__name__)
 
@@ -102,9 +108,13 @@ class RequestReader:
             except FileNotFoundError:
                 self._add_problem(Problem("there is no such file", "Check path"), None)
             except IsADirectoryError:
-                self._add_problem(
-                    Problem("this is a directory", f"Name its files, such as {origin.name}/*.jsonl"), None
-                )
+                self._add_problem(_not_a_file("a directory", origin.name), None)
+            except NotAFileError as error:
+                self._add_problem(_not_a_file(error.kind, origin.name), None)
+            except StorageError as error:
+                if not error.refused:
+                    raise
+                self._add_problem(Problem(error.failing), None)
         if not self._rows and not self.problems.total:
             names = self._places.names
             raise InvalidInputError(
@@ -189,7 +199,9 @@ class RequestReader:
             verdict = self._rules.diagnose(line)
             if isinstance(verdict, list):
                 for problem in verdict:
-                    self._add_problem(problem, line_number)
+                    self._add_problem(
+                        without_foreign_content(problem, line) if self._places.names else problem, line_number
+                    )
             else:
                 rows.append(verdict[0])
                 heads.append(verdict[1])
@@ -262,3 +274,10 @@ class RequestReader:
         self.problems.add(
             replace(problem, file=file, line=line), position=(len(self._places.names), line or 0)
         )
+
+
+def _not_a_file(kind: str, name: str | None) -> Problem:
+    remedy = (
+        f"Name its files, such as {name}/*.jsonl" if kind == "a directory" else "Write the requests to a file"
+    )
+    return Problem(f"this is {kind}, not a file" if kind != "a directory" else "this is a directory", remedy)

@@ -16,6 +16,7 @@ from airflow_provider_mistral_batch.jsonl.requests.numbering import unused_prefi
 from airflow_provider_mistral_batch.jsonl.requests.shards import Shard, ShardWriter
 from airflow_provider_mistral_batch.jsonl.requests.template import RowTemplate
 from airflow_provider_mistral_batch.jsonl.row_ids import request_ids
+from airflow_provider_mistral_batch.storage.trouble import naming_disk
 
 # Ids that seem to repeat are compared one by one, up to this many. Beyond, each one counts as repeated: in one of
 # 10^8 files that is wrong.
@@ -75,8 +76,8 @@ def prepare_requests(
     :param max_shard_bytes: Most bytes in one request file.
     :param max_job_requests: Most requests in the files of one job.
     :param max_row_bytes: Most bytes in one row.
-    :raises InvalidRequestsError: If any row cannot be sent: names the first problems with file and line, and counts all
-        of them. No request file is left behind.
+    :raises InvalidRequestsError: If any row cannot be sent: names the first problems with file and line, and counts
+        them; after 1,000 it stops reading. No request file is left behind.
     :raises InvalidInputError: If the endpoint or the template is wrong, or there are no requests.
     """
     target = Path(directory)
@@ -86,7 +87,7 @@ def prepare_requests(
     )
     writer = ShardWriter(target, max_shard_bytes=max_shard_bytes, max_job_requests=max_job_requests)
     try:
-        with CustomIds(target) as ids:
+        with naming_disk(target), CustomIds(target) as ids:
             for accepted in reader.read(source):
                 ids.extend(accepted.ids)
                 writer.write(accepted.data, len(accepted.ids))

@@ -22,6 +22,11 @@ from airflow_provider_mistral_batch.jsonl.requests.template import COMPLETION_AR
 _FIELDS = ("custom_id", "method", "url", "body")
 _SHAPE = 'A row is {"custom_id": …, "body": {…}}; the request itself belongs in body'
 
+# A row that somebody meant for us, even if it is not JSON.
+_OUR_ROW = re.compile(rb'\s*\{.*"(custom_id|body)"\s*:', re.DOTALL)
+
+_PLAIN_NAME = re.compile(r"[a-z_]{1,40}")
+
 _BYTE = re.compile(r" \(byte (\d+)\)$")
 
 _NonEmpty = Annotated[str, msgspec.Meta(min_length=1)]
@@ -268,6 +273,21 @@ class RowRules:
                 )
             )
         return problems
+
+
+def without_foreign_content(problem: Problem, line: bytes) -> Problem:
+    """
+    Take the content out of a problem unless it is that of a request row.
+
+    A path may name any file that the worker can read, and messages go to people who may not read that file.
+
+    :param problem: A problem of a line of a file.
+    :param line: The line.
+    """
+    if _OUR_ROW.match(line):
+        return problem
+    field = problem.field if problem.field and _PLAIN_NAME.fullmatch(problem.field) else None
+    return replace(problem, field=field, value=None)
 
 
 def _value(fields: dict[str, msgspec.Raw], name: str) -> Any:

@@ -22,6 +22,7 @@ from airflow_provider_mistral_batch.jsonl.results.row_table import RowTable
 from airflow_provider_mistral_batch.jsonl.results.rows import ResultRow, result_row
 from airflow_provider_mistral_batch.jsonl.row_ids import request_ids, row_ids
 from airflow_provider_mistral_batch.storage.paths import StoragePath
+from airflow_provider_mistral_batch.storage.trouble import naming_disk
 
 #: Takes a request's body and its row, whose answer was not acceptable. Gives the body to ask with next, or None.
 Reask = Callable[[dict[str, Any], ResultRow], "dict[str, Any] | None"]
@@ -57,7 +58,7 @@ def write_resubmission(
     files = list(requests)
     target = Path(directory)
     writer = ShardWriter(target, max_shard_bytes=max_shard_bytes, max_job_requests=max_job_requests)
-    with ExitStack() as stack:
+    with naming_disk(target), ExitStack() as stack:
         settled = stack.enter_context(CertainIds(target))
         asked = stack.enter_context(CertainIds(target))
         invalid = None if reask is None else stack.enter_context(RowTable(target))

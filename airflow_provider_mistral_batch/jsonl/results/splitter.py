@@ -36,6 +36,7 @@ from airflow_provider_mistral_batch.jsonl.results.placeholder_rows import (
 from airflow_provider_mistral_batch.jsonl.results.reconciliation import Reconciliation
 from airflow_provider_mistral_batch.jsonl.results.rows import ResultRow, result_row
 from airflow_provider_mistral_batch.jsonl.results.tally import Tally
+from airflow_provider_mistral_batch.storage.atomic import open_spool
 
 #: Looks at a row that succeeded, and gives a reason if its answer is not acceptable.
 Check = Callable[[ResultRow], str | None]
@@ -76,8 +77,8 @@ class RowSplitter:
         self._paths = (results, errors)
         self._check = check
         self._keep_cut_rows = keep_cut_rows
-        self._results = results.open("wb")
-        self._errors = errors.open("wb")
+        self._results = open_spool(results)
+        self._errors = open_spool(errors)
         self._rows_without_id = count()
 
     def __enter__(self) -> RowSplitter:
