@@ -55,8 +55,8 @@ def proxy(emulator: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Itera
         "LITELLM_LOCAL_MODEL_COST_MAP": "True",
         "NO_PROXY": "127.0.0.1",
     }
-    command = [
-        LITELLM,
+    command: list[str] = [
+        str(LITELLM),
         "--config",
         "config.yaml",
         "--host",

