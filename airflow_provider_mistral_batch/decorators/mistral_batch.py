@@ -29,8 +29,10 @@ class MistralBatchDecoratedOperator(DecoratedOperator, MistralBatchInferenceOper
     The function's result is data. Unlike the operator's ``requests``, it is not rendered as a Jinja template, so it may
     contain ``{{``.
 
-    :param python_callable: Returns or yields rows or prompts. Each try of the task calls it again, so its result should
-        depend only on its arguments. Otherwise, a retry may send different requests and pay again.
+    The function's result is frozen once it is about to be submitted. A retry continues with the same requests and does
+    not call the function again, unless parameters of the task have changed. After a clear, the function is called anew.
+
+    :param python_callable: Returns or yields rows or prompts.
     :param op_args: Positional arguments for it.
     :param op_kwargs: Keyword arguments for it.
     """
@@ -59,6 +61,11 @@ class MistralBatchDecoratedOperator(DecoratedOperator, MistralBatchInferenceOper
                     f"{name} is not a parameter of @task.mistral_batch, whose function returns requests: leave it out"
                 )
         super().__init__(python_callable=python_callable, op_args=op_args, op_kwargs=op_kwargs, **kwargs)
+
+    @property
+    def _source_is_alive(self) -> bool:
+        """A function may give something else each time it is called."""
+        return True
 
     def _source(self, context: Context) -> Any:
         context_merge(context, self.op_kwargs)

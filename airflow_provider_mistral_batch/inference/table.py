@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.storage.atomic import AtomicFiles
 from airflow_provider_mistral_batch.storage.folders import entries
 
@@ -111,7 +112,14 @@ class BatchTable:
         return targets, {"table": about}
 
     def _rows(self) -> Sequence[StoragePath]:
-        paths = entries(self._destination.work_path(_ROWS))
+        folder = self._destination.work_path(_ROWS)
+        paths = entries(folder)
+        if not paths:
+            raise InvalidInputError(
+                f"{folder} is gone, which had the keys and the columns to keep: somebody emptied the destination. The "
+                "answers are still in the account: land them with MistralDownloadBatchResultsOperator, or set "
+                "force_new=True and clear the task to submit, and pay for, the requests again"
+            )
         return sorted(paths, key=lambda path: (len(path.name), path.name))
 
 

@@ -120,12 +120,13 @@ class PromptFile:
         from jinja2 import StrictUndefined, TemplateSyntaxError, meta
         from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+        self.template = template
         self._name = name
         # What is sent is no HTML. A file's last line end is none of the prompt.
         environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False)
         try:
             names = meta.find_undeclared_variables(environment.parse(template))
-            self._template = environment.from_string(template)
+            self._compiled = environment.from_string(template)
         except TemplateSyntaxError as error:
             raise InvalidInputError(
                 f"prompt_file: {name}, line {error.lineno} is no Jinja template: {error.message}"
@@ -143,7 +144,7 @@ class PromptFile:
 
         rows = zip(*columns, strict=True)
         try:
-            return [self._template.render(dict(zip(self.columns, row, strict=True))) for row in rows]
+            return [self._compiled.render(dict(zip(self.columns, row, strict=True))) for row in rows]
         except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError) as error:
             raise InvalidInputError(f"prompt_file: {self._name} fails on a row: {error}") from None
 

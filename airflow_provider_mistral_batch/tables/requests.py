@@ -79,6 +79,16 @@ class TableQuestion:
         """The key's columns and then those to keep, each once."""
         return tuple(dict.fromkeys([*self.key_columns, *self.keep]))
 
+    @property
+    def work(self) -> dict[str, Any]:
+        """All that makes another question other work."""
+        return {
+            "key": self.key_columns,
+            "keep": list(self.keep),
+            "on_null": self.on_null,
+            "prompt": self.messages or self._text.template,
+        }
+
     @cached_property
     def _text(self) -> Text:
         if self.prompt_file is None:
