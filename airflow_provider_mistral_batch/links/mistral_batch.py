@@ -33,9 +33,14 @@ class MistralBatchJobLink(BaseOperatorLink):
         """
         Return the console's URL of the task's job.
 
-        :param operator: The task. Its argument ``batch_id`` names the job if there is no such XCom.
-        :param ti_key: The task instance, whose XCom ``batch_id`` names the job.
+        Airflow asks on the worker, after each deferral, each poke and each try. Our tasks know their job then. Their
+        XCom is not read, because Airflow logs an error if there is none yet.
+
+        :param operator: The task as it ran. A task of another kind may have an argument ``batch_id``.
+        :param ti_key: The task instance. For a task of another kind, its XCom ``batch_id`` names the job.
         """
+        if hasattr(operator, "linked_batch_id"):
+            return console_url(operator.linked_batch_id)
         # Imported late: parsing a Dag needs none of it.
         from airflow.providers.common.compat.sdk import XCom
 
