@@ -19,12 +19,12 @@ from airflow.providers.common.compat.sdk import (
     conf,
 )
 
-from airflow_provider_mistral_batch.api.checks import check_ratio
+from airflow_provider_mistral_batch.api.checks import check_ratio, check_rendered
 from airflow_provider_mistral_batch.hooks.mistral_batch import MistralBatchHook
 from airflow_provider_mistral_batch.links.mistral_batch import MistralBatchJobLink
 from airflow_provider_mistral_batch.policies.cadence import DEFAULT_POLL_INTERVAL_MIN
 from airflow_provider_mistral_batch.tasks.endings import failing_for_good
-from airflow_provider_mistral_batch.tasks.rendering import DataIsNoTemplate, read_arguments
+from airflow_provider_mistral_batch.tasks.rendering import DataIsNoTemplate
 from airflow_provider_mistral_batch.tasks.worker_wait import (
     BACKSTOP_SECONDS,
     JobPoller,
@@ -103,7 +103,7 @@ class MistralBatchJobSensor(DataIsNoTemplate, BaseSensorOperator):
     def execute(self, context: Context) -> Any:
         """Wait as ``mode`` and ``deferrable`` say."""
         with self._skipping_for_the_job_alone():
-            self._read_arguments()
+            self._check_arguments()
             if not self.deferrable:
                 try:
                     return super().execute(context)
@@ -126,7 +126,7 @@ class MistralBatchJobSensor(DataIsNoTemplate, BaseSensorOperator):
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Continue after a deferral; if Airflow ended it because it took too long, time out like any other wait."""
         with self._skipping_for_the_job_alone():
-            self._read_arguments()
+            self._check_arguments()
             if not deferral_took_too_long(next_method, next_kwargs):
                 return super().resume_execution(next_method, next_kwargs, context)
             # The triggerer may have been down, and the job may have been over for a long time.
@@ -139,9 +139,9 @@ class MistralBatchJobSensor(DataIsNoTemplate, BaseSensorOperator):
             job = job_after_deferral(event, self.hook)
         return self._conclude(context, job) if job is not None else self._time_out()
 
-    def _read_arguments(self) -> None:
+    def _check_arguments(self) -> None:
         with failing_for_good():
-            read_arguments(self)
+            check_rendered("batch_id", self.batch_id)
             check_ratio("max_failed_ratio", self.max_failed_ratio)
 
     def _defer(self) -> None:

@@ -69,11 +69,8 @@ def _optional_seconds(field: str, value: Any) -> Any:
     return value.total_seconds() if isinstance(value, timedelta) else _optional_number(field, value)
 
 
-def _flag(field: str, value: Any) -> bool:
-    if isinstance(value, str):
-        value = _FLAGS.get(value.strip().lower(), value)
-    check_flag(field, value)
-    return bool(value)
+def _flag(field: str, value: Any) -> Any:
+    return _FLAGS.get(value.strip().lower(), value) if isinstance(value, str) else value
 
 
 def _structure(field: str, value: Any) -> Any:
@@ -143,6 +140,8 @@ def read_arguments(task: Any) -> None:
         value = getattr(task, name)
         if name in _READERS:
             setattr(task, name, _READERS[name](name, value))
+            if _READERS[name] is _flag:
+                check_flag(name, getattr(task, name))
         elif name in _TEXTS and name != "system":
             check_rendered(name, value)
         elif name == "path":
@@ -151,7 +150,7 @@ def read_arguments(task: Any) -> None:
                 if not isinstance(path, str):
                     check_rendered(name, path)
     if hasattr(task, "deferrable"):
-        task.deferrable = _flag("deferrable", task.deferrable)
+        check_flag("deferrable", task.deferrable)
 
 
 class DataIsNoTemplate(BaseOperator):
@@ -177,9 +176,12 @@ class DataIsNoTemplate(BaseOperator):
             if id(before) in seen_oids or not isinstance(before, str):
                 continue
             if name in _TEXTS and after is not None:
-                setattr(self, name, str(after))
+                after = str(after)
             elif name in _STRUCTURES and isinstance(after, str) and isinstance(jinja_env, NativeEnvironment):
-                setattr(self, name, _literal(after))
+                after = _literal(after)
+            if name in _READERS and after != before:
+                after = _READERS[name](name, after)
+            setattr(self, name, after)
 
     def render_template(
         self,
@@ -254,9 +256,13 @@ def _data_of_expand_kwargs(task: Any, context: Context) -> Iterator[Any]:
     ):
         # A dict that is written into the Dag.
         return
-    sources = [mapped.partial_kwargs, mapped.partial_kwargs.get("op_kwargs") or {}, dag.default_args]
-    group = task.task_group
-    sources.append(getattr(group, "default_args", {}))
+    group: Any = task.task_group
+    sources: list[Mapping[str, Any]] = [
+        mapped.partial_kwargs,
+        mapped.partial_kwargs.get("op_kwargs") or {},
+        dag.default_args,
+        {} if group is None else group.default_args,
+    ]
     by_author = {id(value) for source in sources for value in source.values()}
     values = [getattr(task, name) for name in task.template_fields if name not in ("op_args", "op_kwargs")]
     for value in (*values, *(getattr(task, "op_kwargs", None) or {}).values()):

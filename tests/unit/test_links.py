@@ -9,6 +9,11 @@ import pytest
 from airflow.providers.common.compat.sdk import XCom
 
 from airflow_provider_mistral_batch.links.mistral_batch import CONSOLE_URL, MistralBatchJobLink
+from airflow_provider_mistral_batch.operators.mistral_batch import (
+    MistralCancelBatchJobOperator,
+    MistralCreateBatchJobOperator,
+)
+from airflow_provider_mistral_batch.sensors.mistral_batch import MistralBatchJobSensor
 
 
 @pytest.mark.parametrize(
@@ -28,3 +33,17 @@ def test_link(xcom: Any, argument: Any, link: str, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(XCom, "get_value", lambda *, key, ti_key: xcom if key == "batch_id" else None)
     operator = SimpleNamespace() if argument is None else SimpleNamespace(batch_id=argument)
     assert MistralBatchJobLink().get_link(operator, ti_key=SimpleNamespace()) == link  # type: ignore[arg-type]
+
+
+def test_our_tasks_know_their_job_and_read_no_xcom(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Airflow logs an error for an XCom that is not there, after each deferral and each poke."""
+    monkeypatch.setattr(XCom, "get_value", lambda **_: pytest.fail("an XCom was read"))
+    create = MistralCreateBatchJobOperator(task_id="create", input_files=["f"])
+    for task, link in (
+        (MistralBatchJobSensor(task_id="sensor", batch_id="job-1"), f"{CONSOLE_URL}/job-1"),
+        (MistralCancelBatchJobOperator(task_id="cancel", batch_id="job-1"), f"{CONSOLE_URL}/job-1"),
+        (create, CONSOLE_URL),
+    ):
+        assert MistralBatchJobLink().get_link(task, ti_key=SimpleNamespace()) == link  # type: ignore[arg-type]
+    create._submission = SimpleNamespace(batch_ids=["job-1", "job-2"])  # type: ignore[assignment]
+    assert MistralBatchJobLink().get_link(create, ti_key=SimpleNamespace()) == f"{CONSOLE_URL}/job-2"  # type: ignore[arg-type]

@@ -50,7 +50,12 @@ def rendered(dag: DAG, task_id: str, output: Any = None) -> Any:
 
 
 @task
-def prepare() -> Any: ...
+def _prepare() -> None: ...
+
+
+def prepare() -> Any:
+    """Another task's output."""
+    return _prepare()
 
 
 BRACES = {"prompt": SECRET, "nested": [{"content": f"Say {SECRET}"}]}
@@ -116,7 +121,7 @@ def test_default_args_are_the_authors_and_an_overridden_argument_is_data() -> No
 def test_other_ways_of_data_are_not_rendered_either() -> None:
     with DAG("dag", schedule=None) as dag:
         MistralUploadBatchFileOperator(task_id="output", requests=prepare())
-        MistralUploadBatchFileOperator(task_id="within", requests=[prepare(), "{{ run_id }}"])
+        MistralUploadBatchFileOperator(task_id="within", requests=[prepare(), {"a": "{{ run_id }}"}])
         MistralUploadBatchFileOperator.partial(task_id="expand").expand(requests=prepare())
 
         @task.mistral_batch(destination="/out/{{ run_id }}")
@@ -127,12 +132,12 @@ def test_other_ways_of_data_are_not_rendered_either() -> None:
         ask.partial(end="{{ run_id }}").expand_kwargs(prepare())
 
         @task_group
-        def group(prompt: str) -> None:
+        def group(prompt: Any) -> None:
             MistralUploadBatchFileOperator(task_id="grouped", requests=[prompt])
 
         group.expand(prompt=prepare())
     assert rendered(dag, "output", ROWS).requests == ROWS
-    assert rendered(dag, "within", BRACES).requests == [BRACES, "R"]
+    assert rendered(dag, "within", BRACES).requests == [BRACES, {"a": "R"}]
     assert rendered(dag, "argument", SECRET).op_args == (SECRET,)
     made = rendered(dag, "ask", [{"prompt": SECRET}])
     assert (made.op_kwargs, made.destination) == ({"prompt": SECRET, "end": "R"}, "/out/R")
