@@ -242,12 +242,12 @@ def _literal(text: str) -> Any:
 
 def _data_of_expand_kwargs(task: Any, context: Context) -> Iterator[Any]:
     """Give the arguments of a mapped task that another task's output brought through ``expand_kwargs``."""
-    dag = task.dag if task.has_dag() else None
+    dag: Any = task.dag if task.has_dag() else None
     # The Dag keeps the mapped operator that this task was made from.
     mapped = None if dag is None else dag.task_dict.get(task.task_id)
-    if mapped is None or not mapped.is_mapped:
+    if not hasattr(mapped, "_get_specified_expand_input"):
         return
-    expanded = mapped._get_specified_expand_input()
+    expanded: Any = mapped._get_specified_expand_input()
     if expanded.EXPAND_INPUT_TYPE != "list-of-dicts":
         # Airflow itself renders nothing that comes through `expand`.
         return
