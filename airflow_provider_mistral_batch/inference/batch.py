@@ -17,6 +17,7 @@ from airflow_provider_mistral_batch.inference.budget import can_afford, estimate
 from airflow_provider_mistral_batch.inference.landed_rounds import LandedRounds
 from airflow_provider_mistral_batch.inference.plan import BatchPlan
 from airflow_provider_mistral_batch.policies.deadline import submitted_at
+from airflow_provider_mistral_batch.policies.outage import Outage
 from airflow_provider_mistral_batch.policies.row_verdict import (
     describe_ends,
     judge_rows,
@@ -109,7 +110,8 @@ class Batch:
 
     def wait(self) -> Pause | None:
         """Wait until all jobs of the round are over."""
-        pollers = [JobPoller(self.hook, str(job.batch_id)) for job in self.plan.rounds[-1]]
+        outage = Outage()
+        pollers = [JobPoller(self.hook, str(job.batch_id), outage) for job in self.plan.rounds[-1]]
         over: dict[str, BatchJobOut] = {}
         while True:
             for poller in pollers:
