@@ -13,18 +13,22 @@ BENCHMARKS ?=
 # uv then trusts what the system trusts, as pip does.
 export UV_SYSTEM_CERTS ?= true
 
-# uv is quick, but knows nothing of pip's configuration. Where it cannot install, pip does, with the same pins.
+# uv is quick and compares what it downloads with the hashes of constraints.txt, but knows nothing of pip's configuration.
+# Where it cannot install, pip does, with the same pins, unless a hash was wrong. It takes no hashes: with any, it refuses
+# editable installs.
 define install
 @echo "Installing $(1)"
 @$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode \
-	--constraints constraints.txt --build-constraints constraints.txt $(1) \
-|| { echo "uv could not: pip tries, with the same pins"; \
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --upgrade pip \
-	&& $(BIN)/python -m pip install --quiet --constraint constraints.txt $(1); }
+	--constraints constraints.txt --build-constraints constraints.txt $(1) 2> $(VENV)/uv.log \
+|| { cat $(VENV)/uv.log >&2; if grep -q "Hash mismatch" $(VENV)/uv.log; then exit 1; fi; \
+	echo "uv could not: pip tries, with the same pins, but without their hashes"; \
+	sed -e '/--hash=/d' -e 's/ \\$$//' constraints.txt > $(VENV)/pins.txt \
+	&& $(BIN)/python -m pip install --quiet --constraint $(VENV)/pins.txt --upgrade pip \
+	&& $(BIN)/python -m pip install --quiet --constraint $(VENV)/pins.txt $(1); }
 @touch $@
 endef
 
-.PHONY: help install demo ui test test-distributed soak lint format bench docs build constraints clean
+.PHONY: help install demo ui test test-gateway test-distributed soak lint format bench docs build constraints clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -41,6 +45,9 @@ ui: $(VENV)/installed ## Start Airflow's UI with the example Dags, against the e
 test: lint ## Run all checks and tests; PYTEST_ARGS adds pytest options
 	$(BIN)/python -m pytest $(SMALL_TESTS) --numprocesses auto --maxprocesses 4 $(PYTEST_ARGS)
 	$(BIN)/python -m pytest $(AIRFLOW_TESTS) $(PYTEST_ARGS)
+
+test-gateway: $(VENV)/installed-gateway ## Run batches through a real LiteLLM proxy in front of the emulator
+	$(BIN)/python -m pytest tests/gateway $(PYTEST_ARGS)
 
 test-distributed: $(VENV)/installed-distributed ## Run the Dags on PostgreSQL, Celery and Redis, and kill parts of it
 	$(BIN)/python -m pytest tests/distributed $(PYTEST_ARGS)
@@ -70,11 +77,14 @@ build: $(VENV)/installed-build ## Build the wheel and the source distribution in
 	$(BIN)/twine check --strict dist/*
 	$(BIN)/check-wheel-contents --toplevel airflow_provider_mistral_batch dist/*.whl
 
-constraints: $(VENV)/uv ## Pin the newest versions that fit pyproject.toml
-	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.10 --no-annotate \
+constraints: $(VENV)/uv ## Pin the newest versions that fit pyproject.toml, with hashes
+	$(BIN)/uv pip compile --quiet --upgrade --generate-hashes --universal --python-version 3.10 --no-annotate \
 		--custom-compile-command "make constraints" --no-emit-index-url --no-emit-find-links \
 		--all-extras --group bench --group build --group distributed --group docs --group install --group lint \
 		--group test pyproject.toml -o constraints.txt
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.10 --no-annotate \
+		--custom-compile-command "make constraints" --no-emit-index-url --no-emit-find-links \
+		tests/gateway/requirements.in -o tests/gateway/requirements.txt
 
 clean: ## Remove everything that these targets made
 	rm -rf $(VENV) .airflow benchmarks/results build dist site *.egg-info .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis
@@ -86,7 +96,8 @@ $(VENV)/uv: constraints.txt
 			"name one with 'make PYTHON=python3.12 ...'"; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || { \
 		echo "$(PYTHON) cannot make a virtual environment; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
+	@awk '/^uv==/ { found = 1 } found { print } found && !/\\$$/ { exit }' constraints.txt > $(VENV)/uv.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $(VENV)/uv.txt
 	@touch $@
 
 $(VENV)/installed: $(VENV)/uv pyproject.toml setup.cfg constraints.txt
@@ -97,6 +108,15 @@ $(VENV)/installed-tests: $(VENV)/installed
 
 $(VENV)/installed-distributed: $(VENV)/installed-tests
 	$(call install,--editable ".[emulator]" --group distributed)
+
+# LiteLLM pins what Airflow pins otherwise, so it has an environment of its own.
+$(VENV)/installed-gateway: $(VENV)/installed-tests tests/gateway/requirements.txt
+	@echo "Installing LiteLLM into $(VENV)/gateway"
+	@$(BIN)/python -m venv $(VENV)/gateway
+	@$(BIN)/uv pip install --quiet --python $(VENV)/gateway/bin/python --requirement tests/gateway/requirements.txt \
+	|| { echo "uv could not: pip tries, with the same pins"; \
+		$(VENV)/gateway/bin/python -m pip install --quiet --requirement tests/gateway/requirements.txt; }
+	@touch $@
 
 $(VENV)/installed-docs: $(VENV)/uv pyproject.toml constraints.txt
 	$(call install,--group docs)

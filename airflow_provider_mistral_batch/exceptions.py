@@ -1,4 +1,4 @@
-"""The errors that the hook's calls raise, to catch by name; ``MistralBatchError`` is the root of all."""
+"""The errors of the hook's calls and of storages, to catch by name; ``MistralBatchError`` is the root of all."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from airflow_provider_mistral_batch.api.errors import (
     RateLimitError,
     RequestTooLargeError,
     ServerError,
+    StorageError,
 )
 
 __all__ = [
@@ -34,4 +35,5 @@ __all__ = [
     "RateLimitError",
     "RequestTooLargeError",
     "ServerError",
+    "StorageError",
 ]

@@ -65,7 +65,7 @@ def get_provider_info() -> dict[str, Any]:
                         "schema": {"type": ["string", "null"]},
                         "description": (
                             "Model to use when neither the task nor its requests name a model or an agent. "
-                            "The rows of uploaded files are not read for this."
+                            "Of uploaded files, only the first rows are read for this."
                         ),
                     },
                     "dialect": {
@@ -85,15 +85,23 @@ def get_provider_info() -> dict[str, Any]:
                             "Without it, identical Dags would pick up each other's jobs."
                         ),
                     },
+                    "rows_have_url": {
+                        "label": "Rows Have URL",
+                        "schema": {"type": ["boolean", "null"]},
+                        "description": (
+                            "Add method and url to each row of an uploaded file, for gateways that refuse rows without "
+                            "them, such as LiteLLM. Mistral's own API needs neither."
+                        ),
+                    },
                     "timeout": {
                         "label": "Timeout",
-                        "schema": {"type": ["number", "null"]},
-                        "description": "Seconds to wait for the next byte of a response. Default: 120.",
+                        "schema": {"type": ["number", "null"], "default": 120},
+                        "description": "Seconds to wait for the next byte of a response.",
                     },
                     "retries": {
                         "label": "Retries",
-                        "schema": {"type": ["integer", "null"], "minimum": 1},
-                        "description": "Attempts per call, including the first. Default: 5.",
+                        "schema": {"type": ["integer", "null"], "minimum": 1, "default": 5},
+                        "description": "Attempts per call, including the first.",
                     },
                     "proxies": {
                         "label": "Proxies",

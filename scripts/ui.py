@@ -29,9 +29,10 @@ def main() -> None:
         port=PORT if is_free(PORT) else None,
     )
     with Emulator(job_seconds=JOB_SECONDS) as emulator, airflow:
-        # In Airflow's database, because the UI does not show connections from the environment.
+        # In Airflow's database, because the UI does not show connections from the environment. With port 0, because the
+        # Test button sends that for an empty port, and Airflow refuses to test a port that is not the stored one.
         airflow.rest.save_connection(
-            "mistral_default", conn_type="mistral", host=emulator.url, password=emulator.api_key
+            "mistral_default", conn_type="mistral", host=emulator.url, port=0, password=emulator.api_key
         )
         print(
             f"\nAirflow      {airflow.url} (no login: every visitor is admin)"

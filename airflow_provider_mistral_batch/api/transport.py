@@ -37,6 +37,7 @@ from airflow_provider_mistral_batch.api.errors import (
     MistralResponseError,
     error_from_answer,
 )
+from airflow_provider_mistral_batch.api.regular_files import check_regular
 from airflow_provider_mistral_batch.api.retries import RetryPolicy, http_timestamp, parse_retry_after
 from airflow_provider_mistral_batch.api.texts import excerpt, forms_of, kept
 
@@ -210,6 +211,7 @@ class Transport:
             ),
             remedies=call.remedies,
             conflict_passes=call.conflict_passes,
+            is_listing=call.is_listing,
             without_secrets=self.without_secrets,
         )
         if isinstance(error, AuthenticationError):
@@ -447,6 +449,7 @@ def _checked_verify(verify: bool | str) -> bool | str:
         return verify
     try:
         if not Path(verify).is_dir():
+            check_regular(verify)
             ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(verify)
     except (TypeError, ValueError, OSError) as error:
         raise InvalidInputError(

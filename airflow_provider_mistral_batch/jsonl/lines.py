@@ -6,11 +6,11 @@ import gzip
 import sys
 import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import closing
 from typing import IO, Any, NamedTuple
 
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
-from airflow_provider_mistral_batch.storage.paths import StoragePath, as_path
+from airflow_provider_mistral_batch.storage.paths import StoragePath
+from airflow_provider_mistral_batch.storage.reading import reading
 
 # So small that a block and what is decoded from it stay in the processor's cache.
 CHUNK_BYTES = 1 << 16
@@ -120,17 +120,20 @@ def _without_byte_order_mark(chunks: Iterable[bytes]) -> Iterator[bytes]:
     yield from rest
 
 
-def file_chunks(path: StoragePath | str) -> Iterator[bytes]:
+def file_chunks(path: StoragePath | str, *, field: str = "") -> Iterator[bytes]:
     """
     Read a file in chunks, decompressed if it is compressed.
 
     Its first bytes tell how it is compressed. A file named ``.gz`` or ``.zst`` must be compressed so.
 
     :param path: The file.
+    :param field: The parameter that names it, for messages.
+    :raises NotAFileError: If it is a directory, a pipe, a device or a socket.
+    :raises StorageError: If it cannot be read.
     :raises DamagedFileError: If a compressed file is cut or damaged, or takes too much memory.
     :raises MissingExtraError: If the file is compressed by Zstandard and the extra ``zstd`` is not installed.
     """
-    with closing(as_path(path).open("rb")) as file:
+    with reading(path, field=field) as file:
         first = file.read(CHUNK_BYTES)
         name = str(path)
         if first.startswith(_GZIP_MAGIC):

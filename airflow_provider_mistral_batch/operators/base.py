@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.hooks.mistral_batch import MistralBatchHook
-from airflow_provider_mistral_batch.tasks.endings import failing_for_good
+from airflow_provider_mistral_batch.tasks.endings import ending_briefly, failing_for_good
 from airflow_provider_mistral_batch.tasks.rendering import DataIsNoTemplate, read_arguments
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class MistralBatchOperator(DataIsNoTemplate):
 
     def execute(self, context: Context) -> Any:
         """Do the work; an error that no retry can fix fails the task without retries."""
-        with failing_for_good():
+        with ending_briefly(), failing_for_good():
             read_arguments(self)
             return self.run_batch_task(context)
 

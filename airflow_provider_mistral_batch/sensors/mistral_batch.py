@@ -23,7 +23,7 @@ from airflow_provider_mistral_batch.api.checks import check_ratio, check_rendere
 from airflow_provider_mistral_batch.hooks.mistral_batch import MistralBatchHook
 from airflow_provider_mistral_batch.links.mistral_batch import MistralBatchJobLink
 from airflow_provider_mistral_batch.policies.cadence import DEFAULT_POLL_INTERVAL_MIN
-from airflow_provider_mistral_batch.tasks.endings import failing_for_good
+from airflow_provider_mistral_batch.tasks.endings import ending_briefly, failing_for_good
 from airflow_provider_mistral_batch.tasks.rendering import DataIsNoTemplate
 from airflow_provider_mistral_batch.tasks.worker_wait import (
     BACKSTOP_SECONDS,
@@ -102,7 +102,7 @@ class MistralBatchJobSensor(DataIsNoTemplate, BaseSensorOperator):
 
     def execute(self, context: Context) -> Any:
         """Wait as ``mode`` and ``deferrable`` say."""
-        with self._skipping_for_the_job_alone():
+        with ending_briefly(), self._skipping_for_the_job_alone():
             self._check_arguments()
             if not self.deferrable:
                 try:
@@ -125,7 +125,7 @@ class MistralBatchJobSensor(DataIsNoTemplate, BaseSensorOperator):
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Continue after a deferral; if Airflow ended it because it took too long, time out like any other wait."""
-        with self._skipping_for_the_job_alone():
+        with ending_briefly(), self._skipping_for_the_job_alone():
             self._check_arguments()
             if not deferral_took_too_long(next_method, next_kwargs):
                 return super().resume_execution(next_method, next_kwargs, context)

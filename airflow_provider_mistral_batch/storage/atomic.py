@@ -2,22 +2,37 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 import tempfile
 import uuid
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import cast
+from typing import Any, BinaryIO, cast
 
-from airflow_provider_mistral_batch.api.errors import InvalidInputError
-from airflow_provider_mistral_batch.storage.paths import ObjectPath, StoragePath, as_path, local_path
+from airflow_provider_mistral_batch.api.errors import StorageError
+from airflow_provider_mistral_batch.api.regular_files import check_regular
+from airflow_provider_mistral_batch.storage.paths import (
+    ObjectPath,
+    StoragePath,
+    as_path,
+    is_in_store,
+    local_path,
+)
+from airflow_provider_mistral_batch.storage.reading import known_arguments
+from airflow_provider_mistral_batch.storage.trouble import full_disk, is_full, naming
 
-# Stores in which an object appears when its upload is complete, and not before. Everywhere else a file is visible
-# while it is being written, and needs a temporary name.
+# Stores that commit whole. Everywhere else a file is visible while it is being written, and needs a temporary name.
 _COMMITTING_PROTOCOLS = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "memory"})
+
+
+#: Uploads of large files go in parts, several at once. All of these are in memory.
+_PART_BYTES = 8 << 20
+_PARTS_AT_ONCE = 4
+#: S3's limit. Larger files get larger parts.
+_MAX_PARTS = 10_000
 
 
 class AtomicFiles:
@@ -40,8 +55,12 @@ class AtomicFiles:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for spool in [*(spool for spool, _ in self._files), *self._scratch]:
+        spools = [*(spool for spool, _ in self._files), *self._scratch]
+        for spool in spools:
             spool.unlink(missing_ok=True)
+        # Whatever was written meanwhile is on the disk of the spools.
+        if spools and error is not None and is_full(error) and not isinstance(error, StorageError):
+            raise full_disk(spools[0].parent, error) from error
 
     def spool(self, path: StoragePath | str) -> Path:
         """
@@ -84,8 +103,9 @@ class AtomicFiles:
         if local is None:
             handle, name = tempfile.mkstemp(prefix="mistral-batch-", suffix=".part")
         else:
-            local.parent.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(prefix=f".{local.name}.", suffix=".part", dir=local.parent)
+            with naming(local.parent, "written"):
+                local.parent.mkdir(parents=True, exist_ok=True)
+                handle, name = tempfile.mkstemp(prefix=f".{local.name}.", suffix=".part", dir=local.parent)
         os.close(handle)
         return Path(name)
 
@@ -96,83 +116,103 @@ def write_whole(path: StoragePath | str, content: bytes) -> None:
 
     :param path: Its path.
     :param content: Its content.
+    :raises StorageError: If it cannot be written.
     """
-    if getattr(path, "protocol", None) in _COMMITTING_PROTOCOLS:
-        stored = cast("ObjectPath", path)
-        stored.fs.pipe_file(stored.path, content)
+    target = as_path(path)
+    if commits_whole(target):
+        stored = cast("ObjectPath", target)
+        with naming(target, "written"):
+            stored.fs.pipe_file(stored.path, content)
         return
     with AtomicFiles() as files:
-        files.spool(path).write_bytes(content)
+        with open_spool(files.spool(target)) as spool:
+            spool.write(content)
         files.publish()
 
 
-def check_writable(path: StoragePath | str, *, field: str) -> None:
+def commits_whole(path: StoragePath) -> bool:
     """
-    Check before the work that a file can be written at a path, by writing and removing an empty one beside it.
+    Tell whether a file appears in its store when its upload is complete, and not before.
 
-    :param path: The path.
-    :param field: How the error names its folder.
-    :raises InvalidInputError: If it cannot be written, and no retry would help.
+    :param path: A path in the store.
     """
-    target = as_path(path)
-    if target.is_dir():
-        raise InvalidInputError(
-            f"{field}={str(target.parent)!r} has a directory {target.name}, and the file needs that name: choose "
-            "another one"
-        )
-    # Always the same name, so that the next check removes what a killed worker left.
-    probe = target.parent / f".{target.name}.probe"
-    try:
-        local = local_path(target)
-        if local is not None:
-            local.parent.mkdir(parents=True, exist_ok=True)
-        with probe.open("wb"):
-            pass
-    except Exception as error:
-        if not _is_permanent(error):
-            raise
-        raise InvalidInputError(
-            f"{field}={str(target.parent)!r} cannot be written ({error}): choose another one, or fix its permissions"
-        ) from error
-    # Some accounts may write but not delete: an empty object left behind does less harm than refusing them.
-    with suppress(Exception):
-        probe.unlink()
+    return is_in_store(path) and cast("ObjectPath", path).protocol in _COMMITTING_PROTOCOLS
 
 
-def _is_permanent(error: Exception) -> bool:
-    """Tell whether writing will fail until somebody changes something. Other errors of object stores may pass."""
-    return isinstance(
-        error, (FileExistsError, FileNotFoundError, NotADirectoryError, PermissionError, ValueError)
-    ) or (isinstance(error, OSError) and error.errno in (errno.EROFS, errno.ENAMETOOLONG))
+def open_spool(path: Path) -> BinaryIO:
+    """
+    Open a file of :class:`AtomicFiles` for writing, but never what somebody has put in its place.
+
+    :param path: The local file.
+    :raises OSError: If it is a link, or gone.
+    """
+    return cast("BinaryIO", open(path, "wb", opener=_open_no_link))
+
+
+def _open_no_link(path: str, flags: int) -> int:
+    return os.open(path, flags & ~os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK)
+
+
+def check_writable(folder: StoragePath, names: Iterable[str]) -> None:
+    """
+    Check before the work that files can be written to a local folder, by making and removing an empty one.
+
+    In an object store, the first file that is written shows it.
+
+    :param folder: The folder; made if it is not there.
+    :param names: Names that files will get there.
+    :raises NotAFileError: If something that is no file has one of the names.
+    :raises OSError: If the folder cannot be made or written.
+    """
+    if (local := local_path(folder)) is None:
+        return
+    local.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        check_regular(local / name, may_be_missing=True)
+    # A new name each time, so that the probe is never a file or a link of somebody else's.
+    handle, probe = tempfile.mkstemp(prefix=".", suffix=".probe", dir=local)
+    os.close(handle)
+    Path(probe).unlink(missing_ok=True)
 
 
 def _publish(spool: Path, target: StoragePath) -> None:
-    # Only their owner may read the files that mkstemp makes. Published files get the same permissions as any new file.
-    spool.chmod(0o666 & ~_umask())
     local = local_path(target)
     if local is not None:
+        # Only their owner may read the files that mkstemp makes. Published files get the permissions of any new file.
+        with open(spool, "rb", opener=_open_no_link) as file:
+            os.fchmod(file.fileno(), 0o666 & ~_umask())
         spool.replace(local)
         return
     if not hasattr(target, "fs"):
         with spool.open("rb") as source, target.open("wb") as sink:
             shutil.copyfileobj(source, sink, 1 << 20)
     else:
-        _upload(spool, cast("ObjectPath", target))
+        with naming(target, "written"):
+            _upload(spool, cast("ObjectPath", target))
     spool.unlink()
 
 
 def _upload(spool: Path, target: ObjectPath) -> None:
-    if target.protocol in _COMMITTING_PROTOCOLS:
-        target.fs.put_file(str(spool), target.path)
+    store = target.fs
+    bounds = _bounds(store, spool.stat().st_size)
+    if commits_whole(target):
+        store.put_file(str(spool), target.path, **bounds)
         return
     part = target.parent / f".{target.name}.{uuid.uuid4().hex}.part"
     try:
-        target.fs.put_file(str(spool), part.path)
-        target.fs.mv(part.path, target.path)
+        store.put_file(str(spool), part.path, **bounds)
+        store.mv(part.path, target.path)
     except BaseException:
         with suppress(Exception):
-            target.fs.rm_file(part.path)
+            store.rm_file(part.path)
         raise
+
+
+def _bounds(store: Any, size: int) -> dict[str, int]:
+    """Give the arguments that bound an upload's memory, as far as the store's file system knows them."""
+    # A multiple of 256 KiB, as Google wants it.
+    pieces = max(1, -(-size // (_MAX_PARTS * _PART_BYTES)))
+    return known_arguments(store.put_file, chunksize=pieces * _PART_BYTES, max_concurrency=_PARTS_AT_ONCE)
 
 
 def _umask() -> int:

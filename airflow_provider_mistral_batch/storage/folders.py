@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import logging
 import shutil
 from collections.abc import Sequence
 from contextlib import suppress
@@ -10,7 +11,11 @@ from pathlib import Path
 from typing import Any, cast
 
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
-from airflow_provider_mistral_batch.storage.paths import ObjectPath, StoragePath, local_path
+from airflow_provider_mistral_batch.storage.atomic import commits_whole
+from airflow_provider_mistral_batch.storage.paths import ObjectPath, StoragePath, is_in_store, local_path
+from airflow_provider_mistral_batch.storage.trouble import naming
+
+log = logging.getLogger(__name__)
 
 _GLOB_CHARACTERS = "*?["
 
@@ -20,8 +25,13 @@ def matching_files(path: StoragePath) -> Sequence[StoragePath]:
     List the files that a path or glob stands for, sorted.
 
     :param path: A path object; a name with ``*``, ``?`` or ``[`` is a glob unless a file has exactly that name.
-    :raises InvalidInputError: When nothing matches.
+    :raises InvalidInputError: When nothing matches, or the folder may not be listed.
     """
+    with naming(path, "read", field="path", for_good=True):
+        return _matching_files(path)
+
+
+def _matching_files(path: StoragePath) -> Sequence[StoragePath]:
     text = str(path)
     if not any(character in text for character in _GLOB_CHARACTERS) or path.exists():
         return [path]
@@ -45,52 +55,106 @@ def entries(folder: StoragePath) -> list[StoragePath]:
 
     :param folder: The folder.
     """
-    filesystem = getattr(folder, "fs", None)
-    if filesystem is not None:
-        # Each process caches listings of object stores, and another one may have written since.
-        filesystem.invalidate_cache()
+    _forget_listings(folder)
     try:
         return list(folder.iterdir())
     except (FileNotFoundError, NotADirectoryError):
         return []
+    finally:
+        _forget_listings(folder)
 
 
-def move(path: StoragePath, target: StoragePath) -> None:
+def refuse_link(folder: StoragePath) -> None:
     """
-    Move a file within its store. A file that is at the new path is replaced.
+    Refuse a local folder that is a link: what is written to it would land elsewhere.
 
-    :param path: The file.
+    :param folder: A folder that only we make.
+    :raises InvalidInputError: If it is a link.
+    """
+    if (local := local_path(folder)) is not None and local.is_symlink():
+        raise InvalidInputError(
+            f"{local} is a symbolic link, and files of a batch would land behind it: remove it"
+        )
+
+
+def give_name(path: StoragePath, target: StoragePath) -> None:
+    """
+    Give a file its final name within its store. A file that has that name is replaced.
+
+    :param path: The file. In stores that can only copy, it stays until its folder is removed.
     :param target: Its new path.
     """
     local, local_target = local_path(path), local_path(target)
     if local is not None and local_target is not None:
         local.replace(local_target)
-    else:
-        source = cast("ObjectPath", path)
-        source.fs.mv(source.path, cast("ObjectPath", target).path)
+        return
+    source = cast("ObjectPath", path)
+    give = source.fs.cp_file if commits_whole(path) else source.fs.mv
+    give(source.path, cast("ObjectPath", target).path)
 
 
 def remove(path: StoragePath) -> None:
     """
-    Remove a file, if it exists.
+    Remove a file, if it exists. If the account may not, empty it.
 
     :param path: The file.
     """
-    with suppress(FileNotFoundError):
-        path.unlink()
+    try:
+        if is_in_store(path):
+            stored = cast("ObjectPath", path)
+            stored.fs.rm_file(stored.path)
+        else:
+            path.unlink()
+    except FileNotFoundError:
+        pass
+    except PermissionError as error:
+        if not is_in_store(path):
+            raise
+        _empty(path, [cast("ObjectPath", path).path], error)
 
 
 def remove_folder(folder: StoragePath) -> None:
     """
-    Remove a folder with everything in it, if it exists.
+    Remove a folder with everything in it, if it exists. If the account may not, empty its files, and say so.
 
     :param folder: The folder.
     """
     if (local := local_path(folder)) is not None:
         shutil.rmtree(local, ignore_errors=True)
-    elif folder.exists():
-        prefix = cast("ObjectPath", folder)
+        return
+    prefix = cast("ObjectPath", folder)
+    refusal: Exception | None = None
+    try:
         prefix.fs.rm(prefix.path, recursive=True)
+    except FileNotFoundError:
+        return
+    except PermissionError as error:
+        refusal = error
+    # S3's file system does not tell of objects that could not be removed.
+    if entries(folder):
+        _empty(folder, prefix.fs.find(prefix.path), refusal)
+
+
+def _empty(path: StoragePath, files: Sequence[str], refusal: Exception | None) -> None:
+    """Overwrite files that cannot be removed, so that no hidden copy is found instead of the results."""
+    store = cast("ObjectPath", path).fs
+    for file in files:
+        store.pipe_file(file, b"")
+    conn_id = getattr(path, "conn_id", None)
+    log.warning(
+        "%s may not be removed%s%s: %d empty file(s) stay there. Allow Delete there to the account, and remove them.",
+        path,
+        f" with connection {conn_id!r}" if conn_id else "",
+        f" ({refusal})" if refusal is not None and str(refusal) else "",
+        len(files),
+    )
+
+
+def _forget_listings(folder: StoragePath) -> None:
+    """Each process caches listings of object stores, and another one may have written since."""
+    filesystem = getattr(folder, "fs", None)
+    if filesystem is not None:
+        filesystem.invalidate_cache()
 
 
 def remove_folder_if_empty(folder: StoragePath) -> None:

@@ -57,13 +57,14 @@ def storage_path(value: Any, *, field: str) -> StoragePath:
 
     :param value: A local path, a URL such as ``s3://conn@bucket/key``, or a path object.
     :param field: How the error names the value.
-    :raises InvalidInputError: When it is empty or no path at all.
+    :raises InvalidInputError: When it is empty or no path at all, or names a connection that does not exist.
     """
     if isinstance(value, str) and "://" in value:
         return _object_storage_path(value, field)
     if isinstance(value, str) and value.strip():
         return Path(value)
     if _can_be_opened(value):
+        _check_connection(value, field)
         return cast("StoragePath", value)
     if isinstance(value, os.PathLike):
         return Path(value)
@@ -125,9 +126,16 @@ def local_path(path: StoragePath) -> Path | None:
     return Path(cast("ObjectPath", path).path) if protocol in ("", "file", "local") else None
 
 
+def is_in_store(path: object) -> bool:
+    """Tell whether a path is in an object store, or another file system that is not the local disk."""
+    return hasattr(path, "fs") and local_path(cast("StoragePath", path)) is None
+
+
 def _object_storage_path(url: str, field: str) -> StoragePath:
     from airflow.providers.common.compat.sdk import ObjectStoragePath
 
+    # First of all: making the path would try the connection.
+    _check_connection_id(url.partition("://")[2].partition("/")[0].rpartition("@")[0], url, field)
     try:
         path = ObjectStoragePath(url)
         # The file system is made on first use. If its package is missing, fail here, where the field is known.
@@ -138,3 +146,26 @@ def _object_storage_path(url: str, field: str) -> StoragePath:
             "file system, such as apache-airflow-providers-amazon[s3fs] for s3://"
         ) from None
     return cast("StoragePath", path)
+
+
+def _check_connection(path: Any, field: str) -> None:
+    _check_connection_id(getattr(path, "conn_id", None), path, field)
+
+
+def _check_connection_id(conn_id: Any, path: object, field: str) -> None:
+    """
+    Check that the connection in a path exists.
+
+    Airflow's file systems go on without one, as nobody, to the public cloud.
+    """
+    if not isinstance(conn_id, str) or not conn_id:
+        return
+    from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
+
+    try:
+        BaseHook.get_connection(conn_id)
+    except AirflowNotFoundException:
+        raise InvalidInputError(
+            f"{field}={str(path)!r:.200} names connection {conn_id!r:.100}, which does not exist: correct the part "
+            "before the @, or add the connection in Airflow"
+        ) from None

@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.policies.ownership import identity_hash
-from airflow_provider_mistral_batch.storage.atomic import check_writable, write_whole
+from airflow_provider_mistral_batch.storage.atomic import check_writable, commits_whole, write_whole
 from airflow_provider_mistral_batch.storage.folders import (
     entries,
-    move,
+    give_name,
+    refuse_link,
     remove,
     remove_folder,
     remove_folder_if_empty,
 )
+from airflow_provider_mistral_batch.storage.paths import local_path
+from airflow_provider_mistral_batch.storage.reading import read_small
+from airflow_provider_mistral_batch.storage.trouble import naming
 
 if TYPE_CHECKING:
     from airflow_provider_mistral_batch.policies.ownership import TaskIdentity
     from airflow_provider_mistral_batch.storage.paths import StoragePath
+
+log = logging.getLogger(__name__)
 
 OUTPUT_FORMATS = ("jsonl", "parquet")
 IF_EXISTS = ("fail", "replace")
@@ -31,6 +37,7 @@ MANIFEST = "manifest.json"
 #: Holds everything that is not final yet, in a folder for each task instance: its claim and the results of its rounds.
 _WORK = ".rounds"
 _OWNER = "owner.json"
+_FROZEN = "frozen.json"
 
 
 class Destination:
@@ -102,21 +109,34 @@ class Destination:
             of another unfinished batch is removed at once; that batch then fails before it publishes anything.
         :raises InvalidInputError: When results may not or cannot be written here.
         """
-        self._made_folder = not self.folder.exists()
-        for path in (self.results_path, self.errors_path):
-            check_writable(path, field="destination")
+        with naming(self.folder, "written", field="destination", for_good=True):
+            try:
+                self._claim(if_exists)
+            except FileNotFoundError as missing:
+                self.withdraw()
+                # A bucket, or a folder on the way that is a file or a dangling link.
+                raise InvalidInputError(
+                    f"destination={str(self.folder)!r} cannot be written ({missing}): choose another one"
+                ) from missing
+            except Exception:
+                self.withdraw()
+                raise
+
+    def _claim(self, if_exists: str) -> None:
+        self._made_folder = local_path(self.folder) is not None and not self.folder.exists()
+        check_writable(self.folder, (self.results_path.name, self.errors_path.name, MANIFEST))
+        self._check_folders()
         if if_exists == "fail" and (occupant := self._occupant()) is not None:
             raise self._occupied_by(occupant)
-        if not (self._work / _OWNER).exists():
-            write_whole(self._work / _OWNER, msgspec.json.encode(self._task))
+        if not self._has_claim():
+            # Before it is there: a disk that is full leaves a part of it.
             self._made_claim = True
-        for other in self._other_claims():
+            write_whole(self._work / _OWNER, msgspec.json.encode(self._task))
+        for other, task in self._other_claims().items():
             if if_exists == "replace":
                 remove_folder(other)
                 continue
-            described = f"unfinished results of {_describe(_read_json(other / _OWNER))}"
-            self.withdraw()
-            raise self._occupied_by(described)
+            raise self._occupied_by(f"unfinished results of {_describe(task)}")
 
     def withdraw(self) -> None:
         """Take back a claim that this try made. An earlier try's claim stays, because its work continues."""
@@ -131,15 +151,31 @@ class Destination:
 
         :raises InvalidInputError: When another task has taken it.
         """
-        if (self._work / _OWNER).exists():
-            return
-        if (occupant := self._occupant()) is not None:
-            raise InvalidInputError(
-                f"destination={str(self.folder)!r} was taken over by another task with if_exists='replace' while this "
-                f"batch was running, and now has {occupant}: give each run and each mapped task its own destination"
-            )
-        # Another try, which Airflow considered dead, has finished here and removed this try's claim with its own.
-        write_whole(self._work / _OWNER, msgspec.json.encode(self._task))
+        with naming(self.folder, "written", field="destination"):
+            if self._has_claim():
+                return
+            occupant = self._occupant()
+            if occupant is None:
+                # Another try, which Airflow considered dead, has finished here and removed this try's claim with its
+                # own.
+                write_whole(self._work / _OWNER, msgspec.json.encode(self._task))
+                return
+        raise InvalidInputError(
+            f"destination={str(self.folder)!r} was taken over by another task with if_exists='replace' while this "
+            f"batch was running, and now has {occupant}: give each run and each mapped task its own destination"
+        )
+
+    def keep_frozen(self, content: Mapping[str, Any]) -> None:
+        """
+        Write down the batch that this task instance is about to submit, for its next tries.
+
+        :param content: JSON-like data; it replaces what an earlier try wrote.
+        """
+        write_whole(self._work / _FROZEN, msgspec.json.encode(content))
+
+    def frozen(self) -> dict[str, Any] | None:
+        """Read what :meth:`keep_frozen` wrote; ``None`` if there is nothing, and empty if it cannot be understood."""
+        return _read_json(self._work / _FROZEN)
 
     def own_manifest(self) -> dict[str, Any] | None:
         """Read the manifest of an earlier try of this task instance; ``None`` if there is none."""
@@ -156,17 +192,27 @@ class Destination:
         """
         self.check_claim()
         paths = self.round_paths(number)
-        for path in paths:
-            if not path.exists():
-                raise FileNotFoundError(f"{path} is gone")
-        # Removed first: a manifest says that the results beside it are complete.
-        remove(self.manifest_path)
-        for output_format in OUTPUT_FORMATS:
-            if output_format != self.output_format:
-                remove(self.folder / f"results.{output_format}")
-                remove(self.folder / f"errors.{output_format}")
-        for path, target in zip(paths, (self.results_path, self.errors_path), strict=True):
-            move(path, target)
+        with naming(self.folder, "written", field="destination"):
+            landed = {path.name for path in entries(paths[0].parent)}
+            for path in paths:
+                if path.name not in landed:
+                    raise FileNotFoundError(f"{path} is gone")
+            there = {path.name for path in entries(self.folder)}
+            # Removed first: a manifest says that the results beside it are complete.
+            stale = [
+                MANIFEST,
+                *(
+                    f"{name}.{output_format}"
+                    for output_format in OUTPUT_FORMATS
+                    for name in ("results", "errors")
+                    if output_format != self.output_format
+                ),
+            ]
+            for name in stale:
+                if name in there:
+                    remove(self.folder / name)
+            for path, target in zip(paths, (self.results_path, self.errors_path), strict=True):
+                give_name(path, target)
 
     def write_manifest(self, manifest: Mapping[str, Any]) -> dict[str, Any]:
         """
@@ -178,34 +224,41 @@ class Destination:
         from airflow_provider_mistral_batch.jsonl.results.manifest import write_manifest
 
         complete = {**manifest, "task": self._task}
-        write_manifest(complete, self._work / MANIFEST)
-        move(self._work / MANIFEST, self.manifest_path)
+        with naming(self.folder, "written", field="destination"):
+            if commits_whole(self.folder):
+                write_manifest(complete, self.manifest_path)
+            else:
+                write_manifest(complete, self._work / MANIFEST)
+                give_name(self._work / MANIFEST, self.manifest_path)
         self.release()
         return complete
 
     def release(self) -> None:
         """Remove this task instance's claim and everything of it that is not final."""
-        # The account may be allowed to write but not to delete. Remaining files are hidden and harm no retry.
-        with suppress(Exception):
+        try:
             remove_folder(self._work)
+        except Exception as error:
+            # No reason to fail: what is left is hidden, and harms no retry.
+            log.warning("%s could not be removed: %s", self._work, error)
         remove_folder_if_empty(self.folder / _WORK)
 
     def _occupant(self) -> str | None:
         """Describe the results here that are not this task instance's own; ``None`` if there are none."""
-        manifest = _read_json(self.manifest_path)
+        there = {path.name for path in entries(self.folder)}
+        manifest = _read_json(self.manifest_path) if MANIFEST in there else None
         if manifest is not None:
             task = manifest.get("task")
             return None if task == self._task else f"results of {_describe(task)}"
-        for other in self._other_claims():
-            return f"unfinished results of {_describe(_read_json(other / _OWNER))}"
-        if (self._work / _OWNER).exists():
-            # An earlier try published them and died before it wrote its manifest.
-            return None
+        for task in self._other_claims().values() if _WORK in there else ():
+            return f"unfinished results of {_describe(task)}"
         names = (
             f"{name}.{output_format}" for output_format in OUTPUT_FORMATS for name in ("results", "errors")
         )
-        there = [name for name in names if (self.folder / name).exists()]
-        return f"{' and '.join(there)} of an unknown batch" if there else None
+        found = [name for name in names if name in there]
+        if found and self._has_claim():
+            # An earlier try published them and died before it wrote its manifest.
+            return None
+        return f"{' and '.join(found)} of an unknown batch" if found else None
 
     def _occupied_by(self, occupant: str) -> InvalidInputError:
         return InvalidInputError(
@@ -214,14 +267,34 @@ class Destination:
             "if_exists='replace'"
         )
 
-    def _other_claims(self) -> list[StoragePath]:
-        """Folders of other task instances that have claimed this destination."""
-        others = [path for path in entries(self.folder / _WORK) if path.name != self._name]
-        return sorted((path for path in others if (path / _OWNER).exists()), key=str)
+    def _has_claim(self) -> bool:
+        return _is_claim(_read_json(self._work / _OWNER))
+
+    def _other_claims(self) -> dict[StoragePath, Any]:
+        """
+        Folders of other task instances that have claimed this destination, with what the claims say.
+
+        A claim that was not written to its end, as on a full disk, is none: nobody works behind it.
+        """
+        others = sorted((path for path in entries(self.folder / _WORK) if path.name != self._name), key=str)
+        claims = {path: _read_json(path / _OWNER) for path in others}
+        return {path: task for path, task in claims.items() if _is_claim(task)}
+
+    def _check_folders(self) -> None:
+        """Refuse links in the place of folders that only we make."""
+        for folder in (self.folder / _WORK, self._work):
+            refuse_link(folder)
+        if local_path(self._work) is not None:
+            for folder in entries(self._work):
+                refuse_link(folder)
+
+
+def _is_claim(task: Any) -> bool:
+    return isinstance(task, Mapping) and "run_id" in task
 
 
 def _describe(task: Any) -> str:
-    if not isinstance(task, Mapping) or "run_id" not in task:
+    if not _is_claim(task):
         return "an unknown batch"
     mapped = f", map index {task['map_index']}" if task.get("map_index", -1) != -1 else ""
     deployment = f", deployment {task['deployment']!r}" if task.get("deployment") else ""
@@ -230,11 +303,11 @@ def _describe(task: Any) -> str:
 
 def _read_json(path: StoragePath) -> dict[str, Any] | None:
     """Read a small JSON object; ``None`` if there is no file, and empty if the content is anything else."""
-    try:
-        with path.open("rb") as file:
-            content = msgspec.json.decode(file.read())
-    except FileNotFoundError:
+    text = read_small(path)
+    if text is None:
         return None
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    try:
+        content = msgspec.json.decode(text)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}

@@ -244,7 +244,7 @@ def _data_of_expand_kwargs(task: Any, context: Context) -> Iterator[Any]:
     """Give the arguments of a mapped task that another task's output brought through ``expand_kwargs``."""
     dag: Any = task.dag if task.has_dag() else None
     # The Dag keeps the mapped operator that this task was made from.
-    mapped = None if dag is None else dag.task_dict.get(task.task_id)
+    mapped: Any = None if dag is None else dag.task_dict.get(task.task_id)
     if not hasattr(mapped, "_get_specified_expand_input"):
         return
     expanded: Any = mapped._get_specified_expand_input()

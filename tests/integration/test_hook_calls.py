@@ -110,6 +110,7 @@ def test_files(hook):
     file = hook.upload_file(_rows_file(), filename="x.jsonl", visibility="workspace")
     assert hook.get_file(file.id).filename == "x.jsonl"
     assert [one.id for one in hook.list_files(limit=5, purpose="batch").data] == [file.id]
+    assert [one.id for one in hook.iter_files(purpose="batch")] == [file.id]
     assert b"".join(hook.stream_file(file.id)) == hook.download_file(file.id) == _rows_file().getvalue()
     assert hook.get_signed_url(file.id).startswith("http")
     assert hook.delete_file(file.id).deleted

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,11 +10,20 @@ import pytest
 from airflow.providers.common.compat.sdk import XCom
 
 from airflow_provider_mistral_batch.links.mistral_batch import CONSOLE_URL, MistralBatchJobLink
-from airflow_provider_mistral_batch.operators.mistral_batch import (
-    MistralCancelBatchJobOperator,
-    MistralCreateBatchJobOperator,
-)
+from airflow_provider_mistral_batch.operators.inference import MistralBatchInferenceOperator
 from airflow_provider_mistral_batch.sensors.mistral_batch import MistralBatchJobSensor
+
+
+@pytest.fixture(autouse=True)
+def stored(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Stands for Airflow's database: the task's XComs."""
+    xcoms: dict[str, Any] = {}
+    monkeypatch.setattr(XCom, "get_value", lambda *, key, ti_key: xcoms.get(key))
+    return xcoms
+
+
+def link_of(task: Any) -> str:
+    return MistralBatchJobLink().get_link(task, ti_key=object())  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -28,22 +38,52 @@ from airflow_provider_mistral_batch.sensors.mistral_batch import MistralBatchJob
         (["job-1"], None, CONSOLE_URL),
     ],
 )
-def test_link(xcom: Any, argument: Any, link: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Stands for Airflow's database.
-    monkeypatch.setattr(XCom, "get_value", lambda *, key, ti_key: xcom if key == "batch_id" else None)
-    operator = SimpleNamespace() if argument is None else SimpleNamespace(batch_id=argument)
-    assert MistralBatchJobLink().get_link(operator, ti_key=SimpleNamespace()) == link  # type: ignore[arg-type]
+def test_which_job_of_a_task_of_another_class(xcom: Any, argument: Any, link: str, stored: Any) -> None:
+    stored["batch_id"] = xcom
+    assert link_of(SimpleNamespace(batch_id=argument)) == link
 
 
-def test_our_tasks_know_their_job_and_read_no_xcom(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_our_tasks_know_their_job_and_read_no_xcom(
+    connection: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Airflow logs an error for an XCom that is not there, after each deferral and each poke."""
+    connection()
     monkeypatch.setattr(XCom, "get_value", lambda **_: pytest.fail("an XCom was read"))
-    create = MistralCreateBatchJobOperator(task_id="create", input_files=["f"])
-    for task, link in (
-        (MistralBatchJobSensor(task_id="sensor", batch_id="job-1"), f"{CONSOLE_URL}/job-1"),
-        (MistralCancelBatchJobOperator(task_id="cancel", batch_id="job-1"), f"{CONSOLE_URL}/job-1"),
-        (create, CONSOLE_URL),
-    ):
-        assert MistralBatchJobLink().get_link(task, ti_key=SimpleNamespace()) == link  # type: ignore[arg-type]
-    create._submission = SimpleNamespace(batch_ids=["job-1", "job-2"])  # type: ignore[assignment]
-    assert MistralBatchJobLink().get_link(create, ti_key=SimpleNamespace()) == f"{CONSOLE_URL}/job-2"  # type: ignore[arg-type]
+    assert link_of(MistralBatchJobSensor(task_id="t", batch_id="job-1")) == f"{CONSOLE_URL}/job-1"
+    batch = MistralBatchInferenceOperator(task_id="t", requests=[], destination="/r")
+    assert link_of(batch) == CONSOLE_URL
+    batch._submission = SimpleNamespace(batch_ids=["job-1", "job-2"])  # type: ignore[assignment]
+    assert link_of(batch) == f"{CONSOLE_URL}/job-2"
+
+
+@pytest.mark.parametrize(
+    ("host", "has_link"),
+    [
+        ("", True),
+        ("https://api.mistral.ai", True),
+        ("https://API.mistral.ai/v1", True),
+        ("https://api.eu.mistral.ai", True),
+        ("http://127.0.0.1:8321", False),
+        ("https://gateway.example.com/mistral.ai", False),
+        ("https://mistral.ai.example.com", False),
+        ("https://notmistral.ai", False),
+    ],
+)
+def test_a_job_that_is_not_in_the_console_has_no_link(
+    host: str, has_link: bool, connection: Callable[..., Any]
+) -> None:
+    connection(host=host)
+    assert link_of(MistralBatchJobSensor(task_id="t", batch_id="job-1")) == (
+        f"{CONSOLE_URL}/job-1" if has_link else ""
+    )
+
+
+def test_a_task_of_another_class_uses_mistrals_api() -> None:
+    assert link_of(SimpleNamespace(batch_id="job-1")) == f"{CONSOLE_URL}/job-1"
+
+
+def test_a_connection_that_cannot_be_read_gives_no_link_and_no_error(
+    connection: Callable[..., Any],
+) -> None:
+    connection(password="")
+    assert link_of(MistralBatchJobSensor(task_id="t", batch_id="job-1")) == ""

@@ -18,6 +18,8 @@ import jsonschema
 import pytest
 
 import airflow_provider_mistral_batch
+from airflow_provider_mistral_batch.api.retries import RetryPolicy
+from airflow_provider_mistral_batch.api.transport import DEFAULT_TIMEOUT
 from airflow_provider_mistral_batch.get_provider_info import get_provider_info
 
 CHECKOUT = Path(__file__).parents[2]
@@ -48,6 +50,20 @@ def test_provider_info_names_what_exists() -> None:
     for name in classes:
         module, _, attribute = name.rpartition(".")
         assert hasattr(importlib.import_module(module), attribute), name
+
+
+def test_the_connection_form_shows_the_defaults_that_count() -> None:
+    (entry,) = get_provider_info()["connection-types"]
+    shown = {name: field["schema"].get("default") for name, field in entry["conn-fields"].items()}
+    defaults = {"dialect": "mistral", "timeout": DEFAULT_TIMEOUT[1], "retries": RetryPolicy().attempts}
+    assert shown == {**dict.fromkeys(shown), **defaults}
+
+
+def test_airflows_page_of_providers_links_to_a_page_that_exists() -> None:
+    # Without this, it makes up a page in Airflow's own documentation.
+    urls = importlib.metadata.metadata("airflow-provider-mistral-batch").get_all("Project-URL") or []
+    (entry,) = get_provider_info()["integrations"]
+    assert f"Documentation, {entry['external-doc-url']}" in urls
 
 
 def test_connection_type_is_the_hooks() -> None:

@@ -16,6 +16,7 @@ from airflow_provider_mistral_batch.jsonl.requests.numbering import unused_prefi
 from airflow_provider_mistral_batch.jsonl.requests.shards import Shard, ShardWriter
 from airflow_provider_mistral_batch.jsonl.requests.template import RowTemplate
 from airflow_provider_mistral_batch.jsonl.row_ids import request_ids
+from airflow_provider_mistral_batch.storage.trouble import naming_disk
 
 # Ids that seem to repeat are compared one by one, up to this many. Beyond, each one counts as repeated: in one of
 # 10^8 files that is wrong.
@@ -31,12 +32,14 @@ class PreparedRequests:
     :param endpoint: The endpoint that all of them are for.
     :param model: The model that bodies name, if any does.
     :param numbered: How many rows had no ``custom_id`` and were numbered.
+    :param agent: The first agent that bodies name, if they name agents.
     """
 
     shards: tuple[Shard, ...]
     endpoint: str
     model: str | None
     numbered: int
+    agent: str | None = None
 
     @property
     def request_count(self) -> int:
@@ -68,13 +71,13 @@ def prepare_requests(
         ``url``; prompts are strings.
     :param endpoint: The endpoint that the job targets, such as ``/v1/chat/completions``.
     :param directory: Local directory for the request files; made if it is not there.
-    :param with_url: Whether the API wants ``method`` and ``url`` in each row, beside ``custom_id`` and ``body``.
+    :param with_url: Whether the API wants ``method`` and ``url`` in each row; otherwise, rows that have them keep them.
     :param template: What prompts and bodies have in common.
     :param max_shard_bytes: Most bytes in one request file.
     :param max_job_requests: Most requests in the files of one job.
     :param max_row_bytes: Most bytes in one row.
-    :raises InvalidRequestsError: If any row cannot be sent: names the first problems with file and line, and counts all
-        of them. No request file is left behind.
+    :raises InvalidRequestsError: If any row cannot be sent: names the first problems with file and line, and counts
+        them; after 1,000 it stops reading. No request file is left behind.
     :raises InvalidInputError: If the endpoint or the template is wrong, or there are no requests.
     """
     target = Path(directory)
@@ -84,7 +87,7 @@ def prepare_requests(
     )
     writer = ShardWriter(target, max_shard_bytes=max_shard_bytes, max_job_requests=max_job_requests)
     try:
-        with CustomIds(target) as ids:
+        with naming_disk(target), CustomIds(target) as ids:
             for accepted in reader.read(source):
                 ids.extend(accepted.ids)
                 writer.write(accepted.data, len(accepted.ids))
@@ -94,7 +97,7 @@ def prepare_requests(
                 shards = _resolve_repeated(shards, ids, repeated, reader)
         reader.problems.raise_if_any()
         reader.log_numbered()
-        return PreparedRequests(shards, endpoint, reader.model, reader.numbered)
+        return PreparedRequests(shards, endpoint, reader.model, reader.numbered, reader.agent)
     except BaseException:
         writer.discard()
         raise

@@ -8,8 +8,11 @@ from typing import Any
 
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
 
-#: How many problems an error lists one by one. All are counted.
+#: How many problems an error lists one by one.
 MAX_PROBLEMS_SHOWN = 20
+
+#: How many problems are counted. Then reading stops: the file is probably no request file at all.
+MAX_PROBLEMS = 1000
 
 _MAX_VALUE_LENGTH = 80
 
@@ -56,24 +59,28 @@ class InvalidRequestsError(InvalidInputError):
     The requests cannot be sent as they are. Nothing was sent, and no request file was left behind.
 
     :param problems: The first problems (:data:`MAX_PROBLEMS_SHOWN` at most), in the order of the input.
-    :param total: How many problems there are.
+    :param total: How many problems were found.
+    :param stopped: Whether reading stopped there (:data:`MAX_PROBLEMS`), so that there may be more.
     """
 
-    def __init__(self, problems: tuple[Problem, ...], total: int) -> None:
+    def __init__(self, problems: tuple[Problem, ...], total: int, stopped: bool = False) -> None:
         self.problems = problems
         self.total = total
+        self.stopped = stopped
         head = "1 problem in the requests" if total == 1 else f"{total:,} problems in the requests"
+        if stopped:
+            head += ", and stopped reading"
         lines = [f"{head}; nothing was sent:", *(f"  {problem}" for problem in problems)]
         if total > len(problems):
             lines.append(f"  … and {total - len(problems):,} more.")
         super().__init__("\n".join(lines))
 
-    def __reduce__(self) -> tuple[type, tuple[tuple[Problem, ...], int]]:
-        return type(self), (self.problems, self.total)
+    def __reduce__(self) -> tuple[type, tuple[tuple[Problem, ...], int, bool]]:
+        return type(self), (self.problems, self.total, self.stopped)
 
 
 class Problems:
-    """Collects the problems of one pass in bounded memory: keeps the first ones, and counts all."""
+    """Collects the problems of one pass in bounded memory and time: keeps the first ones, and counts up to a limit."""
 
     def __init__(self) -> None:
         self.total = 0
@@ -85,12 +92,15 @@ class Problems:
 
         :param problem: The problem.
         :param position: Number of the file and number of the line: problems are listed in this order.
+        :raises InvalidRequestsError: If there are :data:`MAX_PROBLEMS`, so that nothing more is read.
         """
         self.total += 1
         self._first.append((position, problem))
         if len(self._first) == 2 * MAX_PROBLEMS_SHOWN:
             self._first.sort(key=lambda entry: entry[0])
             del self._first[MAX_PROBLEMS_SHOWN:]
+        if self.total == MAX_PROBLEMS:
+            raise self._error(stopped=True)
 
     def raise_if_any(self) -> None:
         """
@@ -99,9 +109,12 @@ class Problems:
         :raises InvalidRequestsError: If there is a problem.
         """
         if self.total:
-            self._first.sort(key=lambda entry: entry[0])
-            shown = tuple(problem for _, problem in self._first[:MAX_PROBLEMS_SHOWN])
-            raise InvalidRequestsError(shown, self.total)
+            raise self._error()
+
+    def _error(self, *, stopped: bool = False) -> InvalidRequestsError:
+        self._first.sort(key=lambda entry: entry[0])
+        shown = tuple(problem for _, problem in self._first[:MAX_PROBLEMS_SHOWN])
+        return InvalidRequestsError(shown, self.total, stopped)
 
 
 def shortened(value: Any) -> str:

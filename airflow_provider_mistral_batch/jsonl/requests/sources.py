@@ -17,7 +17,7 @@ from airflow_provider_mistral_batch.jsonl.requests.encoding import encoded
 from airflow_provider_mistral_batch.jsonl.requests.problems import Problem, shortened
 from airflow_provider_mistral_batch.jsonl.requests.template import RowTemplate
 from airflow_provider_mistral_batch.storage.folders import matching_files
-from airflow_provider_mistral_batch.storage.paths import as_path, is_path
+from airflow_provider_mistral_batch.storage.paths import as_path, is_path, storage_path
 
 _REQUEST_FILE_SUFFIXES = (".jsonl", ".json", ".jsonl.gz", ".jsonl.zst", ".json.gz", ".json.zst")
 
@@ -72,8 +72,10 @@ def open_sources(
                     f"requests: the first item is a path object, but item {number} is {shortened(path)}: make all of "
                     "them path objects"
                 )
-            for file in matching_files(path):
-                yield Source(str(file), line_blocks(file_chunks(file), max_line_bytes=max_row_bytes))
+            for file in matching_files(storage_path(path, field="path")):
+                yield Source(
+                    str(file), line_blocks(file_chunks(file, field="path"), max_line_bytes=max_row_bytes)
+                )
     else:
         yield Source(None, _item_blocks(chain([first], rest), template, endpoint, refuse))
 

@@ -9,7 +9,8 @@ import msgspec
 
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.storage.atomic import write_whole
-from airflow_provider_mistral_batch.storage.paths import StoragePath, as_path
+from airflow_provider_mistral_batch.storage.paths import StoragePath
+from airflow_provider_mistral_batch.storage.reading import read_small
 
 
 def write_manifest(manifest: Mapping[str, Any], path: StoragePath | str) -> None:
@@ -29,11 +30,13 @@ def read_manifest(path: StoragePath | str) -> dict[str, Any]:
     :param path: Where it is.
     :raises InvalidInputError: If the file is no manifest.
     """
-    with as_path(path).open("rb") as file:
-        try:
-            manifest = msgspec.json.decode(file.read())
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            raise InvalidInputError(f"{path} is not a manifest: {error}") from error
+    text = read_small(path)
+    if text is None:
+        raise FileNotFoundError(f"{path} is gone")
+    try:
+        manifest = msgspec.json.decode(text)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidInputError(f"{path} is not a manifest: {error}") from error
     if not isinstance(manifest, dict) or "results_path" not in manifest:
         raise InvalidInputError(f"{path} is not a manifest: it has no results_path")
     return manifest

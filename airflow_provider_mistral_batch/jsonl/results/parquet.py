@@ -8,7 +8,8 @@ from typing import Any
 
 from airflow_provider_mistral_batch.jsonl.lines import MissingExtraError
 from airflow_provider_mistral_batch.jsonl.results.rows import ResultRow
-from airflow_provider_mistral_batch.storage.paths import StoragePath, as_path
+from airflow_provider_mistral_batch.storage.paths import StoragePath
+from airflow_provider_mistral_batch.storage.reading import reading
 
 # One group is in memory at a time: as Python objects, as Arrow arrays and as the writer's pages, 20 times its bytes.
 _ROWS_IN_GROUP = 5_000
@@ -41,13 +42,17 @@ def write_parquet(path: Path, rows: Iterable[ResultRow]) -> None:
     )
     part = path.with_name(f"{path.name}.parquet")
     try:
-        with parquet.ParquetWriter(
-            part,
-            schema,
-            compression="zstd",
-            use_dictionary=_REPEATING_COLUMNS,
-            write_statistics=[name for name in schema.names if name not in _LONG_COLUMNS],
-        ) as writer:
+        # A new file: pyarrow itself would write through a link of that name.
+        with (
+            part.open("xb") as sink,
+            parquet.ParquetWriter(
+                sink,
+                schema,
+                compression="zstd",
+                use_dictionary=_REPEATING_COLUMNS,
+                write_statistics=[name for name in schema.names if name not in _LONG_COLUMNS],
+            ) as writer,
+        ):
             for group in _groups(rows):
                 writer.write_batch(_record_batch(pyarrow, schema, group))
                 # Free this group before the generator collects the next one.
@@ -65,7 +70,7 @@ def read_parquet(path: StoragePath | str) -> Iterator[list[bytes]]:
     :raises MissingExtraError: If the extra ``parquet`` is not installed.
     """
     _, parquet = _pyarrow()
-    with as_path(path).open("rb") as file, parquet.ParquetFile(file) as table:
+    with reading(path) as file, parquet.ParquetFile(file) as table:
         raw = table.schema_arrow.get_field_index("raw")
         for number in range(table.num_row_groups):
             group = table.metadata.row_group(number)

@@ -10,7 +10,8 @@ from msgspec.structs import replace
 from airflow_provider_mistral_batch.jsonl.lines import MAX_RESULT_ROW_BYTES, file_chunks, line_blocks
 from airflow_provider_mistral_batch.jsonl.results.parquet import read_parquet
 from airflow_provider_mistral_batch.jsonl.results.rows import ResultRow, result_row
-from airflow_provider_mistral_batch.storage.paths import StoragePath, as_path
+from airflow_provider_mistral_batch.storage.paths import StoragePath
+from airflow_provider_mistral_batch.storage.reading import reading
 
 _PARQUET_MAGIC = b"PAR1"
 
@@ -49,7 +50,7 @@ def read_blocks(path: StoragePath | str) -> Iterator[list[bytes]]:
 
     :param path: A results or errors file, JSONL (compressed or not) or Parquet.
     """
-    with as_path(path).open("rb") as file:
+    with reading(path) as file:
         is_parquet = file.read(len(_PARQUET_MAGIC)) == _PARQUET_MAGIC
     if is_parquet:
         yield from read_parquet(path)

@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 from airflow_provider_mistral_batch.jsonl.row_ids import row_ids
+from airflow_provider_mistral_batch.storage.trouble import naming_disk
 
 
 class RowTable:
@@ -39,14 +40,16 @@ class RowTable:
     def extend(self, lines: list[bytes]) -> None:
         """Add rows. Add all of them before the first :meth:`get`, which makes the index."""
         self._count += len(lines)
-        self._rows.execute("BEGIN")
-        self._rows.executemany("INSERT INTO rows VALUES (?, ?)", zip(row_ids(lines), lines, strict=True))
-        self._rows.execute("COMMIT")
+        with naming_disk(self._folder.name):
+            self._rows.execute("BEGIN")
+            self._rows.executemany("INSERT INTO rows VALUES (?, ?)", zip(row_ids(lines), lines, strict=True))
+            self._rows.execute("COMMIT")
 
     def get(self, custom_id: str) -> bytes | None:
         """Find the row of a request; None if there is none."""
         if not self._indexed:
-            self._rows.execute("CREATE INDEX ids ON rows (custom_id)")
+            with naming_disk(self._folder.name):
+                self._rows.execute("CREATE INDEX ids ON rows (custom_id)")
             self._indexed = True
         found = self._rows.execute("SELECT line FROM rows WHERE custom_id = ?", (custom_id,)).fetchone()
         return None if found is None else bytes(found[0])

@@ -22,6 +22,8 @@ KEY = "k3y-of-nobody"
         ({"host": ""}, "https://api.mistral.ai"),
         ({"host": "gateway.example"}, "https://gateway.example"),
         ({"host": " gateway.example "}, "https://gateway.example"),
+        # Airflow's form sends 0 for an empty port.
+        ({"host": "gateway.example", "port": 0}, "https://gateway.example"),
         ({"host": "gateway.example", "port": 8443}, "https://gateway.example:8443"),
         ({"host": "gateway.example", "schema": "http", "port": 8080}, "http://gateway.example:8080"),
         ({"host": "gateway.example/mistral", "port": 8080}, "https://gateway.example:8080/mistral"),

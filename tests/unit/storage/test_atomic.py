@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import pickle
+import sqlite3
 
 import pytest
 
-from airflow_provider_mistral_batch.api.errors import InvalidInputError
+from airflow_provider_mistral_batch.api.errors import StorageError
+from airflow_provider_mistral_batch.api.regular_files import NotAFileError
 from airflow_provider_mistral_batch.storage import atomic
-from airflow_provider_mistral_batch.storage.atomic import AtomicFiles, check_writable
+from airflow_provider_mistral_batch.storage.atomic import (
+    AtomicFiles,
+    check_writable,
+    open_spool,
+    write_whole,
+)
+from airflow_provider_mistral_batch.storage.trouble import naming_disk
 
 
 class RefusingStore:
@@ -71,13 +81,67 @@ def test_leaving_without_publishing_removes_everything(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_check_writable(tmp_path, bucket):
-    check_writable(tmp_path / "new" / "folder" / "results.jsonl", field="to")
+def test_check_writable(tmp_path):
+    check_writable(tmp_path / "new" / "folder", ["results.jsonl"])
     assert list((tmp_path / "new" / "folder").iterdir()) == []
-    check_writable(bucket / "results.jsonl", field="to")
-    assert bucket.fs.find(bucket.path) == []
     (tmp_path / "file").write_text("")
-    with pytest.raises(InvalidInputError, match=r"^to='.*/file' cannot be written"):
-        check_writable(tmp_path / "file" / "results.jsonl", field="to")
-    with pytest.raises(InvalidInputError, match=r"^to='.*' has a directory new"):
-        check_writable(tmp_path / "new", field="to")
+    with pytest.raises(OSError, match="file"):
+        check_writable(tmp_path / "file", ["results.jsonl"])
+    with pytest.raises(NotAFileError, match="/new is a directory"):
+        check_writable(tmp_path, ["new"])
+
+
+def test_no_planted_link_is_followed(tmp_path):
+    theirs = tmp_path / "theirs"
+    theirs.write_text("keep")
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for name in ("results.jsonl", ".results.jsonl.probe", ".probe"):
+        (folder / name).symlink_to(theirs)
+    check_writable(folder, ["results.jsonl"])
+    publish(folder / "results.jsonl")
+    write_whole(folder / ".probe", b"ours")
+    assert (folder / "results.jsonl").read_text() == "content"
+    with AtomicFiles() as files:
+        spool = files.spool(folder / "results.jsonl")
+        spool.unlink()
+        spool.symlink_to(theirs)
+        with pytest.raises(OSError, match="symbolic links"):
+            open_spool(spool)
+        with pytest.raises(OSError, match="symbolic links"):
+            files.publish()
+    assert theirs.read_text() == "keep"
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, "No space left on device"), OSError(errno.EDQUOT, "Quota")]
+)
+def test_a_full_disk_is_named(error, tmp_path):
+    def fill():
+        with AtomicFiles() as files:
+            files.spool(tmp_path / "folder" / "results")
+            raise error
+
+    said = rf"^{tmp_path}/folder is on a full disk \({error.strerror}\): free space"
+    with pytest.raises(StorageError, match=said) as full:
+        fill()
+    assert not full.value.refused
+    assert str(pickle.loads(pickle.dumps(full.value))) == str(full.value)
+    assert list((tmp_path / "folder").iterdir()) == []
+
+
+def test_a_full_scratch_disk_is_named(tmp_path):
+    with pytest.raises(StorageError, match=f"^{tmp_path} is on a full disk"), naming_disk(tmp_path):
+        raise sqlite3.OperationalError("database or disk is full")
+
+
+@pytest.mark.parametrize(("size", "part"), [(1, 8), (80 << 30, 16), (70 << 30, 8)])
+def test_the_memory_of_an_upload_is_bounded(size, part):
+    class Store:
+        def put_file(self, local, remote, chunksize=None, max_concurrency=None): ...
+
+    class Plain:
+        def put_file(self, local, remote): ...
+
+    assert atomic._bounds(Store(), size) == {"chunksize": part << 20, "max_concurrency": 4}
+    assert atomic._bounds(Plain(), size) == {}

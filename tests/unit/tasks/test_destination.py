@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import msgspec
 import pytest
 from airflow.sdk import ObjectStoragePath
 
-from airflow_provider_mistral_batch.api.errors import InvalidInputError
+from airflow_provider_mistral_batch.api.errors import InvalidInputError, StorageError
 from airflow_provider_mistral_batch.policies.ownership import TaskIdentity
 from airflow_provider_mistral_batch.tasks.destination import Destination
 
@@ -78,3 +79,40 @@ def test_what_is_published_stays_when_there_is_nothing_to_replace_it(gone: str, 
     with pytest.raises(FileNotFoundError, match=gone):
         destination.publish(0)
     assert destination.own_manifest() is not None
+
+
+@pytest.mark.parametrize("torn", [b"", b'{"dag_id":"d","task', b"[]", b"{}"])
+def test_a_torn_claim_keeps_nobody_out(torn: bytes, tmp_path: Path) -> None:
+    # As on a full disk.
+    for run_id in ("other", "ours"):
+        work = destination_of(run_id, tmp_path)._work
+        Path(str(work)).mkdir(parents=True)
+        (work / "owner.json").open("wb").write(torn)
+    ours = destination_of("ours", tmp_path)
+    ours.claim("fail")
+    ours.check_claim()
+    with pytest.raises(InvalidInputError, match="unfinished results of task 't' of Dag 'd', run 'ours'"):
+        destination_of("third", tmp_path).claim("fail")
+
+
+@pytest.mark.parametrize("place", [".rounds", ".rounds/{}", ".rounds/{}/0"])
+def test_no_folder_of_ours_is_a_link(place: str, tmp_path: Path) -> None:
+    destination = destination_of("run", tmp_path / "folder")
+    link = tmp_path / "folder" / place.format(destination._name)
+    link.parent.mkdir(parents=True)
+    (tmp_path / "theirs").mkdir()
+    link.symlink_to(tmp_path / "theirs")
+    with pytest.raises(InvalidInputError, match=f"{link} is a symbolic link"):
+        destination.claim("fail")
+    assert list((tmp_path / "theirs").iterdir()) == []
+
+
+def test_who_cannot_write_a_claim_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Any, content: bytes) -> None:
+        Path(str(path)).parent.mkdir(parents=True)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("airflow_provider_mistral_batch.tasks.destination.write_whole", full)
+    with pytest.raises(StorageError, match=r"^destination='.*/new' cannot be written \(No space left"):
+        destination_of("run", tmp_path / "new").claim("fail")
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,79 @@
+"""Files opened for reading, in any storage: regular ones only, in bounded memory, with errors that name them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import IO, Any, cast
+
+from airflow_provider_mistral_batch.api.regular_files import check_regular, open_regular
+from airflow_provider_mistral_batch.storage.paths import (
+    ObjectPath,
+    StoragePath,
+    as_path,
+    is_in_store,
+    local_path,
+)
+from airflow_provider_mistral_batch.storage.trouble import naming
+
+#: What is read at once from an object store. Their own default, 50 MB, is held in memory twice.
+_BLOCK_BYTES = 8 << 20
+
+
+@contextmanager
+def reading(path: StoragePath | str, *, field: str = "") -> Iterator[IO[Any]]:
+    """
+    Open a file for reading, and close it afterwards.
+
+    :param path: The file.
+    :param field: The parameter that names it, for messages.
+    :raises NotAFileError: If it is no regular file.
+    :raises StorageError: If it cannot be read; also when a read in the block fails.
+    """
+    target = as_path(path)
+    with naming(target, "read", field=field), closing(_opened(target)) as file:
+        yield file
+
+
+def read_small(path: StoragePath | str) -> bytes | None:
+    """
+    Read a small file with one call, as it is at this moment.
+
+    :param path: The file.
+    :return: Its content; None if there is no such file.
+    :raises NotAFileError: If it is no regular file.
+    :raises StorageError: If it cannot be read.
+    """
+    target = as_path(path)
+    try:
+        if is_in_store(target):
+            with naming(target, "read"):
+                stored = cast("ObjectPath", target)
+                read = stored.fs.cat_file
+                # Several calls at once would need one more before them, for the size.
+                return bytes(read(stored.path, **known_arguments(read, max_concurrency=1)))
+        with reading(target) as file:
+            return bytes(file.read())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def known_arguments(function: Callable[..., Any], **arguments: Any) -> dict[str, Any]:
+    """Give those arguments that a function takes: the file systems of object stores differ."""
+    parameters = inspect.signature(function).parameters
+    return {name: value for name, value in arguments.items() if name in parameters}
+
+
+def _opened(path: StoragePath) -> IO[Any]:
+    if is_in_store(path):
+        return path.open("rb", block_size=_BLOCK_BYTES)  # type: ignore[call-arg]
+    local = local_path(path)
+    if local is None:
+        return path.open("rb")
+    if isinstance(path, Path) and not hasattr(path, "protocol"):
+        return open_regular(local)
+    # Airflow notes for a path object of its own that it was read.
+    check_regular(local)
+    return path.open("rb")

@@ -1,0 +1,175 @@
+"""Batches in a real object store: what it costs, what it refuses, and what stays in it."""
+
+from __future__ import annotations
+
+import logging
+import re
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from airflow.sdk import ObjectStoragePath
+from airflow.sdk.io.store import attach
+from s3fs import S3FileSystem
+
+from airflow_provider_mistral_batch.api.errors import InvalidInputError, StorageError
+from airflow_provider_mistral_batch.operators.inference import MistralBatchInferenceOperator
+from airflow_provider_mistral_batch.policies.ownership import TaskIdentity
+from airflow_provider_mistral_batch.results import read_results
+from airflow_provider_mistral_batch.storage.atomic import AtomicFiles
+from airflow_provider_mistral_batch.tasks.destination import Destination
+from tests.s3_server import S3Server
+
+REFUSED = r"cannot be {} with connection 'store' \(PermissionError: (Forbidden|Access Denied)\): .*allow its account"
+DELETES = r"DELETE |POST /\w+/?\?delete"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[S3Server]:
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = S3Server()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="module")
+def store(server: S3Server) -> S3FileSystem:
+    # Hurried: a store that is away is asked once.
+    once = {"retries": {"total_max_attempts": 1}}
+    store = S3FileSystem(
+        key="k", secret="s", endpoint_url=server.url, config_kwargs=once, skip_instance_cache=True
+    )
+    store.retries = 1
+    attach("s3", "store", fs=store)
+    store.mkdir("bucket")
+    return store
+
+
+@pytest.fixture
+def folder(server: S3Server, store: S3FileSystem, monkeypatch: pytest.MonkeyPatch) -> ObjectStoragePath:
+    """A folder of this test's own."""
+    monkeypatch.setenv("AIRFLOW_CONN_STORE", "aws://")
+    server.reset()
+    return ObjectStoragePath(f"s3://store@bucket/{uuid.uuid4().hex}")
+
+
+@pytest.fixture
+def infer(airflow: Any, folder: ObjectStoragePath) -> Callable[..., Any]:
+    def infer(ti: Any = None, **options: Any) -> Any:
+        source = {} if "path" in options else {"requests": [f"Say {n}" for n in range(10)]}
+        options = {"destination": str(folder), "model": "mistral-small-latest", **source, **options}
+        return airflow.run(lambda: MistralBatchInferenceOperator(task_id="task", **options), ti)
+
+    return infer
+
+
+def sizes(folder: ObjectStoragePath) -> dict[str, int]:
+    """Every object in the folder with its size."""
+    folder.fs.invalidate_cache()
+    found = folder.fs.find(folder.path, detail=True)
+    return {name.partition(f"{folder.name}/")[2]: about["size"] for name, about in found.items()}
+
+
+def test_a_batch_takes_few_requests(infer: Any, server: S3Server, folder: ObjectStoragePath) -> None:
+    outcome = infer()
+    assert outcome.state == "success", outcome.message
+    requests = list(server.requests)
+    assert len(requests) <= 24, "\n".join(requests)
+    assert sorted(sizes(folder)) == ["errors.jsonl", "manifest.json", "results.jsonl"]
+    assert len(list(read_results(outcome.value))) == 10
+
+
+def test_a_store_that_keeps_everything_keeps_no_copy(
+    infer: Any, server: S3Server, folder: ObjectStoragePath, logged: Any, other_run: Any
+) -> None:
+    server.refuse(DELETES)
+    assert infer().state == "success"
+    (warning,) = [line for line in logged() if "may not be removed" in line]
+    assert warning.startswith("warning: s3://store@bucket/")
+    assert "with connection 'store'" in warning
+    assert "empty file(s) stay there. Allow Delete" in warning
+    final = {"errors.jsonl", "manifest.json", "results.jsonl"}
+    assert {name for name, size in sizes(folder).items() if size} == final - {"errors.jsonl"}
+    # What stays keeps no other run out, and its results replace these.
+    assert infer(other_run).state == "failed"
+    assert infer(other_run, if_exists="replace").state == "success"
+    assert "another run" in (folder / "manifest.json").read_text()
+
+
+@pytest.mark.parametrize("path", ["in.jsonl", "in*.jsonl"])
+def test_a_source_that_may_not_be_read_is_named(
+    path: str, infer: Any, server: S3Server, folder: ObjectStoragePath
+) -> None:
+    (folder / "in.jsonl").write_text('{"body": {}}\n')
+    server.refuse(r"(GET|HEAD) /bucket(/\w+/in|/?\?.*prefix=\w+%2F(in|&))")
+    outcome = infer(path=str(folder / path), destination=str(folder / "out"))
+    assert outcome.state == "failed"
+    assert str(folder / path) in outcome.message
+    assert re.search(REFUSED.format("read"), outcome.message), outcome.message
+
+
+@pytest.mark.parametrize(
+    "refused", ["PUT ", r"GET /bucket/?\?list", r"(GET|HEAD) /bucket/\w+/"], ids=["put", "list", "get"]
+)
+def test_a_destination_that_may_not_be_used_is_named(
+    refused: str, infer: Any, server: S3Server, folder: ObjectStoragePath, jobs: Any
+) -> None:
+    server.refuse(refused)
+    outcome = infer()
+    assert (outcome.state, jobs()) == ("failed", [])
+    assert outcome.message.startswith(f"destination='{folder}'")
+    assert re.search(REFUSED.format("(read|written)"), outcome.message), outcome.message
+
+
+def test_results_land_when_the_store_is_back(
+    infer: Any, server: S3Server, folder: ObjectStoragePath, jobs: Any, new_ti: Any
+) -> None:
+    server.break_down_at(r"PUT /bucket/\w+/\.rounds/\w+/0/results")
+    ti = new_ti()
+    outcome = infer(ti)
+    assert outcome.state == "retry"
+    assert f"{folder}/.rounds/" in outcome.message
+    assert "cannot be written with connection 'store'" in outcome.message
+    server.reset()
+    assert infer(ti.next_try()).state == "success"
+    assert len(jobs()) == 1
+
+
+def test_an_upload_is_in_bounded_parts(server: S3Server, folder: ObjectStoragePath) -> None:
+    def upload(name: str) -> None:
+        with AtomicFiles() as files:
+            with files.spool(folder / name).open("wb") as spool:
+                spool.truncate(48 << 20)
+            files.publish()
+
+    upload("large")
+    asked = zip(server.requests, server.sizes, strict=True)
+    parts = [size for request, size in asked if "partNumber=" in request]
+    assert len(parts) == 6
+    assert max(parts) < 9 << 20
+    assert server.most_parts_at_once <= 4
+    server.break_down_at(r"PUT /bucket/\w+/lost\?partNumber=5")
+    with pytest.raises(StorageError, match="/lost cannot be written with connection 'store'"):
+        upload("lost")
+    server.reset()
+    assert list(sizes(folder)) == ["large"]
+
+
+def test_of_two_at_the_same_moment_one_goes_on_at_most(folder: ObjectStoragePath) -> None:
+    first, second = (
+        Destination(folder, TaskIdentity(dag_id="d", task_id="t", run_id=run_id), "jsonl")
+        for run_id in ("first", "second")
+    )
+    first.claim("fail")
+    # As if both had looked before either wrote.
+    second._occupant = lambda: None  # type: ignore[method-assign]
+    with pytest.raises(InvalidInputError, match="run 'first'"):
+        second.claim("fail")
+    first.check_claim()
+
+
+def test_a_bucket_that_does_not_exist_is_named(infer: Any) -> None:
+    outcome = infer(destination="s3://store@nowhere/out")
+    assert outcome.state == "failed"
+    assert outcome.message.startswith("destination='s3://store@nowhere/out' cannot be written")
