@@ -8,6 +8,7 @@ from functools import cached_property
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_mistral_batch.api.body_fields import check_body_fields
 from airflow_provider_mistral_batch.api.checks import (
     check_choice,
     check_positive,
@@ -82,6 +83,14 @@ class BatchOptions:
         # Checks the fields of the job's create call, except for its files, which do not exist yet.
         self.job(["not-yet-uploaded"], self.model)
         merged_metadata({}, self.metadata)
+        body = {
+            "max_tokens": self.max_tokens,
+            "temperature": self.temperature,
+            "response_format": self.response_format,
+        }
+        check_body_fields(body)
+        if self.parameters is not None:
+            check_body_fields(self.parameters, within="parameters")
         if self.output_format == "parquet" and find_spec("pyarrow") is None:
             raise InvalidInputError(
                 "output_format='parquet' needs pyarrow: install airflow-provider-mistral-batch[parquet]"

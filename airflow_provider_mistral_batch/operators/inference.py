@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, conf
@@ -20,7 +21,7 @@ from airflow_provider_mistral_batch.links.mistral_batch import MistralBatchJobLi
 from airflow_provider_mistral_batch.operators.base import check_requests, check_requests_are_stable
 from airflow_provider_mistral_batch.operators.submitting import MistralSubmittingOperator
 from airflow_provider_mistral_batch.policies.cadence import DEFAULT_POLL_INTERVAL, DEFAULT_POLL_INTERVAL_MIN
-from airflow_provider_mistral_batch.storage.paths import storage_path
+from airflow_provider_mistral_batch.storage.paths import absolute_path
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, ObjectStoragePath
@@ -92,11 +93,35 @@ class MistralBatchInferenceOperator(MistralSubmittingOperator):
         "model",
         "agent_id",
         "system",
+        "max_tokens",
+        "temperature",
+        "response_format",
+        "parameters",
+        "reask_invalid",
         "completion_window",
+        "timeout_hours",
         "metadata",
+        "row_retries",
+        "max_failed_ratio",
+        "max_cost_usd",
+        "output_format",
+        "if_exists",
+        "delete_files",
+        "timeout",
+        "poll_interval",
+        "poll_interval_min",
+        "max_pending_requests",
+        "force_new",
+        "cancel_on_kill",
+        "cancel_on_timeout",
         "mistral_conn_id",
     )
-    template_fields_renderers: ClassVar[dict[str, str]] = {"requests": "json", "metadata": "json"}
+    template_fields_renderers: ClassVar[dict[str, str]] = {
+        "requests": "json",
+        "response_format": "json",
+        "parameters": "json",
+        "metadata": "json",
+    }
     operator_extra_links = (MistralBatchJobLink(),)
 
     #: Whether :meth:`_source` may give something else in each try, although nothing in the Dag has changed.
@@ -128,9 +153,9 @@ class MistralBatchInferenceOperator(MistralSubmittingOperator):
         if_exists: Literal["fail", "replace"] = "fail",
         delete_files: Literal["never", "on_success"] = "never",
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
-        timeout: float | None = None,
-        poll_interval: float = DEFAULT_POLL_INTERVAL,
-        poll_interval_min: float = DEFAULT_POLL_INTERVAL_MIN,
+        timeout: float | timedelta | None = None,
+        poll_interval: float | timedelta = DEFAULT_POLL_INTERVAL,
+        poll_interval_min: float | timedelta = DEFAULT_POLL_INTERVAL_MIN,
         max_pending_requests: int = limits.MAX_REQUESTS_PER_JOB,
         max_job_requests: int = limits.MAX_REQUESTS_PER_JOB,
         force_new: bool = False,
@@ -220,5 +245,5 @@ class MistralBatchInferenceOperator(MistralSubmittingOperator):
             check_requests(self.requests)
             return self.requests
         if isinstance(self.path, Sequence) and not isinstance(self.path, (str, bytes)):
-            return [storage_path(path, field="path") for path in self.path]
-        return storage_path(self.path, field="path")
+            return [absolute_path(path, field="path") for path in self.path]
+        return absolute_path(self.path, field="path")
