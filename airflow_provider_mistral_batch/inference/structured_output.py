@@ -10,8 +10,6 @@ import msgspec
 
 from airflow_provider_mistral_batch.api.endpoints import CHAT
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
-from airflow_provider_mistral_batch.jsonl.requests.nesting import MAX_LEVELS, is_too_deep
-from airflow_provider_mistral_batch.jsonl.results.rows import text_of
 
 if TYPE_CHECKING:
     from airflow_provider_mistral_batch.jsonl.results.rows import ResultRow
@@ -91,6 +89,9 @@ class StructuredOutput:
         return _cut(reason)
 
     def _problem_of(self, text: str) -> str | None:
+        # Imported late: parsing a Dag needs none of it.
+        from airflow_provider_mistral_batch.jsonl.requests.nesting import MAX_LEVELS, is_too_deep
+
         if is_too_deep(text.encode("utf-8", "replace")):
             return f"it is not JSON of at most {MAX_LEVELS} levels"
         return self._problem(text)
@@ -151,6 +152,9 @@ def _answered(messages: list[Any], answer: str | None) -> list[Any]:
         message of its own any more: the API takes a prefix only as the last message.
     :param answer: The answer's text, which begins with the prefix, or goes on where it ends.
     """
+    # Imported late: parsing a Dag needs none of it.
+    from airflow_provider_mistral_batch.jsonl.results.rows import text_of
+
     text = answer or ""
     last = messages[-1] if messages else None
     if isinstance(last, Mapping) and last.get("role") == "assistant":
