@@ -31,6 +31,7 @@ class MistralTaskDecoratorCollection(TaskDecoratorCollection):
         row_retries: int = 1,
         max_failed_ratio: float = 1.0,
         max_cost_usd: float | None = None,
+        prices: Mapping[str, Mapping[str, float]] | None = None,
         output_format: Literal["jsonl", "parquet"] = "jsonl",
         if_exists: Literal["fail", "replace"] = "fail",
         delete_files: Literal["never", "on_success"] = "never",

@@ -19,6 +19,7 @@ from airflow_provider_mistral_batch.api.checks import (
 )
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.api.models import BatchJobIn
+from airflow_provider_mistral_batch.inference.prices import check_prices
 from airflow_provider_mistral_batch.inference.structured_output import StructuredOutput
 from airflow_provider_mistral_batch.policies.cadence import Cadence
 from airflow_provider_mistral_batch.policies.deadline import seconds_allowed
@@ -56,6 +57,7 @@ class BatchOptions:
     row_retries: int
     max_failed_ratio: float
     max_cost_usd: float | None
+    prices: Mapping[str, Mapping[str, float]] | None
     output_format: str
     if_exists: str
     delete_files: str
@@ -76,6 +78,7 @@ class BatchOptions:
         check_whole("row_retries", self.row_retries, at_least=0, unit="rounds")
         check_ratio("max_failed_ratio", self.max_failed_ratio)
         check_positive("max_cost_usd", self.max_cost_usd, unit="US dollars", or_none=True)
+        check_prices(self.prices)
         check_positive("timeout", self.timeout, or_none=True)
         check_positive("max_pending_requests", self.max_pending_requests, unit="requests")
         check_whole("max_job_requests", self.max_job_requests, at_least=1, unit="requests")

@@ -67,6 +67,9 @@ class MistralBatchInferenceOperator(MistralSubmittingOperator):
     :param max_failed_ratio: Share of requests that may fail, 0 to 1; a batch in which none succeeded fails in any case.
     :param max_cost_usd: Send nothing if the batch may cost more US dollars than this, estimated from its tokens and
         ``max_tokens`` (needs the extra ``costs``).
+    :param prices: Your own prices, by model, such as ``{"my-model": {"input": 0.1, "output": 0.3}}``. In US dollars,
+        before the batch discount of 50 %: ``input``, ``output`` and ``cached`` for a million tokens, ``page``,
+        ``annotated_page``, ``audio_minute``. They replace those that the price list has for the model.
     :param output_format: ``jsonl``, or ``parquet`` (needs the extra ``parquet``).
     :param if_exists: What to do if the destination has another batch's results: ``fail``, or ``replace`` them.
     :param delete_files: ``on_success`` deletes the uploaded files and the results from the account once the
@@ -149,6 +152,7 @@ class MistralBatchInferenceOperator(MistralSubmittingOperator):
         row_retries: int = 1,
         max_failed_ratio: float = 1.0,
         max_cost_usd: float | None = None,
+        prices: Mapping[str, Mapping[str, float]] | None = None,
         output_format: Literal["jsonl", "parquet"] = "jsonl",
         if_exists: Literal["fail", "replace"] = "fail",
         delete_files: Literal["never", "on_success"] = "never",
@@ -185,6 +189,7 @@ class MistralBatchInferenceOperator(MistralSubmittingOperator):
         self.row_retries = row_retries
         self.max_failed_ratio = max_failed_ratio
         self.max_cost_usd = max_cost_usd
+        self.prices = prices
         self.output_format = output_format
         self.if_exists = if_exists
         self.delete_files = delete_files
