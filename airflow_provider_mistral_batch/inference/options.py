@@ -8,6 +8,7 @@ from functools import cached_property
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_mistral_batch.api import limits
 from airflow_provider_mistral_batch.api.body_fields import check_body_fields
 from airflow_provider_mistral_batch.api.checks import (
     check_choice,
@@ -132,7 +133,7 @@ class BatchOptions:
     @property
     def requests_per_job(self) -> int:
         """Most requests in one job."""
-        return min(self.max_pending_requests, self.max_job_requests)
+        return min(self.max_pending_requests, self.max_job_requests, limits.MAX_REQUESTS_PER_JOB)
 
     def template(self, model: str | None) -> RowTemplate:
         """
