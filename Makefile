@@ -28,7 +28,7 @@ define install
 @touch $@
 endef
 
-.PHONY: help install demo ui test test-distributed soak lint format bench docs build constraints clean
+.PHONY: help install demo ui test test-gateway test-distributed soak lint format bench docs build constraints clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -45,6 +45,9 @@ ui: $(VENV)/installed ## Start Airflow's UI with the example Dags, against the e
 test: lint ## Run all checks and tests; PYTEST_ARGS adds pytest options
 	$(BIN)/python -m pytest $(SMALL_TESTS) --numprocesses auto --maxprocesses 4 $(PYTEST_ARGS)
 	$(BIN)/python -m pytest $(AIRFLOW_TESTS) $(PYTEST_ARGS)
+
+test-gateway: $(VENV)/installed-gateway ## Run batches through a real LiteLLM proxy in front of the emulator
+	$(BIN)/python -m pytest tests/gateway $(PYTEST_ARGS)
 
 test-distributed: $(VENV)/installed-distributed ## Run the Dags on PostgreSQL, Celery and Redis, and kill parts of it
 	$(BIN)/python -m pytest tests/distributed $(PYTEST_ARGS)
@@ -79,6 +82,9 @@ constraints: $(VENV)/uv ## Pin the newest versions that fit pyproject.toml, with
 		--custom-compile-command "make constraints" --no-emit-index-url --no-emit-find-links \
 		--all-extras --group bench --group build --group distributed --group docs --group install --group lint \
 		--group test pyproject.toml -o constraints.txt
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.10 --no-annotate \
+		--custom-compile-command "make constraints" --no-emit-index-url --no-emit-find-links \
+		tests/gateway/requirements.in -o tests/gateway/requirements.txt
 
 clean: ## Remove everything that these targets made
 	rm -rf $(VENV) .airflow benchmarks/results build dist site *.egg-info .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis
@@ -102,6 +108,15 @@ $(VENV)/installed-tests: $(VENV)/installed
 
 $(VENV)/installed-distributed: $(VENV)/installed-tests
 	$(call install,--editable ".[emulator]" --group distributed)
+
+# LiteLLM pins what Airflow pins otherwise, so it has an environment of its own.
+$(VENV)/installed-gateway: $(VENV)/installed-tests tests/gateway/requirements.txt
+	@echo "Installing LiteLLM into $(VENV)/gateway"
+	@$(BIN)/python -m venv $(VENV)/gateway
+	@$(BIN)/uv pip install --quiet --python $(VENV)/gateway/bin/python --requirement tests/gateway/requirements.txt \
+	|| { echo "uv could not: pip tries, with the same pins"; \
+		$(VENV)/gateway/bin/python -m pip install --quiet --requirement tests/gateway/requirements.txt; }
+	@touch $@
 
 $(VENV)/installed-docs: $(VENV)/uv pyproject.toml constraints.txt
 	$(call install,--group docs)

@@ -65,7 +65,7 @@ def get_provider_info() -> dict[str, Any]:
                         "schema": {"type": ["string", "null"]},
                         "description": (
                             "Model to use when neither the task nor its requests name a model or an agent. "
-                            "The rows of uploaded files are not read for this."
+                            "Of uploaded files, only the first rows are read for this."
                         ),
                     },
                     "dialect": {
@@ -83,6 +83,14 @@ def get_provider_info() -> dict[str, Any]:
                         "description": (
                             "Name of this Airflow, needed when several of them share a Mistral workspace. "
                             "Without it, identical Dags would pick up each other's jobs."
+                        ),
+                    },
+                    "rows_have_url": {
+                        "label": "Rows Have URL",
+                        "schema": {"type": ["boolean", "null"]},
+                        "description": (
+                            "Add method and url to each row of an uploaded file, for gateways that refuse rows without "
+                            "them, such as LiteLLM. Mistral's own API needs neither."
                         ),
                     },
                     "timeout": {

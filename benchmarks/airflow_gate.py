@@ -42,9 +42,6 @@ COLUMNS = {
     "requests": "requests",
 }
 
-#: Seconds for which the idle Airflow is measured.
-_REST = 10.0
-
 
 def main() -> None:
     """Run each variant once, one after the other, in the same Airflow."""
@@ -57,7 +54,7 @@ def main() -> None:
         _airflow(Path(folder), emulator, peers, options) as airflow,
     ):
         airflow.wait_for_dags(*options.variants, timeout=300)
-        rest = _cpu_at_rest(airflow)
+        rest = _cpu_at_rest(airflow, options.rest_seconds)
         print(f"The idle Airflow takes {rest:.2f} CPU seconds per second", flush=True)
         rows = {}
         for name in options.variants:
@@ -117,10 +114,10 @@ def _reason(airflow: LocalAirflow, dag_id: str, run_id: str) -> str:
     return states
 
 
-def _cpu_at_rest(airflow: LocalAirflow) -> float:
+def _cpu_at_rest(airflow: LocalAirflow, seconds: float) -> float:
     """Measure the CPU seconds per second while Airflow is idle."""
     cpu, started = _cpu(airflow), time.monotonic()
-    time.sleep(_REST)
+    time.sleep(seconds)
     return round((_cpu(airflow) - cpu) / (time.monotonic() - started), 3)
 
 
@@ -143,6 +140,12 @@ def _options() -> argparse.Namespace:
         "--job-seconds", type=float, default=30, help="how long each job lasts (default: %(default)s)"
     )
     parser.add_argument("--poll-interval", type=float, default=5, help="in seconds (default: %(default)s)")
+    parser.add_argument(
+        "--rest-seconds",
+        type=float,
+        default=10,
+        help="how long the idle Airflow is measured (default: %(default)s)",
+    )
     parser.add_argument(
         "--variants",
         nargs="+",

@@ -277,7 +277,12 @@ def chosen_window(completion_window: str | None, timeout_hours: int | None) -> s
 
 
 def chosen_model(
-    model: str | None, agent_id: str | None, *, named: str | None = None, default: str | None = None
+    model: str | None,
+    agent_id: str | None,
+    *,
+    named: str | None = None,
+    named_agent: str | None = None,
+    default: str | None = None,
 ) -> str | None:
     """
     Choose the one model of a job.
@@ -285,9 +290,10 @@ def chosen_model(
     :param model: The model that the job names.
     :param agent_id: An agent instead of a model.
     :param named: The model that the requests name, if that is known.
-    :param default: The model if neither names one.
+    :param named_agent: The agent that the requests name, if that is known.
+    :param default: The model if neither names a model or an agent.
     :return: The model; ``None`` for a job of an agent.
-    :raises InvalidInputError: When job and requests name different models.
+    :raises InvalidInputError: When job and requests name different models, or a model and an agent.
     """
     if agent_id is not None:
         return None
@@ -296,4 +302,9 @@ def chosen_model(
             f"model={model!r}, but the requests name {named!r}, and a batch job runs one model: name the same in both "
             "places, or only in one"
         )
-    return model or named or default
+    if model is not None and named_agent is not None:
+        raise InvalidInputError(
+            f"model={model!r}, but the requests name the agent {named_agent!r:.80}, which has a model of its own: "
+            "leave model out, or agent_id in the requests"
+        )
+    return model or named or (None if named_agent else default)

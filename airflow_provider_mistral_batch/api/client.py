@@ -14,7 +14,7 @@ import os
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, Any
 
 import msgspec
 from requests_toolbelt import MultipartEncoder, MultipartEncoderMonitor
@@ -33,12 +33,13 @@ from airflow_provider_mistral_batch.api.dialects.wire import (
 )
 from airflow_provider_mistral_batch.api.downloads import Download
 from airflow_provider_mistral_batch.api.errors import (
+    SMALLER_JOBS,
     BadRequestError,
     InvalidInputError,
     MistralCallError,
     MistralConnectionError,
-    MistralResponseError,
 )
+from airflow_provider_mistral_batch.api.listings import Listed, ListingBounds
 from airflow_provider_mistral_batch.api.models import (
     BatchJobIn,
     BatchJobOut,
@@ -54,8 +55,6 @@ from airflow_provider_mistral_batch.api.transport import DEFAULT_TIMEOUT, Transp
 log = logging.getLogger(__name__)
 
 DEFAULT_BASE_URL = "https://api.mistral.ai"
-
-_Listed = TypeVar("_Listed", BatchJobOut, FileOut)
 
 
 class MistralBatchClient:
@@ -238,37 +237,22 @@ class MistralBatchClient:
 
         return (job for job in self._walk(read_page, after) if wanted.matches(job))
 
-    def _walk(self, read_page: Callable[[str | None], Page[_Listed]], after: str | None) -> Iterator[_Listed]:
+    def _walk(self, read_page: Callable[[str | None], Page[Listed]], after: str | None) -> Iterator[Listed]:
         """Items of all pages, each once, starting after the item with the id ``after``."""
         cursor = self.dialect.cursor_after(after) if after else None
         reading_to_after = after is not None and cursor is None
-        seen: set[str] = set()
-        repeated_pages = 0
-        for _ in range(limits.MAX_PAGES):
+        bounds = ListingBounds(self.base_url)
+        while True:
             page = read_page(cursor)
-            is_new = any(item.id not in seen for item in page.items)
-            repeated_pages = 0 if is_new else repeated_pages + 1
-            if repeated_pages == limits.MAX_REPEATED_PAGES:
-                raise MistralResponseError(
-                    f"The listing repeats itself: its last {repeated_pages} pages had nothing new after "
-                    f"{len(seen):,} items. Check what is between here and {self.base_url}"
-                )
-            for item in page.items:
-                if item.id in seen:
-                    continue
-                seen.add(item.id)
+            for item in bounds.page_came(page):
                 if not reading_to_after:
                     yield item
                 elif item.id == after:
                     reading_to_after = False
             if page.next is None:
                 break
+            bounds.check_goes_on()
             cursor = page.next
-        else:
-            raise MistralResponseError(
-                f"The listing has no end: {limits.MAX_PAGES:,} pages with {len(seen):,} items were read. Narrow it by "
-                "a filter, such as created_after"
-            )
         if reading_to_after:
             raise InvalidInputError(
                 f"after={after!r:.80} is not in this listing, or no longer: leave it out to start from the beginning"
@@ -307,6 +291,7 @@ class MistralBatchClient:
         filename: str | None = None,
         expiry: int | None = None,
         visibility: str | None = None,
+        model: str | None = None,
         on_progress: Callable[[int, int], None] | None = None,
     ) -> FileOut:
         """
@@ -317,6 +302,8 @@ class MistralBatchClient:
         :param filename: Name that the API gives to the file; by default the name on disk.
         :param expiry: Hours after which the API deletes it.
         :param visibility: ``workspace`` or ``user``.
+        :param model: The model of the requests in it. Only the openai dialect sends it: a gateway chooses the provider
+            by it.
         :param on_progress: Called with the bytes sent so far and in all.
         :raises InvalidInputError: When the file is empty, larger than the API takes, or no regular file but, say, a
             directory or a pipe; nothing was sent.
@@ -327,9 +314,14 @@ class MistralBatchClient:
                 file = stack.enter_context(open_regular(file))
             filename = filename or Path(str(getattr(file, "name", ""))).name or "batch.jsonl"
             size = _check_upload(file, filename)
-            fields = {"purpose": purpose, "expiry": expiry, "visibility": visibility}
+            fields = {
+                "purpose": purpose,
+                "expiry": expiry,
+                "visibility": visibility,
+                "model": model if self.dialect.uploads_have_model else None,
+            }
             form = {name: str(value) for name, value in fields.items() if value is not None}
-            call = Call("POST", "/v1/files")
+            call = Call("POST", "/v1/files", remedies={413: SMALLER_JOBS})
 
             def upload() -> FileOut:
                 file.seek(0)
@@ -426,7 +418,7 @@ class MistralBatchClient:
         """
         return b"".join(self.stream_file(file_id))
 
-    def stream_file(self, file_id: str) -> Iterator[bytes]:
+    def stream_file(self, file_id: str) -> Generator[bytes, None, None]:
         """
         Download a file in chunks, in constant memory.
 

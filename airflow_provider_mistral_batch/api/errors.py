@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -93,6 +94,9 @@ class MistralAPIError(MistralCallError):
     #: What the user can do about it; the end of the message.
     remedy = ""
 
+    #: Whether the server says that it has no such listing at all.
+    no_listing = False
+
     def __init__(
         self,
         message: str,
@@ -156,7 +160,7 @@ class PermissionDeniedError(MistralAPIError):
 
 
 class NotFoundError(MistralAPIError):
-    """404: no such job or file in this workspace."""
+    """404 and 410: no such job or file in this workspace, or no longer."""
 
     remedy = "It was deleted, or it belongs to another workspace: check the id and the API key"
 
@@ -187,9 +191,49 @@ _ERROR_CLASSES: Mapping[int, type[MistralAPIError]] = {
     403: PermissionDeniedError,
     404: NotFoundError,
     408: ServerError,
+    410: NotFoundError,
     413: RequestTooLargeError,
     429: RateLimitError,
 }
+
+
+#: What helps when the API, an account or a gateway takes fewer requests or bytes at once than the documentation says.
+SMALLER_JOBS = (
+    "Make smaller jobs: MistralBatchInferenceOperator makes as many as needed, each with at most max_job_requests "
+    "requests"
+)
+
+_TOO_MUCH = re.compile(
+    r"too (?:many|much|large|big|long)|exceed|\blimit|maximum|\bmax\b|at most|(?:more|greater|larger) than",
+    re.IGNORECASE,
+)
+_REQUESTS = re.compile(
+    r"(?:request|row|line|record|entr(?:y|ie)|item|quer(?:y|ie)|prompt|input)s?\b|\b(?:batch|job|file)\b",
+    re.IGNORECASE,
+)
+_OTHER_LIMITS = re.compile(r"character|metadata|token|hour|per (?:second|minute|day)|\brate\b", re.IGNORECASE)
+
+
+def speaks_of_size(text: str) -> bool:
+    """
+    Tell whether an error says that a job or a request file has too many requests or bytes.
+
+    :param text: What the API says.
+    """
+    return bool(_TOO_MUCH.search(text) and _REQUESTS.search(text)) and not _OTHER_LIMITS.search(text)
+
+
+# How gateways say that a provider behind them has no such call. LiteLLM asks OpenAI if no model tells it the provider.
+_NOT_SUPPORTED = re.compile(
+    r"(?:does not|doesn't|do not|don't|not) (?:yet )?(?:support|implement|available)|unsupported|missing credentials",
+    re.IGNORECASE,
+)
+
+
+def _has_no_listing(status_code: int, text: str) -> bool:
+    return status_code in (404, 405, 501) or (
+        status_code in (400, 422, 500) and _NOT_SUPPORTED.search(text) is not None
+    )
 
 
 def error_from_answer(
@@ -201,6 +245,7 @@ def error_from_answer(
     retry_after: float | None = None,
     remedies: Mapping[int, str] | None = None,
     conflict_passes: bool = False,
+    is_listing: bool = False,
     without_secrets: Callable[[str], str] = str,
 ) -> MistralAPIError:
     """
@@ -213,6 +258,7 @@ def error_from_answer(
     :param retry_after: Seconds from the ``Retry-After`` header.
     :param remedies: What the user can do, by status code, where the call tells more than the status.
     :param conflict_passes: Whether a 409 to this call can pass by itself, as while a file is still being processed.
+    :param is_listing: Whether the call reads a listing, which some gateways do not have.
     :param without_secrets: Removes secrets from a text; applied before the text is cut.
     """
     body = decode_error(content)
@@ -232,5 +278,9 @@ def error_from_answer(
     )
     # A 425 comes before the call is looked at, whatever the call. A 409 tells what stands against this call.
     error.transient = error.transient or status_code == 425 or (status_code == 409 and conflict_passes)
-    error.remedy = (remedies or {}).get(status_code, error.remedy)
+    if is_listing and _has_no_listing(status_code, message):
+        error.no_listing, error.transient = True, False
+    remedies = remedies or {}
+    is_too_large = 413 in remedies and status_code in (400, 422) and speaks_of_size(message)
+    error.remedy = remedies.get(413 if is_too_large else status_code, error.remedy)
     return error

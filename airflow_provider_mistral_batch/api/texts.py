@@ -27,7 +27,9 @@ def excerpt(text: str, limit: int = MESSAGE_LENGTH) -> str:
     :param text: Any text.
     :param limit: Most characters to keep.
     """
-    text = " ".join("".join(char if char.isprintable() else " " for char in text).split())
+    if not text.isprintable():
+        text = "".join(char if char.isprintable() else " " for char in text)
+    text = " ".join(text.split())
     return text if len(text) <= limit else f"{text[:limit]}…"
 
 
@@ -52,6 +54,17 @@ def label(text: str) -> str:
     :param text: The name of a file or a model, a purpose, an endpoint.
     """
     return text if text.isprintable() and len(text) <= _NAME_LENGTH else excerpt(text, _NAME_LENGTH)
+
+
+def kept_label(text: str, without_secrets: Callable[[str], str]) -> str:
+    """
+    Make of an id what we show of it: the id itself, unless it is long, could forge a log line or holds a secret.
+
+    :param text: The id of a row.
+    :param without_secrets: Removes secrets from a text.
+    """
+    is_plain = len(text) <= WORD_LENGTH and text.isprintable() and without_secrets(text) == text
+    return text if is_plain else kept(text, without_secrets, WORD_LENGTH)
 
 
 def optional_label(text: str | None) -> str | None:

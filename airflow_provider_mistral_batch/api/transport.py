@@ -211,6 +211,7 @@ class Transport:
             ),
             remedies=call.remedies,
             conflict_passes=call.conflict_passes,
+            is_listing=call.is_listing,
             without_secrets=self.without_secrets,
         )
         if isinstance(error, AuthenticationError):

@@ -38,6 +38,7 @@ class MistralTaskDecoratorCollection(TaskDecoratorCollection):
         poll_interval: float = 60.0,
         poll_interval_min: float = 2.0,
         max_pending_requests: int = 1_000_000,
+        max_job_requests: int = 1_000_000,
         force_new: bool = False,
         cancel_on_kill: bool = True,
         cancel_on_timeout: bool = True,
@@ -54,7 +55,7 @@ class MistralTaskDecoratorCollection(TaskDecoratorCollection):
         :param endpoint: API endpoint that each request goes to.
         :param model: The model for all requests; by default the connection's ``default_model``.
         :param agent_id: An agent to use instead of a model.
-        :param system: System message before each prompt.
+        :param system: System message before each prompt, and in requests that have none.
         :param max_tokens: Most tokens in an answer, for requests that do not set it.
         :param response_model: A pydantic model class or a JSON schema that each answer must match.
         :param row_retries: Most further rounds for requests without a result or with an error that may pass.

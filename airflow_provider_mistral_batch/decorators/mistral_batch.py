@@ -29,8 +29,10 @@ class MistralBatchDecoratedOperator(DecoratedOperator, MistralBatchInferenceOper
     The function's result is data. Unlike the operator's ``requests``, it is not rendered as a Jinja template, so it may
     contain ``{{``.
 
-    :param python_callable: Returns or yields rows or prompts. Each try of the task calls it again, so its result should
-        depend only on its arguments. Otherwise, a retry may send different requests and pay again.
+    The function's result is frozen once it is about to be submitted. A retry continues with the same requests and does
+    not call the function again, unless parameters of the task have changed. After a clear, the function is called anew.
+
+    :param python_callable: Returns or yields rows or prompts.
     :param op_args: Positional arguments for it.
     :param op_kwargs: Keyword arguments for it.
     """
@@ -44,6 +46,7 @@ class MistralBatchDecoratedOperator(DecoratedOperator, MistralBatchInferenceOper
         "metadata": "json",
     }
     custom_operator_name: str = "@task.mistral_batch"
+    _source_is_alive: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -35,11 +35,13 @@ class Settings(NamedTuple):
     :param client: The API client that its fields describe.
     :param default_model: Model to use if neither task nor requests name a model or an agent (extra ``default_model``).
     :param deployment: Name of this Airflow among several that share a workspace (extra ``deployment``).
+    :param rows_have_url: Whether each row of a request file must have ``method`` and ``url`` (extra ``rows_have_url``).
     """
 
     client: MistralBatchClient
     default_model: str | None
     deployment: str
+    rows_have_url: bool
 
 
 def read_connection(
@@ -58,6 +60,7 @@ def read_connection(
         return Settings(
             default_model=_text(connection, "default_model") or None,
             deployment=_text(connection, "deployment"),
+            rows_have_url=_flag(connection, "rows_have_url"),
             # Last: a client that was made has to be closed.
             client=_client_of(connection, longest_timeout=longest_timeout, **options),
         )
@@ -151,6 +154,17 @@ def _text(connection: Connection, field: str) -> str:
     if not isinstance(value, str):
         raise InvalidInputError(f"extra.{field}={value!r} is not a string: enter a name")
     return value
+
+
+def _flag(connection: Connection, field: str) -> bool:
+    value = _extra(connection).get(field)
+    if value in (None, ""):
+        return False
+    # Forms and URIs hold only text.
+    flag = {"true": True, "false": False}.get(str(value).lower())
+    if flag is None:
+        raise InvalidInputError(f"extra.{field}={value!r:.80} is neither true nor false: enter one of them")
+    return flag
 
 
 def _extra(connection: Connection) -> dict[str, Any]:

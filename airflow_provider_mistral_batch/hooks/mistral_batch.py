@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any
 
@@ -10,6 +12,7 @@ from airflow.providers.common.compat.sdk import BaseHook
 
 from airflow_provider_mistral_batch.api.checks import chosen_model, chosen_window
 from airflow_provider_mistral_batch.api.endpoints import DEFAULT_ENDPOINT
+from airflow_provider_mistral_batch.api.errors import MistralAPIError, NotFoundError
 from airflow_provider_mistral_batch.api.models import (
     BatchJobIn,
     BatchJobOut,
@@ -32,6 +35,9 @@ if TYPE_CHECKING:
     from airflow_provider_mistral_batch.api.retries import RetryPolicy
 
 
+log = logging.getLogger(__name__)
+
+
 class MistralBatchHook(BaseHook):
     """
     Talks to Mistral's Batch API through an Airflow connection.
@@ -41,8 +47,8 @@ class MistralBatchHook(BaseHook):
 
     Connection fields: ``password`` is the API key, ``host`` the base URL (by default the real API). Extra:
     ``timeout`` (seconds), ``retries`` (attempts per call), ``proxies`` (URL by scheme, also as JSON text), ``verify``
-    (false, or the path of a CA bundle), ``default_model``, ``dialect`` (``mistral`` or ``openai``), ``deployment``.
-    Any other field causes a warning.
+    (false, or the path of a CA bundle), ``default_model``, ``dialect`` (``mistral`` or ``openai``), ``deployment``,
+    ``rows_have_url`` (whether a gateway wants ``method`` and ``url`` in each row). Any other field causes a warning.
 
     The methods raise the errors of :mod:`airflow_provider_mistral_batch.exceptions`.
 
@@ -69,6 +75,8 @@ class MistralBatchHook(BaseHook):
         self.retries = retries
         self.longest_timeout = longest_timeout
         self._settings: Settings | None = None
+        #: Whether the server has a listing of jobs, as far as :meth:`known_jobs` has seen.
+        self.lists_jobs = True
 
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
@@ -121,8 +129,20 @@ class MistralBatchHook(BaseHook):
         """Model to use if neither task nor requests name a model or an agent (extra ``default_model``)."""
         return self._read_settings().default_model
 
+    @property
+    def rows_have_url(self) -> bool:
+        """Whether each row of a request file must have ``method`` and ``url``."""
+        settings = self._read_settings()
+        return settings.rows_have_url or settings.client.dialect.rows_have_url
+
     def model_of_job(
-        self, model: str | None, agent_id: str | None, *, named: str | None = None
+        self,
+        model: str | None,
+        agent_id: str | None,
+        *,
+        named: str | None = None,
+        named_agent: str | None = None,
+        input_files: Sequence[str] = (),
     ) -> str | None:
         """
         Choose the model of a job. The connection's ``default_model`` counts only if jobs have a model in its dialect.
@@ -130,10 +150,29 @@ class MistralBatchHook(BaseHook):
         :param model: The model that the job names.
         :param agent_id: An agent to use instead of a model.
         :param named: The model that the requests name, if known.
-        :raises InvalidInputError: When job and requests name different models.
+        :param named_agent: The agent that the requests name, if known.
+        :param input_files: Ids of the job's request files. Before the ``default_model`` is chosen, the first rows of
+            the first file are read: they may name a model or an agent.
+        :raises InvalidInputError: When job and requests name different models, or a model and an agent.
         """
         default = self.default_model if self.get_conn().dialect.jobs_have_model else None
-        return chosen_model(model, agent_id, named=named, default=default)
+        if default and input_files and model is None and agent_id is None:
+            named, named_agent = self._named_in(input_files[0])
+        return chosen_model(model, agent_id, named=named, named_agent=named_agent, default=default)
+
+    def _named_in(self, file_id: str) -> tuple[str | None, str | None]:
+        """Return the model and the agent that the first rows of a request file name."""
+        # Imported late: parsing a Dag needs none of it.
+        from airflow_provider_mistral_batch.jsonl.requests.heads import first_named
+
+        try:
+            with contextlib.closing(self.get_conn().stream_file(file_id)) as chunks:
+                return first_named(chunks)
+        except MistralAPIError as error:
+            if error.transient:
+                raise
+            self.log.info("%s Whether the requests name a model or an agent is not known.", error)
+            return None, None
 
     def model_of_rows(self, model: str | None = None) -> str | None:
         """
@@ -153,6 +192,12 @@ class MistralBatchHook(BaseHook):
         try:
             self.list(limit=1)
         except Exception as error:
+            # A 404 may also mean that the host is wrong.
+            if getattr(error, "no_listing", False) and not isinstance(error, NotFoundError):
+                return (
+                    True,
+                    f"{self.get_conn().base_url} accepts the API key, but does not list batch jobs: {error}",
+                )
             return False, str(error)
         return True, f"{self.get_conn().base_url} accepts the API key"
 
@@ -180,8 +225,8 @@ class MistralBatchHook(BaseHook):
         :param metadata: Keys of 1 to 32 characters, values of 1 to 512.
         :param requests: Up to 10,000 requests instead of files, each ``{"custom_id", "body"}``; requests without
             ``custom_id`` are numbered.
-        :param model: The model for all requests; by default the model that ``requests`` name, or else the connection's
-            ``default_model``.
+        :param model: The model for all requests; by default the model that they name, or else the connection's
+            ``default_model``, unless they name an agent.
         :param agent_id: An agent to use instead of a model.
         :param timeout_hours: ``completion_window`` as a number of hours.
         :raises InvalidInputError: When a field is wrong; nothing was sent.
@@ -195,17 +240,18 @@ class MistralBatchHook(BaseHook):
             model=model,
             agent_id=agent_id,
         )
-        named = None
+        named = named_agent = None
         if job.requests is not None:
             # Imported late: parsing a Dag needs none of it.
             from airflow_provider_mistral_batch.jsonl.requests.inline import validate_inline
 
             inline = validate_inline(job.requests, endpoint=endpoint)
-            named = inline.model
+            named, named_agent = inline.model, inline.agent
             job = msgspec.structs.replace(job, requests=inline.rows)
-        return self.get_conn().create(
-            msgspec.structs.replace(job, model=self.model_of_job(model, agent_id, named=named))
+        chosen = self.model_of_job(
+            model, agent_id, named=named, named_agent=named_agent, input_files=job.input_files or ()
         )
+        return self.get_conn().create(msgspec.structs.replace(job, model=chosen))
 
     def list(self, limit: int | None = None, after: str | None = None, **filters: Any) -> BatchJobsOut:
         """
@@ -225,6 +271,30 @@ class MistralBatchHook(BaseHook):
         :param filters: As for :meth:`list`, plus ``after``.
         """
         return self.get_conn().iter_jobs(**filters)
+
+    def known_jobs(self, *, needed: bool = True, **filters: Any) -> Iterator[BatchJobOut]:
+        """
+        Iterate over batch jobs as :meth:`iter_jobs` does; over none if the server has no listing of them.
+
+        Some gateways have none. A task runs all the same, after one warning.
+
+        :param needed: Whether a job may be in the listing. If not, a server error counts as no listing, too: some
+            gateways answer so.
+        :param filters: As for :meth:`iter_jobs`.
+        """
+        if not self.lists_jobs:
+            return
+        try:
+            yield from self.iter_jobs(**filters)
+        except MistralAPIError as error:
+            if not error.no_listing and (needed or error.status_code != 500):
+                raise
+            self.lists_jobs = False
+            log.warning(
+                "%s The server does not list batch jobs, so the task cannot find its job again: each retry and each "
+                "clear submits, and pays for, a new job.",
+                error,
+            )
 
     def get(self, batch_id: str, *, inline: bool = False) -> BatchJobOut:
         """
@@ -255,17 +325,31 @@ class MistralBatchHook(BaseHook):
     # Files
 
     def upload_file(
-        self, file: str | os.PathLike[str] | IO[bytes], purpose: str = "batch", **kwargs: Any
+        self,
+        file: str | os.PathLike[str] | IO[bytes],
+        purpose: str = "batch",
+        *,
+        once: bool = False,
+        **kwargs: Any,
     ) -> FileOut:
         """
         Upload a file, streaming it from disk.
 
         :param file: Path of a local file, or an open, seekable binary file.
-        :param purpose: ``batch`` for request files.
-        :param kwargs: ``filename``, ``expiry`` (hours), ``visibility``, ``on_progress``, as in
+        :param purpose: ``batch`` for request files, ``ocr`` for documents.
+        :param once: If a file with the same content was uploaded with ``once`` before, return that file. The file's
+            name in the workspace is then made of its content's hash; only the end, such as ``.pdf``, is yours. A file
+            that expires within 8 days is not used again.
+        :param kwargs: ``filename``, ``expiry`` (hours), ``visibility``, ``model``, ``on_progress``, as in
             :meth:`~airflow_provider_mistral_batch.api.client.MistralBatchClient.upload_file`.
         """
-        return self.get_conn().upload_file(file, purpose, **kwargs)
+        client = self.get_conn()
+        if not once:
+            return client.upload_file(file, purpose, **kwargs)
+        # Imported late: parsing a Dag needs none of it.
+        from airflow_provider_mistral_batch.hooks.uploads import upload_content_once
+
+        return upload_content_once(client, file, purpose, **kwargs)
 
     def get_file(self, file_id: str) -> FileOut:
         """

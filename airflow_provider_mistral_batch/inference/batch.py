@@ -16,8 +16,8 @@ from airflow_provider_mistral_batch.inference.account_files import delete_accoun
 from airflow_provider_mistral_batch.inference.budget import can_afford, estimated_cost
 from airflow_provider_mistral_batch.inference.landed_rounds import LandedRounds
 from airflow_provider_mistral_batch.inference.plan import BatchPlan
-from airflow_provider_mistral_batch.policies.capacity import REQUESTS
 from airflow_provider_mistral_batch.policies.deadline import submitted_at
+from airflow_provider_mistral_batch.policies.outage import Outage
 from airflow_provider_mistral_batch.policies.row_verdict import (
     describe_ends,
     judge_rows,
@@ -110,7 +110,8 @@ class Batch:
 
     def wait(self) -> Pause | None:
         """Wait until all jobs of the round are over."""
-        pollers = [JobPoller(self.hook, str(job.batch_id)) for job in self.plan.rounds[-1]]
+        outage = Outage()
+        pollers = [JobPoller(self.hook, str(job.batch_id), outage) for job in self.plan.rounds[-1]]
         over: dict[str, BatchJobOut] = {}
         while True:
             for poller in pollers:
@@ -155,7 +156,7 @@ class Batch:
             number + 1,
             self._rounds_allowed,
         )
-        self.plan.rounds.append(self.work.files.upload(shards))
+        self.plan.rounds.append(self.work.files.upload(shards, self.plan.model))
         return True
 
     def finish(self) -> dict[str, Any]:
@@ -173,8 +174,13 @@ class Batch:
         final = self.results.finish()
         counts = final["counts"]
         may_pass = final.pop("may_pass")
-        if options.reask_invalid:
-            may_pass += sum(error["count"] for error in final["errors"] if error["code"] == "invalid_output")
+        if options.structured and options.reask_invalid:
+            may_pass += sum(
+                error["count"]
+                for error in final["errors"]
+                if error["code"] == "invalid_output"
+                and options.structured.may_be_asked_again(error["message"])
+            )
         verdict = judge_rows(counts, self.jobs, max_failed_ratio=options.max_failed_ratio, may_pass=may_pass)
         manifest = self.work.destination.write_manifest(
             {
@@ -240,7 +246,7 @@ class Batch:
             parts_prefix=plan.parts_prefix,
             keep_partial=True,
             content=job.content,
-            notes={REQUESTS: str(job.request_count)},
+            notes=plan.notes(number),
             before_create=limit.check,
         )
         job.batch_id, job.found_over = found.id, found.is_terminal

@@ -1,4 +1,4 @@
-"""Begins a batch, again on each try: claims the destination, makes request files, checks the cost, uploads."""
+"""Begins a batch, again on each try: claims the destination, makes or finds request files, checks the cost, uploads."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import msgspec
 from airflow_provider_mistral_batch.api.checks import chosen_model
 from airflow_provider_mistral_batch.inference.batch import Batch
 from airflow_provider_mistral_batch.inference.budget import check_cost
+from airflow_provider_mistral_batch.inference.frozen import freeze, frozen_plan, source_key
 from airflow_provider_mistral_batch.inference.plan import BatchPlan, content_hash
 
 if TYPE_CHECKING:
@@ -19,26 +20,35 @@ if TYPE_CHECKING:
     from airflow_provider_mistral_batch.jsonl.requests.prepare import PreparedRequests
 
 
-def begin(work: Workplace, source: Callable[[], Any]) -> Pause | dict[str, Any]:
+def begin(work: Workplace, source: Callable[[], Any], *, alive: bool = False) -> Pause | dict[str, Any]:
     """
     Begin a batch and run it to its first pause or its end.
 
     :param work: What this worker has at hand.
     :param source: Returns the requests: rows, prompts, or paths of request files. Called after the claim.
+    :param alive: Whether the source may give something else each time it is called, as a function that reads a table
+        does. Then it is called until the batch is submitted, and not again until the task is cleared.
     :return: What :meth:`~airflow_provider_mistral_batch.inference.batch.Batch.run` returns.
     """
     work.destination.claim(work.options.if_exists)
     try:
-        prepared = _prepare(work, source())
-        batch = Batch(work, _plan(work, prepared))
+        plan = frozen_plan(work) if alive else None
+        prepared = None
+        if plan is None:
+            prepared = _prepare(work, source())
+            plan = _plan(work, prepared, source=source_key(work) if alive else "")
+        batch = Batch(work, plan)
         if (manifest := batch.finished_by_another_try()) is not None:
             return manifest
-        check_cost(prepared.paths, work.options, batch.plan.model)
-        batch.plan.rounds.append(work.files.upload(prepared.shards))
+        if prepared is not None:
+            check_cost(prepared.paths, work.options, plan.model)
+            plan.rounds.append(work.files.upload(prepared.shards, plan.model))
+            if alive:
+                freeze(work, plan)
         return batch.run()
     except Exception:
         # No job was submitted, so no results will come: other tasks may have the destination.
-        if not work.submission.batch_ids:
+        if not work.submission.batch_ids and not work.submission.answer_lost:
             work.destination.withdraw()
         raise
 
@@ -52,16 +62,20 @@ def _prepare(work: Workplace, source: Any) -> PreparedRequests:
         source,
         endpoint=options.endpoint,
         directory=work.directory / "round-0",
-        with_url=hook.get_conn().dialect.rows_have_url,
+        with_url=hook.rows_have_url,
         template=options.template(hook.model_of_rows(options.model)),
-        max_job_requests=options.max_job_requests,
+        max_job_requests=options.requests_per_job,
     )
 
 
-def _plan(work: Workplace, prepared: PreparedRequests) -> BatchPlan:
+def _plan(work: Workplace, prepared: PreparedRequests, *, source: str) -> BatchPlan:
     options = work.options
     model = chosen_model(
-        options.model, options.agent_id, named=prepared.model, default=work.hook.default_model
+        options.model,
+        options.agent_id,
+        named=prepared.model,
+        named_agent=prepared.agent,
+        default=work.hook.default_model,
     )
     # Two batches that agree on all of this are the same work.
     asked = {
@@ -74,4 +88,4 @@ def _plan(work: Workplace, prepared: PreparedRequests) -> BatchPlan:
         "run_token": work.submission.run_token,
     }
     key = hashlib.sha256(msgspec.json.encode(asked, order="deterministic")).hexdigest()
-    return BatchPlan(key=key, model=model, rounds=[])
+    return BatchPlan(key=key, model=model, rounds=[], source=source)

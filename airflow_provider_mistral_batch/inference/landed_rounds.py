@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mistral_batch.api.errors import InvalidInputError, NotFoundError
+from airflow_provider_mistral_batch.policies.verdict import describe_gone
 from airflow_provider_mistral_batch.tasks.destination import MANIFEST
 
 if TYPE_CHECKING:
@@ -66,13 +67,13 @@ class LandedRounds:
                 requests=requests,
                 check=self.options.structured.check if self.options.structured else None,
                 output_format=self.destination.output_format,
+                without_secrets=self.hook.get_conn().without_secrets,
             )
         except NotFoundError as gone:
             self.destination.release()
             raise InvalidInputError(
-                f"{gone}. The job did this task's work, but its results are no longer in the account; an earlier run "
-                "may have deleted them (delete_files). To submit, and pay for, the requests again, set force_new=True "
-                "and clear the task"
+                f"{describe_gone(gone, jobs)}. To submit, and pay for, the requests again, set force_new=True and "
+                "clear the task"
             ) from None
         landed = {
             **summary.as_dict(),
@@ -117,7 +118,7 @@ class LandedRounds:
             *self.destination.round_paths(last),
             directory=directory,
             reask=structured.reask if structured and self.options.reask_invalid else None,
-            max_job_requests=self.options.max_job_requests,
+            max_job_requests=self.options.requests_per_job,
         )
 
     def finish(self) -> dict[str, Any]:
@@ -145,6 +146,7 @@ class LandedRounds:
                 *destination.round_paths(last),
                 requests=self._requests(0),
                 output_format=destination.output_format,  # type: ignore[arg-type]
+                without_secrets=self.hook.get_conn().without_secrets,
             )
             final = {**merged.as_dict(), "may_pass": merged.may_pass}
         destination.publish(last)
@@ -158,11 +160,11 @@ class LandedRounds:
         }
 
     def _requests(self, number: int) -> list[Path] | None:
-        """Return a round's request files; ``None`` if somebody deleted them, which must not stop the landing."""
+        """Return a round's request files; ``None`` if they were deleted or changed, which must not stop the landing."""
         try:
             return self.files.paths(self.plan.rounds[number])
-        except NotFoundError as error:
-            log.warning("%s Requests without a result cannot be identified, so none is asked again.", error)
+        except (NotFoundError, InvalidInputError) as error:
+            log.warning("%s. Requests without a result cannot be identified, so none is asked again.", error)
             return None
 
     def _streams(self, jobs: Sequence[BatchJobOut]) -> Iterable[Iterable[bytes]]:

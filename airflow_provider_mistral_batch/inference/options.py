@@ -8,7 +8,6 @@ from functools import cached_property
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_mistral_batch.api import limits
 from airflow_provider_mistral_batch.api.checks import (
     check_choice,
     check_positive,
@@ -64,6 +63,7 @@ class BatchOptions:
     poll_interval: float
     poll_interval_min: float
     max_pending_requests: int
+    max_job_requests: int
     cancel_on_kill: bool
     cancel_on_timeout: bool
     mistral_conn_id: str
@@ -77,6 +77,7 @@ class BatchOptions:
         check_positive("max_cost_usd", self.max_cost_usd, unit="US dollars", or_none=True)
         check_positive("timeout", self.timeout, or_none=True)
         check_positive("max_pending_requests", self.max_pending_requests, unit="requests")
+        check_whole("max_job_requests", self.max_job_requests, at_least=1, unit="requests")
         _ = self.cadence
         # Checks the fields of the job's create call, except for its files, which do not exist yet.
         self.job(["not-yet-uploaded"], self.model)
@@ -94,7 +95,7 @@ class BatchOptions:
                 "response_model and response_format are both given, but response_model already sets response_format: "
                 "leave response_format out"
             )
-        _ = self.structured
+        self.template(self.model).fitted(self.endpoint)
 
     @cached_property
     def structured(self) -> StructuredOutput | None:
@@ -117,9 +118,9 @@ class BatchOptions:
         return seconds_allowed(self.timeout, completion_window_hours(self.window))
 
     @property
-    def max_job_requests(self) -> int:
+    def requests_per_job(self) -> int:
         """Most requests in one job."""
-        return min(self.max_pending_requests, limits.MAX_REQUESTS_PER_JOB)
+        return min(self.max_pending_requests, self.max_job_requests)
 
     def template(self, model: str | None) -> RowTemplate:
         """

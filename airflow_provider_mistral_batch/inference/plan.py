@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from airflow_provider_mistral_batch.policies.capacity import REQUESTS
+from airflow_provider_mistral_batch.policies.freezing import FrozenNote
+
 if TYPE_CHECKING:
     from airflow_provider_mistral_batch.jsonl.requests.shards import Shard
 
@@ -43,6 +46,8 @@ class BatchPlan(msgspec.Struct, kw_only=True, omit_defaults=True):
     :param rounds: The jobs of each round: the first has all requests, each later round the requests to ask again.
     :param room_deadline: When to stop waiting for room in the workspace (epoch seconds).
     :param given_up_at: When the jobs were cancelled after the deadline (epoch seconds).
+    :param source: If the input is frozen, what its source was asked for: see
+        :class:`~airflow_provider_mistral_batch.policies.freezing.FrozenNote`.
     """
 
     key: str
@@ -50,6 +55,7 @@ class BatchPlan(msgspec.Struct, kw_only=True, omit_defaults=True):
     rounds: list[list[PlannedJob]]
     room_deadline: float | None = None
     given_up_at: float | None = None
+    source: str = ""
 
     @property
     def batch_ids(self) -> list[str]:
@@ -69,6 +75,25 @@ class BatchPlan(msgspec.Struct, kw_only=True, omit_defaults=True):
         """How the parts of this batch's jobs begin, and no other batch's."""
         return f"{self.key[:_KEY_LENGTH]}/"
 
+    def notes(self, job: int) -> dict[str, str]:
+        """
+        Return the provider's own metadata of a job of the current round, which is not part of the job's key.
+
+        :param job: The job's number in the round, from 0.
+        """
+        planned = self.rounds[-1][job]
+        notes = {REQUESTS: str(planned.request_count)}
+        if not self.source or len(self.rounds) > 1:
+            return notes
+        note = FrozenNote(
+            source=self.source,
+            key=self.key,
+            content=planned.content,
+            jobs=len(self.rounds[0]),
+            model=self.model,
+        )
+        return {**notes, **note.metadata()}
+
     def as_builtins(self) -> dict[str, Any]:
         """Return the plan in the form that a deferral carries."""
         plan: dict[str, Any] = msgspec.to_builtins(self)
@@ -86,7 +111,16 @@ def content_hash(shards: Iterable[Shard]) -> str:
 
     :param shards: The files in order.
     """
-    return hashlib.sha256("\n".join(shard.sha256 for shard in shards).encode()).hexdigest()
+    return hash_of_hashes(shard.sha256 for shard in shards)
+
+
+def hash_of_hashes(hashes: Iterable[str]) -> str:
+    """
+    Hash the content of some files of which the hashes are known.
+
+    :param hashes: Hexadecimal SHA-256 of each file's content, in order.
+    """
+    return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
 
 
 def jobs_of(shards: Sequence[Shard], *, files_per_job: int | None = None) -> list[list[Shard]]:

@@ -18,10 +18,14 @@ if TYPE_CHECKING:
 _PROBLEMS_SHOWN = 3
 _MAX_REASON_LENGTH = 500
 
-#: What an answer was cut at, by ``finish_reason``.
-_CUTS = {"length": "max_tokens", "model_length": "the longest context of the model"}
+#: What an answer was cut at and what helps, by ``finish_reason``.
+_CUTS = {
+    "length": ("max_tokens", "increase max_tokens"),
+    "model_length": ("the longest context of the model", "shorten the request"),
+}
 
-#: Begins the reason if the check itself failed.
+#: Begin the reason if the answer was cut, or if the check itself failed. Such a request is not asked again.
+_CUT_OFF = "the answer was cut off at "
 _UNCHECKED = "cannot be checked: "
 
 
@@ -70,13 +74,39 @@ class StructuredOutput:
         :return: The reason, or ``None`` if the answer matches.
         """
         try:
-            reason = "the answer has no text" if row.content is None else self._problem(row.content)
+            reason = _without_text(row) if row.content is None else self._problem_of(row.content)
+        except RecursionError:
+            # Each Python names another place, and gives up at another level.
+            reason = f"{_UNCHECKED}RecursionError: the answer is nested too deeply for this schema"
         except Exception as error:
             # The user's validator failed, or the library on an odd answer. All other answers are paid and must land.
             reason = f"{_UNCHECKED}{type(error).__name__}: {error}"
-        if reason is not None and (cut := _CUTS.get(row.finish_reason or "")):
-            reason = f"the answer was cut off at {cut}; {reason}"
-        return None if reason is None else _cut(reason)
+        if reason is None:
+            return None
+        if cut := _CUTS.get(row.finish_reason or ""):
+            at, remedy = cut
+            return f"{_CUT_OFF}{at} ({_cut(reason)}): {remedy}"
+        return _cut(reason)
+
+    def _problem_of(self, text: str) -> str | None:
+        # Imported late: parsing a Dag needs none of it.
+        from airflow_provider_mistral_batch.jsonl.requests.nesting import MAX_LEVELS, is_too_deep
+
+        if is_too_deep(text.encode("utf-8", "replace")):
+            return f"it is not JSON of at most {MAX_LEVELS} levels"
+        return self._problem(text)
+
+    @staticmethod
+    def may_be_asked_again(reason: str) -> bool:
+        """
+        Tell whether asking again for an invalid answer may help.
+
+        It does not if the answer was cut: the next one would be cut at the same place, and is paid for, too. Nor if the
+        check failed: if the check is at fault, the whole batch would be paid for again.
+
+        :param reason: What :meth:`check` returned.
+        """
+        return not reason.startswith((_CUT_OFF, _UNCHECKED))
 
     def reask(self, body: Mapping[str, Any], failed: ResultRow) -> dict[str, Any] | None:
         """
@@ -84,18 +114,62 @@ class StructuredOutput:
 
         :param body: The request's body.
         :param failed: The row whose answer did not match.
-        :return: The next body; ``None`` if there is no reason to ask again. That includes an answer whose check failed:
-            if the check is at fault, the whole batch would be paid for again.
+        :return: The next body; ``None`` if asking again does not help.
         """
         messages = body.get("messages")
-        if not isinstance(messages, list) or _UNCHECKED in (failed.error or ""):
+        if not isinstance(messages, list) or not self.may_be_asked_again(failed.error or ""):
             return None
         correction = (
             f"Your answer does not match the JSON schema {self.name!r}: {failed.error}. "
             "Answer again with JSON that matches it, and with nothing else."
         )
-        answer = [{"role": "assistant", "content": failed.content}] if failed.content else []
-        return {**body, "messages": [*messages, *answer, {"role": "user", "content": correction}]}
+        again = {
+            **body,
+            "messages": [*_answered(messages, failed.content), {"role": "user", "content": correction}],
+        }
+        if body.get("stop") and not _is_json(failed.content):
+            # One of these texts may have cut the answer, and would cut the next one.
+            del again["stop"]
+        if body.get("tools") and not failed.content:
+            # The model called tools, which nobody runs in a batch.
+            again["tool_choice"] = "none"
+        return again
+
+
+def _without_text(row: ResultRow) -> str:
+    return (
+        "the answer calls tools and has no text"
+        if row.finish_reason == "tool_calls"
+        else "the answer has no text"
+    )
+
+
+def _answered(messages: list[Any], answer: str | None) -> list[Any]:
+    """
+    Give a conversation with its answer.
+
+    :param messages: The conversation. If its last message is the beginning of the answer (``prefix``), that is no
+        message of its own any more: the API takes a prefix only as the last message.
+    :param answer: The answer's text, which begins with the prefix, or goes on where it ends.
+    """
+    # Imported late: parsing a Dag needs none of it.
+    from airflow_provider_mistral_batch.jsonl.results.rows import text_of
+
+    text = answer or ""
+    last = messages[-1] if messages else None
+    if isinstance(last, Mapping) and last.get("role") == "assistant":
+        messages = messages[:-1]
+        begun = text_of(last.get("content")) or ""
+        text = text if text.startswith(begun) else begun + text
+    return [*messages, *([{"role": "assistant", "content": text}] if text else [])]
+
+
+def _is_json(text: str | None) -> bool:
+    try:
+        msgspec.json.decode(text or "")
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        return False
+    return True
 
 
 def _model_checker(model: Any) -> Callable[[str], str | None]:

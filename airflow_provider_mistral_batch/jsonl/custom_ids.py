@@ -11,19 +11,21 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import compress, count, islice, pairwise
-from operator import eq
+from operator import and_, eq
 from pathlib import Path
 from struct import Struct, pack
 from types import TracebackType
-from typing import Protocol
+from typing import Any, Protocol
 
 _KEY_BYTES = 8
 
-# Stands before each id when it is hashed. Python's hash has a random key for each process, unless PYTHONHASHSEED fixes
-# it: then ids that collide could be prepared, but for text before them that nobody knows. Without need it would cost a
-# twentieth of the speed of preparing requests.
-_SEED_IS_FIXED = os.environ.get("PYTHONHASHSEED", "random") != "random" or not sys.flags.hash_randomization
-_SECRET = secrets.token_urlsafe(16) if _SEED_IS_FIXED else ""
+# One of them stands before each id when it is hashed. They are secret, and other ones in each process: so nobody can
+# prepare ids whose hashes are equal, even where PYTHONHASHSEED is fixed. The first character makes Python hold every
+# text in one form, four bytes for each character. Otherwise "ab" and the one character of the same bytes have one hash.
+_SECRETS = tuple(f"\U0010ffff{secrets.token_urlsafe(16)}" for _ in range(2))
+
+# A sum of keys is one of so many: as good as the keys themselves.
+_SUMS = 2**64
 
 # Bit 62 of a key is cleared (in the byte that holds it), so that its 8 bytes read as a double are a number: neither NaN
 # nor infinite. Python sorts doubles three times as fast as integers, and equal keys are equal doubles.
@@ -41,15 +43,16 @@ class CustomIds:
     A Python set of a million strings takes 130 MB. This takes 16 bytes of disk for each id and, while it compares,
     one byte of memory for each id and some MB whatever their number. Every step over all ids is a loop in C.
 
-    Keys are sorted in runs as they come. A comparison takes one range of keys at a time out of all runs.
+    Keys are sorted in runs when it is needed. A comparison takes one range of keys at a time out of all runs.
 
     Two different ids share a key once in 2^63 pairs. So different keys are certain to mean different ids, but equal
-    keys are a suspicion: before the user is told that an id repeats, the ids themselves must be compared.
+    keys are a suspicion: either the ids themselves are compared afterwards, or :class:`CertainIds` are used instead.
 
     :param directory: Where the temporary files are made; the system's default if None. They have no names, so the
         system removes them when they are closed or the process ends.
-    :param digest: The hash of an id, which has this process's secret before it where there is one.
+    :param digest: The hash of a text: of a secret of this process and the id.
     :param window: How many keys are held in memory at once.
+    :param number: Which of the two secrets: keys of one number say nothing of those of the other.
     """
 
     def __init__(
@@ -58,8 +61,10 @@ class CustomIds:
         *,
         digest: Callable[[str], int] = hash,
         window: int = 1 << 17,
+        number: int = 0,
     ) -> None:
         self._digest = digest
+        self._secret = _SECRETS[number]
         self._window = window
         self._in_order = tempfile.TemporaryFile(dir=directory)  # noqa: SIM115 - closed by close()
         self._in_runs = tempfile.TemporaryFile(dir=directory, buffering=0)  # noqa: SIM115
@@ -85,14 +90,14 @@ class CustomIds:
 
     def extend(self, ids: Sequence[str]) -> None:
         """Add the ids of the next rows."""
-        secret_ids = [_SECRET + id_ for id_ in ids] if _SECRET else ids
-        self._tail += pack(f"={len(ids)}q", *map(self._digest, secret_ids))
+        secret = self._secret
+        self._tail += pack(f"={len(ids)}q", *map(self._digest, [secret + id_ for id_ in ids]))
         if len(self._tail) >= self._window * _KEY_BYTES:
             self._flush()
 
     def key(self, id_: str) -> int:
         """Give the key of an id."""
-        return self._digest(_SECRET + id_) & _MASK
+        return self._digest(self._secret + id_) & _MASK
 
     def repeated(self, later: bytes | bytearray = b"") -> bytearray:
         """
@@ -152,8 +157,22 @@ class CustomIds:
                 break
         return keys
 
+    def sum_of(self, unwanted: bytearray | None = None) -> int:
+        """
+        Sum the keys: with few exceptions, equal sums mean equal keys.
+
+        :param unwanted: One flag for each id: 1 if it is left out. All count if None.
+        """
+        total = start = 0
+        for window in self._windows():
+            end = start + len(window)
+            wanted = None if unwanted is None else unwanted[start:end].translate(_NEGATED)
+            total += sum(window if wanted is None else compress(window, wanted))
+            start = end
+        return total % _SUMS
+
     def _parts(self) -> int:
-        self._flush()
+        self._sort()
         return 1 + self._written // self._window
 
     def _flush(self) -> None:
@@ -163,10 +182,19 @@ class CustomIds:
         keys[_TOP_BYTE::_KEY_BYTES] = keys[_TOP_BYTE::_KEY_BYTES].translate(_CLEAR_BIT_62)
         self._in_order.seek(0, os.SEEK_END)
         self._in_order.write(keys)
+        self._written += len(keys) // _KEY_BYTES
+
+    def _sort(self) -> None:
+        """Sort the keys that came after the last question that needed it, in runs of one window each."""
+        self._flush()
+        start = self._runs[-1][1] if self._runs else 0
         self._in_runs.seek(0, os.SEEK_END)
-        self._in_runs.write(array("d", sorted(array("d", bytes(keys)))).tobytes())
-        start, self._written = self._written, self._written + len(keys) // _KEY_BYTES
-        self._runs.append((start, self._written))
+        while start < self._written:
+            self._in_order.seek(start * _KEY_BYTES)
+            keys = array("d", self._in_order.read(self._window * _KEY_BYTES))
+            self._in_runs.write(array("d", sorted(keys)).tobytes())
+            self._runs.append((start, start + len(keys)))
+            start += len(keys)
 
     def _windows(self) -> Iterator[array[int]]:
         """Give all keys in the order of their rows, one window at a time."""
@@ -209,6 +237,68 @@ class CustomIds:
             start = end
 
 
+class CertainIds:
+    """
+    Custom ids with two keys each, made with two secrets: where both are equal, the ids are the same (2^-126 remains).
+
+    :param directory: Where the temporary files are made; the system's default if None.
+    :param options: ``digest`` and ``window``, as for :class:`CustomIds`.
+    """
+
+    def __init__(self, directory: Path | None = None, **options: Any) -> None:
+        self._first, self._second = (CustomIds(directory, number=number, **options) for number in range(2))
+
+    def __enter__(self) -> CertainIds:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __len__(self) -> int:
+        return len(self._first)
+
+    def close(self) -> None:
+        """Free the disk space."""
+        self._first.close()
+        self._second.close()
+
+    def extend(self, ids: Sequence[str]) -> None:
+        """Add the ids of the next rows."""
+        self._first.extend(ids)
+        self._second.extend(ids)
+
+    def repeated(self, later: bytes | bytearray = b"") -> bytearray:
+        """
+        Find ids that repeat, as :meth:`CustomIds.repeated` does.
+
+        :param later: One flag for each row: 1 if it counts as coming after all rows without one. None if empty.
+        """
+        flags = self._first.repeated(later)
+        return bytearray(map(and_, flags, self._second.repeated(later))) if 1 in flags else flags
+
+    def unshared(self, others: CertainIds) -> tuple[bytearray, bytearray]:
+        """
+        Find ids that only one of two sets has, as :meth:`CustomIds.unshared` does.
+
+        :param others: The other set.
+        """
+        flags, other_flags = bytearray(len(self)), bytearray(len(others))
+        if all(mine.sum_of() == theirs.sum_of() for mine, theirs in self._pairs(others)):
+            # Every request has one row: nothing needs to be sorted.
+            return flags, other_flags
+        for mine, theirs in self._pairs(others):
+            if mine.sum_of(flags) != theirs.sum_of(other_flags):
+                more, other_more = mine.unshared(theirs)
+                flags, other_flags = (
+                    bytearray(_either(flags, more)),
+                    bytearray(_either(other_flags, other_more)),
+                )
+        return flags, other_flags
+
+    def _pairs(self, others: CertainIds) -> tuple[tuple[CustomIds, CustomIds], ...]:
+        return (self._first, others._first), (self._second, others._second)
+
+
 def _repeated(keys: list[float]) -> set[float]:
     return set(compress(keys, map(eq, keys, islice(keys, 1, None))))
 
@@ -236,7 +326,7 @@ def _gathered(key_sets: Iterable[set[float]], least: int) -> Iterator[set[int]]:
         yield keys
 
 
-def _either(flags: bytes | bytearray, others: bytes) -> bytes:
+def _either(flags: bytes | bytearray, others: bytes | bytearray) -> bytes:
     joined = int.from_bytes(flags, "big") | int.from_bytes(others, "big")
     return joined.to_bytes(len(flags), "big")
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from airflow.providers.common.compat.sdk import BaseOperatorLink
 
@@ -12,15 +13,26 @@ if TYPE_CHECKING:
 
 __all__ = ["MistralBatchJobLink"]
 
+log = logging.getLogger(__name__)
+
 CONSOLE_URL = "https://console.mistral.ai/build/batches"
 
+#: The domain whose hosts' jobs are in the console.
+_DOMAIN = "mistral.ai"
 
-def console_url(batch_id: object) -> str:
+
+def console_url(batch_id: object, base_url: str) -> str:
     """
     Return the console's URL of a batch job, or of the list of jobs if the id is not a string.
 
     :param batch_id: The job's id.
+    :param base_url: The API's URL.
+    :return: The URL; empty if the API is not Mistral's own: the console does not know a gateway's or an emulator's
+        jobs, and neither has a page for them that we know. Airflow shows no button then.
     """
+    host = urlsplit(base_url).hostname or ""
+    if host != _DOMAIN and not host.endswith(f".{_DOMAIN}"):
+        return ""
     return f"{CONSOLE_URL}/{quote(batch_id, safe='')}" if isinstance(batch_id, str) else CONSOLE_URL
 
 
@@ -31,14 +43,23 @@ class MistralBatchJobLink(BaseOperatorLink):
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
         """
-        Return the console's URL of the task's job.
+        Return the console's URL of the task's job; empty if its connection does not lead to Mistral's API.
 
-        :param operator: The task. Its argument ``batch_id`` names the job if there is no such XCom.
+        A worker asks when the task ends or defers, and Airflow stores the answer.
+
+        :param operator: The task. Its argument ``batch_id`` names the job if there is no such XCom. A task of another
+            class, without our ``hook``, is taken to use Mistral's API.
         :param ti_key: The task instance, whose XCom ``batch_id`` names the job.
         """
         # Imported late: parsing a Dag needs none of it.
         from airflow.providers.common.compat.sdk import XCom
 
-        return console_url(
-            XCom.get_value(key="batch_id", ti_key=ti_key) or getattr(operator, "batch_id", None)
-        )
+        try:
+            hook = getattr(operator, "hook", None)
+            base_url = f"https://{_DOMAIN}" if hook is None else hook.get_conn().base_url
+        except Exception as error:
+            # Most likely the task has failed for the same cause, and has said so.
+            log.debug("There is no link to the job, because the connection cannot be read: %s", error)
+            return ""
+        batch_id = XCom.get_value(key="batch_id", ti_key=ti_key) or getattr(operator, "batch_id", None)
+        return console_url(batch_id, base_url)

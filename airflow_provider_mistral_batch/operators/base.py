@@ -11,7 +11,7 @@ from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.hooks.mistral_batch import MistralBatchHook
-from airflow_provider_mistral_batch.tasks.endings import failing_for_good
+from airflow_provider_mistral_batch.tasks.endings import ending_briefly, failing_for_good
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -37,7 +37,7 @@ class MistralBatchOperator(BaseOperator):
 
     def execute(self, context: Context) -> Any:
         """Do the work; an error that no retry can fix fails the task without retries."""
-        with failing_for_good():
+        with ending_briefly(), failing_for_good():
             return self.run_batch_task(context)
 
     @abstractmethod

@@ -57,8 +57,8 @@ class MistralCreateBatchJobOperator(MistralSubmittingOperator):
     :param input_files: Ids of uploaded request files. Either these or ``requests``.
     :param requests: Up to 10,000 requests, each ``{"custom_id", "body"}``.
     :param endpoint: API endpoint that each request goes to.
-    :param model: The model for all requests; by default the model that ``requests`` name, or else the connection's
-        ``default_model``.
+    :param model: The model for all requests; by default the model that they name, or else the connection's
+        ``default_model``, unless they name an agent.
     :param agent_id: An agent to use instead of a model.
     :param completion_window: Time that the job may take, ``"<n>h"`` or ``"<n>d"``, 1 hour to 7 days; by default
         ``"24h"``.
@@ -200,9 +200,15 @@ class MistralCreateBatchJobOperator(MistralSubmittingOperator):
             model=self.model,
             agent_id=self.agent_id,
         )
-        named = None if inline is None else inline.model
         return msgspec.structs.replace(
-            job, model=self.hook.model_of_job(self.model, self.agent_id, named=named)
+            job,
+            model=self.hook.model_of_job(
+                self.model,
+                self.agent_id,
+                named=None if inline is None else inline.model,
+                named_agent=None if inline is None else inline.agent,
+                input_files=self.input_files or (),
+            ),
         )
 
     def _inline_requests(self) -> InlineRequests | None:

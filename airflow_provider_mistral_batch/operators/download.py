@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 
 from airflow_provider_mistral_batch.api.checks import check_choice
+from airflow_provider_mistral_batch.api.errors import InvalidInputError, NotFoundError
 from airflow_provider_mistral_batch.api.models import BatchStatus
 from airflow_provider_mistral_batch.links.mistral_batch import MistralBatchJobLink
 from airflow_provider_mistral_batch.operators.base import MistralBatchOperator
-from airflow_provider_mistral_batch.policies.verdict import describe_job_errors
+from airflow_provider_mistral_batch.policies.verdict import describe_gone, describe_job_errors
 from airflow_provider_mistral_batch.storage.paths import storage_path
 from airflow_provider_mistral_batch.tasks.destination import IF_EXISTS, Destination
 from airflow_provider_mistral_batch.tasks.identity import identity_of
@@ -133,7 +134,17 @@ class MistralDownloadBatchResultsOperator(MistralBatchOperator):
                 "MistralBatchJobSensor before this task"
             )
         push_xcoms(context["ti"], job_xcoms(job))
-        return job, split_downloads(lambda: self._streams(job), *destination.round_paths(0))
+        try:
+            return job, split_downloads(
+                lambda: self._streams(job),
+                *destination.round_paths(0),
+                without_secrets=self.hook.get_conn().without_secrets,
+            )
+        except NotFoundError as gone:
+            raise InvalidInputError(
+                f"{describe_gone(gone, [job])}. To submit, and pay for, the requests again, set force_new=True on the "
+                "task that created the job, and clear it"
+            ) from None
 
     def _streams(self, job: BatchJobOut) -> list[Iterable[bytes]]:
         """Open the job's result rows, from its files or inline; they are read lazily."""

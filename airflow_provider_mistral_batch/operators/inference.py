@@ -49,7 +49,7 @@ class MistralBatchInferenceOperator(MistralSubmittingOperator):
     :param model: The model for all requests; by default the model that they name, or else the connection's
         ``default_model``.
     :param agent_id: An agent to use instead of a model.
-    :param system: System message before each prompt.
+    :param system: System message before each prompt, and in requests that have none.
     :param max_tokens: Most tokens in an answer, for requests that do not set it.
     :param temperature: Sampling temperature, for requests that do not set it.
     :param response_format: The API's ``response_format``, for requests that do not set it.
@@ -76,6 +76,7 @@ class MistralBatchInferenceOperator(MistralSubmittingOperator):
     :param poll_interval: Most seconds between two looks at a job.
     :param poll_interval_min: Least seconds between two looks at a job, which applies while the job is young.
     :param max_pending_requests: Most requests that may be pending in your workspace.
+    :param max_job_requests: Most requests in one job; more of them become several jobs.
     :param force_new: Submit new jobs whenever the task is cleared, even if earlier jobs did the same work. Retries
         attach to the new jobs.
     :param cancel_on_kill: Cancel running jobs when the task is killed, or fails, without a further try.
@@ -97,6 +98,9 @@ class MistralBatchInferenceOperator(MistralSubmittingOperator):
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"requests": "json", "metadata": "json"}
     operator_extra_links = (MistralBatchJobLink(),)
+
+    #: Whether :meth:`_source` may give something else in each try, although nothing in the Dag has changed.
+    _source_is_alive: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -128,6 +132,7 @@ class MistralBatchInferenceOperator(MistralSubmittingOperator):
         poll_interval: float = DEFAULT_POLL_INTERVAL,
         poll_interval_min: float = DEFAULT_POLL_INTERVAL_MIN,
         max_pending_requests: int = limits.MAX_REQUESTS_PER_JOB,
+        max_job_requests: int = limits.MAX_REQUESTS_PER_JOB,
         force_new: bool = False,
         cancel_on_kill: bool = True,
         cancel_on_timeout: bool = True,
@@ -163,6 +168,7 @@ class MistralBatchInferenceOperator(MistralSubmittingOperator):
         self.poll_interval = poll_interval
         self.poll_interval_min = poll_interval_min
         self.max_pending_requests = max_pending_requests
+        self.max_job_requests = max_job_requests
         self.force_new = force_new
         self.cancel_on_kill = cancel_on_kill
         self.cancel_on_timeout = cancel_on_timeout
@@ -170,7 +176,7 @@ class MistralBatchInferenceOperator(MistralSubmittingOperator):
     def run_batch_task(self, context: Context) -> dict[str, Any]:
         """Begin the batch; a retry finds its files and jobs."""
         with workplace(context, self._options(), self.submission) as work:
-            return self._pause_or_end(begin(work, lambda: self._source(context)))
+            return self._pause_or_end(begin(work, lambda: self._source(context), alive=self._source_is_alive))
 
     def execute_complete(
         self,

@@ -11,6 +11,7 @@ from airflow_provider_mistral_batch.submission.jobs import Submission
 from airflow_provider_mistral_batch.tasks.endings import (
     LeftRunningError,
     abandoned_on_worker,
+    ending_briefly,
     ends_for_good,
     failing_for_good,
 )
@@ -38,14 +39,14 @@ class MistralSubmittingOperator(MistralBatchOperator):
 
     def execute(self, context: Context) -> Any:
         """Do the work."""
-        with self._answering_for_jobs(context, submitted=False):
+        with ending_briefly(), self._answering_for_jobs(context, submitted=False):
             return super().execute(context)
 
     def resume_execution(
         self, next_method: str, next_kwargs: Mapping[str, Any] | None, context: Context
     ) -> Any:
         """Continue after a deferral, even a failed one."""
-        with self._answering_for_jobs(context, submitted=True), failing_for_good():
+        with ending_briefly(), self._answering_for_jobs(context, submitted=True), failing_for_good():
             if deferral_took_too_long(next_method, next_kwargs):
                 # The triggerer may have been down. The deferral's state is lost, but the API has a record of the jobs.
                 self.submission.take_last_look()

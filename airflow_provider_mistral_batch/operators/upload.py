@@ -16,7 +16,7 @@ from airflow_provider_mistral_batch.operators.base import (
     check_requests_are_stable,
 )
 from airflow_provider_mistral_batch.storage.paths import storage_path
-from airflow_provider_mistral_batch.submission.files import upload_once
+from airflow_provider_mistral_batch.submission.files import upload_shard_once
 from airflow_provider_mistral_batch.tasks.xcoms import push_xcoms
 
 if TYPE_CHECKING:
@@ -74,13 +74,13 @@ class MistralUploadBatchFileOperator(MistralBatchOperator):
                 source,
                 endpoint=self.endpoint,
                 directory=directory,
-                with_url=self.hook.get_conn().dialect.rows_have_url,
+                with_url=self.hook.rows_have_url,
                 template=RowTemplate(model=self.hook.model_of_rows()),
             )
             self._check_count(prepared.request_count)
             file_ids = []
             for number, shard in enumerate(prepared.shards, start=1):
-                file = upload_once(self.hook, shard)
+                file = upload_shard_once(self.hook, shard, model=prepared.model)
                 self.log.info(
                     "Request file %d of %d is %s: %d requests, %d bytes.",
                     number,

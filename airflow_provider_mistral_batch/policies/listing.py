@@ -42,7 +42,11 @@ class Listing:
         """Note that a page could not be read although single jobs can."""
         self._failures += 1
         if self._failures >= FAILURES_BEFORE_REST:
-            self._rests_until = now + REST_SECONDS
+            self.rests(now)
+
+    def rests(self, now: float) -> None:
+        """Note that the listing is better left alone for a while."""
+        self._rests_until = now + REST_SECONDS
 
     def is_refused(self) -> None:
         """Note that the server will never let us read the listing."""
@@ -105,8 +109,8 @@ class Reading:
             pages = -(-jobs_in_all // PAGE_SIZE)
             self.listing.has_pages(pages, now)
             self._pages_left = max(1, pages - self._pages_read)
-        elif self._pages_read >= self._wanted:
-            # Single calls would have cost no more by now, and some servers' listings never end.
+        if not is_last and self._pages_read >= self._wanted:
+            # Single calls would have cost no more by now, and some listings never end, whatever length they claim.
             self._has_cost_enough = True
             self.listing.has_pages(self._pages_read + 1, now)
 

@@ -173,8 +173,24 @@ def running_jobs(jobs: Iterable[BatchJobOut], identity: TaskIdentity) -> Iterato
     :param identity: The task instance.
     :return: The jobs, lazily, so that a caller that stops early reads no further pages.
     """
+    return filter(runs, jobs_of_task(jobs, identity))
+
+
+def jobs_of_task(jobs: Iterable[BatchJobOut], identity: TaskIdentity) -> Iterator[BatchJobOut]:
+    """
+    Choose the jobs of a task instance, whatever their key, part and status.
+
+    :param jobs: Jobs of the workspace, any order.
+    :param identity: The task instance.
+    :return: The jobs, lazily.
+    """
     mine = msgspec.structs.replace(identity, part="").metadata()
-    return (job for job in jobs if _has(job, mine) and runs(job))
+    return (job for job in jobs if _has(job, mine))
+
+
+def has_work(job: BatchJobOut) -> bool:
+    """Tell whether a job does, did, or partly did its work, so that a task attaches to it."""
+    return job.status not in _LOST or _did_what_it_could(job)
 
 
 def runs(job: BatchJobOut) -> bool:

@@ -51,7 +51,7 @@ def describe(job: BatchJobOut, *, server_now: float) -> str:
         return job.status
     line = f"{job.status} {counts.completed}/{counts.total} completed, {counts.failed} failed"
     left = seconds_left(job, server_now=server_now)
-    return line if left is None else f"{line}, about {_rounded(left)} left"
+    return line if left is None else f"{line}, about {rounded(left)} left"
 
 
 def seconds_left(job: BatchJobOut, *, server_now: float) -> float | None:
@@ -68,7 +68,12 @@ def seconds_left(job: BatchJobOut, *, server_now: float) -> float | None:
     return running / done * (counts.total - done) if running > 0 else None
 
 
-def _rounded(seconds: float) -> str:
+def rounded(seconds: float) -> str:
+    """
+    Say how long something takes, as exactly as somebody who reads it cares.
+
+    :param seconds: How many seconds it takes.
+    """
     if seconds < 90:
         return f"{max(1, round(seconds))} s"
     if seconds < 90 * 60:

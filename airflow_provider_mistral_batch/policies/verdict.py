@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
+from airflow_provider_mistral_batch.api.errors import SMALLER_JOBS, MistralAPIError, speaks_of_size
 from airflow_provider_mistral_batch.api.models import BatchJobOut, BatchStatus
 
 #: How many of a job's own errors a message shows; the job has all of them.
@@ -86,4 +89,21 @@ def describe_job_errors(job: BatchJobOut) -> str:
     """
     more = len(job.errors) - _ERRORS_SHOWN
     shown = "; ".join(str(error) for error in job.errors[:_ERRORS_SHOWN])
-    return f"{shown} and {more} more" if more > 0 else shown
+    if more > 0:
+        shown += f" and {more} more"
+    return f"{shown}. {SMALLER_JOBS}" if speaks_of_size(shown) else shown
+
+
+def describe_gone(error: MistralAPIError, jobs: Sequence[BatchJobOut]) -> str:
+    """
+    Say that results cannot be downloaded any more, and why that may be.
+
+    :param error: The API's answer to the download.
+    :param jobs: The jobs whose results were asked for.
+    """
+    ids = ", ".join(job.id for job in jobs)
+    return (
+        f"the results of batch job {ids} are no longer in the account ({error.operation} was answered with "
+        f"{error.status_code}: {error.message}). The API keeps results for a limited time; delete_files of an earlier "
+        "run, or somebody, may have deleted them; or the connection has the API key of another workspace"
+    )

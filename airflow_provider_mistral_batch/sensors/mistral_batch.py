@@ -23,7 +23,7 @@ from airflow_provider_mistral_batch.api.checks import check_ratio
 from airflow_provider_mistral_batch.hooks.mistral_batch import MistralBatchHook
 from airflow_provider_mistral_batch.links.mistral_batch import MistralBatchJobLink
 from airflow_provider_mistral_batch.policies.cadence import DEFAULT_POLL_INTERVAL_MIN
-from airflow_provider_mistral_batch.tasks.endings import failing_for_good
+from airflow_provider_mistral_batch.tasks.endings import ending_briefly, failing_for_good
 from airflow_provider_mistral_batch.tasks.worker_wait import (
     BACKSTOP_SECONDS,
     JobPoller,
@@ -95,7 +95,7 @@ class MistralBatchJobSensor(BaseSensorOperator):
 
     def execute(self, context: Context) -> Any:
         """Wait as ``mode`` and ``deferrable`` say."""
-        with self._skipping_for_the_job_alone():
+        with ending_briefly(), self._skipping_for_the_job_alone():
             with failing_for_good():
                 check_ratio("max_failed_ratio", self.max_failed_ratio)
             if not self.deferrable:
@@ -119,7 +119,7 @@ class MistralBatchJobSensor(BaseSensorOperator):
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Continue after a deferral; if Airflow ended it because it took too long, time out like any other wait."""
-        with self._skipping_for_the_job_alone():
+        with ending_briefly(), self._skipping_for_the_job_alone():
             if not deferral_took_too_long(next_method, next_kwargs):
                 return super().resume_execution(next_method, next_kwargs, context)
             # The triggerer may have been down, and the job may have been over for a long time.

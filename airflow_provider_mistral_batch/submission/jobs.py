@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from airflow.providers.common.compat.sdk import AirflowException
+from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 
 from airflow_provider_mistral_batch.api.errors import (
     InvalidInputError,
@@ -22,18 +22,20 @@ from airflow_provider_mistral_batch.api.errors import (
 )
 from airflow_provider_mistral_batch.api.limits import PAGE_SIZE
 from airflow_provider_mistral_batch.api.models import BatchJobIn, BatchJobOut
+from airflow_provider_mistral_batch.api.once import look_repeatedly, send_once, send_until_ready
 from airflow_provider_mistral_batch.policies.ownership import (
     KEY,
     SUBMITTED_AT,
     Decision,
     TaskIdentity,
     decide,
+    jobs_of_task,
     merged_metadata,
     ownership_metadata,
     running_jobs,
     runs,
 )
-from airflow_provider_mistral_batch.submission.once import look_repeatedly, send_once
+from airflow_provider_mistral_batch.policies.refusals import file_may_appear
 from airflow_provider_mistral_batch.tasks.identity import begun_at, identity_of, run_token
 
 if TYPE_CHECKING:
@@ -50,6 +52,9 @@ _CLOCK_MARGIN = timedelta(minutes=15)
 
 #: Seconds between looks for a job that may already exist.
 _RECHECKS = (1.0, 2.0, 4.0, 8.0)
+
+#: Seconds before a create call is sent again that was refused for a file that the API may not see yet.
+_FILE_PAUSES = (1.0, 2.0, 4.0, 8.0, 15.0)
 
 
 class Earlier(Enum):
@@ -103,6 +108,8 @@ class Submission:
         self.aim = Aim.ANY_JOB
         #: Ids of the jobs that this object found or created.
         self.batch_ids: list[str] = []
+        #: Whether the answer to a create call was lost, so that there may be a job that this object does not know.
+        self.answer_lost = False
 
     @classmethod
     def of_task(cls, context: Context, hook: MistralBatchHook, *, force_new: bool = False) -> Submission:
@@ -174,7 +181,7 @@ class Submission:
             before_create()
         reason = "force_new is set" if self.run_token else decision.reason
         submitted = send_once(
-            partial(self._create, job, reason), partial(self._find_lost, choose), what="batch job"
+            partial(self._create_patiently, job, reason), partial(self._find_lost, choose), what="batch job"
         )
         return self._oldest(submitted, choose)
 
@@ -233,6 +240,14 @@ class Submission:
                 error,
             )
 
+    def jobs_on_record(self) -> list[BatchJobOut]:
+        """
+        Give all jobs of this task instance, as the server has them on record now.
+
+        :raises MistralCallError: When the API cannot list them.
+        """
+        return list(jobs_of_task(self._jobs(), self.identity))
+
     def cancel(self, batch_id: str) -> None:
         """
         Cancel one job; a failure is logged, not raised.
@@ -265,10 +280,24 @@ class Submission:
     def _find_lost(self, choose: _Choose) -> BatchJobOut | None:
         """Look for the job of a create call whose answer was lost."""
         # Set first, so that a failed look does not hide the call.
-        self.earlier = Earlier.IN_DOUBT
+        self.earlier, self.answer_lost = Earlier.IN_DOUBT, True
+        if not self.hook.lists_jobs:
+            raise AirflowFailException(
+                "the answer to the create call was lost, and the server does not list batch jobs: the job may exist, "
+                "and be paid for. Look for it in Mistral's console before you clear the task"
+            )
         decision = self._look_for_long(choose)
         self.earlier = Earlier.ON_RECORD
         return None if decision.attach_to is None else self._attach(decision)
+
+    def _create_patiently(self, job: BatchJobIn, reason: str) -> BatchJobOut:
+        """Create the job, also if the API does not see its files at once. A refused call made no job."""
+        return send_until_ready(
+            partial(self._create, job, reason),
+            may_pass=partial(file_may_appear, file_ids=job.input_files or ()),
+            pauses=_FILE_PAUSES,
+            what="batch job",
+        )
 
     def _create(self, job: BatchJobIn, reason: str) -> BatchJobOut:
         self._stop_if_abandoned()
@@ -334,7 +363,9 @@ class Submission:
     def _jobs(self) -> Iterator[BatchJobOut]:
         # `created_at` is by the server's clock.
         behind = timedelta(seconds=min(0.0, self.hook.clock_offset))
-        return self.hook.iter_jobs(created_after=self.since - _CLOCK_MARGIN + behind)
+        return self.hook.known_jobs(
+            needed=self.may_have_duplicates, created_after=self.since - _CLOCK_MARGIN + behind
+        )
 
     def _may_run(self, batch_id: str) -> bool:
         try:

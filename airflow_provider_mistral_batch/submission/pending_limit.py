@@ -11,6 +11,7 @@ from airflow_provider_mistral_batch.api.errors import MistralBatchError, Mistral
 from airflow_provider_mistral_batch.api.limits import MAX_TIMEOUT_HOURS
 from airflow_provider_mistral_batch.api.models import BatchStatus
 from airflow_provider_mistral_batch.policies.capacity import pending_requests
+from airflow_provider_mistral_batch.policies.outage import Outage
 from airflow_provider_mistral_batch.tasks.endings import is_permanent
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class PendingLimit:
         self.hook = hook
         self.requests = requests
         self.limit = limit
+        self._outage = Outage()
 
     def check(self) -> None:
         """
@@ -47,7 +49,7 @@ class PendingLimit:
         :raises PendingLimitError: When it does not.
         """
         since = datetime.now(tz=timezone.utc) - LONGEST
-        pending = pending_requests(self.hook.iter_jobs(status=BatchStatus.ACTIVE, created_after=since))
+        pending = pending_requests(self.hook.known_jobs(status=BatchStatus.ACTIVE, created_after=since))
         if pending + self.requests > self.limit:
             raise PendingLimitError(
                 f"The workspace has {pending:,} pending requests of at most {self.limit:,}, so the "
@@ -63,14 +65,21 @@ class PendingLimit:
         try:
             self.check()
         except PendingLimitError as full:
+            self._answered()
             log.info("%s", full)
             return False
         except MistralCallError as error:
             if is_permanent(error):
                 raise
-            log.warning("%s Looking again later.", error)
+            if line := self._outage.failed(error, time.monotonic()):
+                log.warning("%s", line)
             return False
+        self._answered()
         return True
+
+    def _answered(self) -> None:
+        if line := self._outage.over(time.monotonic()):
+            log.info("%s", line)
 
     def wait(self, *, deadline: float, pause: float) -> bool:
         """

@@ -38,6 +38,7 @@ MANIFEST = "manifest.json"
 #: Holds everything that is not final yet, in a folder for each task instance: its claim and the results of its rounds.
 _WORK = ".rounds"
 _OWNER = "owner.json"
+_FROZEN = "frozen.json"
 
 
 class Destination:
@@ -170,6 +171,18 @@ class Destination:
             f"destination={str(self.folder)!r} was taken over by another task with if_exists='replace' while this "
             f"batch was running, and now has {occupant}: give each run and each mapped task its own destination"
         )
+
+    def keep_frozen(self, content: Mapping[str, Any]) -> None:
+        """
+        Write down the batch that this task instance is about to submit, for its next tries.
+
+        :param content: JSON-like data; it replaces what an earlier try wrote.
+        """
+        write_whole(self._work / _FROZEN, msgspec.json.encode(content))
+
+    def frozen(self) -> dict[str, Any] | None:
+        """Read what :meth:`keep_frozen` wrote; ``None`` if there is nothing, and empty if it cannot be understood."""
+        return _read_json(self._work / _FROZEN)
 
     def own_manifest(self) -> dict[str, Any] | None:
         """Read the manifest of an earlier try of this task instance; ``None`` if there is none."""

@@ -9,18 +9,21 @@ from __future__ import annotations
 
 import logging
 import queue
+import re
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import (
+    AirflowException,
     AirflowFailException,
     AirflowNotFoundException,
     AirflowSkipException,
 )
 
-from airflow_provider_mistral_batch.api.errors import InvalidInputError, MistralAPIError
+from airflow_provider_mistral_batch.api.errors import InvalidInputError, MistralAPIError, MistralBatchError
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -32,6 +35,9 @@ _OVER = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"}
 
 #: Seconds that a killed worker waits for Airflow's answer; a few seconds later, Airflow ends it by force.
 _WORKER_SECONDS = 3.0
+
+#: Characters of a line that Airflow's log shows without scrolling, about.
+_LOG_WIDTH = 120
 
 
 class LeftRunningError(AirflowFailException):
@@ -62,6 +68,52 @@ def failing_for_good() -> Iterator[None]:
         if is_permanent(error):
             raise AirflowFailException(str(error)) from error
         raise
+
+
+class ending_briefly(AbstractContextManager[None]):
+    """
+    Let an error of ours end the task's log with its message alone, where the block is all that a task does.
+
+    The message names the call or the parameter, and says what to do. Airflow would show it once more for each error
+    that led to it, with the frames of both between it and the reader, and cut long lines at the right edge of the log.
+    A class, because a generator would add frames of its own. What others raise stays as it is, and ``__context__``
+    keeps what led to an error.
+    """
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if not isinstance(error, (MistralBatchError, AirflowException)) or not _was_raised_by_us(traceback):
+            return
+        log.debug("Where the task failed:", exc_info=error)
+        message = str(error)
+        if error.args == (message,):
+            error.args = (in_lines(message),)
+        raise error.with_traceback(None) from None
+
+
+def in_lines(message: str) -> str:
+    """
+    Break a message that is too long for the width of a log, so that its end can be seen, which says what to do.
+
+    :param message: The message.
+    """
+    if len(message) <= _LOG_WIDTH:
+        return message
+    lines = re.sub(r"""([.!?][)"']?) (?=[A-Z])""", r"\1\n", message).split("\n")
+    # Where the last sentence is too long, what to do follows its last colon.
+    start, colon, remedy = lines[-1].rpartition(": ")
+    if len(lines[-1]) > _LOG_WIDTH and colon and len(remedy) <= _LOG_WIDTH:
+        lines[-1:] = [f"{start}:", remedy]
+    return "\n".join(lines)
+
+
+def _was_raised_by_us(traceback: TracebackType | None) -> bool:
+    """Tell whether the innermost frame is in this package: a user's function may raise our errors, too."""
+    name = ""
+    while traceback is not None:
+        name, traceback = traceback.tb_frame.f_globals.get("__name__", ""), traceback.tb_next
+    return name.partition(".")[0] == __name__.partition(".")[0]
 
 
 def gives_up(state: str | None, *, another_try: bool) -> bool:

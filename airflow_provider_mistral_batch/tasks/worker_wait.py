@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 
 from airflow_provider_mistral_batch.api.errors import MistralBatchError, MistralCallError
+from airflow_provider_mistral_batch.policies.outage import Outage
 from airflow_provider_mistral_batch.policies.progress import Progress
 from airflow_provider_mistral_batch.policies.verdict import Verdict, judge
 from airflow_provider_mistral_batch.tasks.endings import is_permanent
@@ -53,12 +54,14 @@ class JobPoller:
 
     :param hook: How to read the job.
     :param batch_id: The job's id.
+    :param outage: What the task has logged about outages, if it waits for several jobs.
     """
 
-    def __init__(self, hook: MistralBatchHook, batch_id: str) -> None:
+    def __init__(self, hook: MistralBatchHook, batch_id: str, outage: Outage | None = None) -> None:
         self.hook = hook
         self.batch_id = batch_id
         self._progress = Progress()
+        self._outage = outage or Outage()
 
     def look(self) -> BatchJobOut | None:
         """
@@ -72,8 +75,11 @@ class JobPoller:
         except MistralCallError as error:
             if is_permanent(error):
                 raise
-            log.warning("%s Will look at batch job %s again later.", error, self.batch_id)
+            if line := self._outage.failed(error, time.monotonic()):
+                log.warning("%s", line)
             return None
+        if line := self._outage.over(time.monotonic()):
+            log.info("%s", line)
         line = self._progress.line(job, now=time.monotonic(), server_now=time.time() + self.hook.clock_offset)
         if line:
             log.info("Batch job %s: %s", self.batch_id, line)
@@ -149,7 +155,11 @@ def _digest_of_error_file(hook: MistralBatchHook, job: BatchJobOut) -> str:
     from airflow_provider_mistral_batch.jsonl.results.digest import describe_error_rows
 
     try:
-        return describe_error_rows(hook.stream_file(job.error_file_id), max_bytes=_DIGEST_BYTES)
+        return describe_error_rows(
+            hook.stream_file(job.error_file_id),
+            max_bytes=_DIGEST_BYTES,
+            without_secrets=hook.get_conn().without_secrets,
+        )
     except MistralBatchError as error:
         log.info("Could not read the error file to name its most frequent errors: %s", error)
         return ""

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_mistral_batch.hooks.mistral_batch import MistralBatchHook
 from airflow_provider_mistral_batch.links.mistral_batch import MistralBatchJobLink, console_url
 from airflow_provider_mistral_batch.policies.verdict import judge
 from airflow_provider_mistral_batch.tasks.xcoms import job_xcoms, set_xcom
@@ -41,7 +42,12 @@ def may_finish_in_triggerer(task: BaseOperator) -> bool:
 
 
 async def finish(
-    job: BatchJobOut, task_instance: Any, *, return_key: str, max_failed_ratio: float, leave_link: bool
+    job: BatchJobOut,
+    task_instance: Any,
+    *,
+    return_key: str,
+    max_failed_ratio: float,
+    link_conn_id: str | None,
 ) -> TaskSuccessEvent | None:
     """
     End a task whose job is over, and set the XComs that a worker would push, if that needs no worker.
@@ -50,7 +56,8 @@ async def finish(
     :param task_instance: The trigger's task instance.
     :param return_key: Which of the job's XComs the task returns.
     :param max_failed_ratio: Share of requests that may fail, 0 to 1.
-    :param leave_link: Set the XCom of the link to the job in Mistral's console, too.
+    :param link_conn_id: The id of the connection if the XCom of the link to the job in Mistral's console is to be set,
+        too; ``None`` if a worker has done so.
     :return: The event that ends the task; ``None`` when a worker has to end it.
     """
     # Imported late: operators ask this module a question while a Dag is parsed.
@@ -66,8 +73,8 @@ async def finish(
     # As on a worker, there is no XCom for a task that returns nothing.
     if (return_value := xcoms[return_key]) is not None:
         xcoms[XCOM_RETURN_KEY] = return_value
-    if leave_link:
-        xcoms[MistralBatchJobLink().xcom_key] = console_url(job.id)
+    if link_conn_id is not None and (url := await in_thread(_job_url, job.id, link_conn_id)):
+        xcoms[MistralBatchJobLink().xcom_key] = url
     try:
         # All at once: the triggerer's supervisor answers between other things, so each call is mostly waiting. The
         # event could carry the XComs, but then Airflow stores each value JSON-encoded twice (seen in 3.3.2).
@@ -78,3 +85,14 @@ async def finish(
         log.warning("The task cannot be ended here, so a worker ends it: %s", error)
         return None
     return TaskSuccessEvent()
+
+
+def _job_url(batch_id: str, mistral_conn_id: str) -> str:
+    hook = MistralBatchHook(mistral_conn_id)
+    try:
+        return console_url(batch_id, hook.get_conn().base_url)
+    except Exception as error:
+        log.warning("There will be no link to the job, because the connection cannot be read: %s", error)
+        return ""
+    finally:
+        hook.close()

@@ -8,20 +8,22 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from airflow.triggers.base import BaseTrigger, TriggerEvent
+from airflow.triggers.base import TriggerEvent
 
 from airflow_provider_mistral_batch.hooks.mistral_batch import MistralBatchHook
 from airflow_provider_mistral_batch.policies.cadence import DEFAULT_POLL_INTERVAL, DEFAULT_POLL_INTERVAL_MIN
+from airflow_provider_mistral_batch.policies.outage import Outage
 from airflow_provider_mistral_batch.submission.pending_limit import PendingLimit
 from airflow_provider_mistral_batch.tasks.endings import is_permanent
 from airflow_provider_mistral_batch.triggers.cancelling import cancel_if_abandoned
+from airflow_provider_mistral_batch.triggers.resuming import ResumingTrigger
 from airflow_provider_mistral_batch.triggers.threads import in_thread
 from airflow_provider_mistral_batch.triggers.waiting import wait_for_job
 
 __all__ = ["MistralBatchJobsTrigger", "MistralBatchRoomTrigger"]
 
 
-class MistralBatchJobsTrigger(BaseTrigger):
+class MistralBatchJobsTrigger(ResumingTrigger):
     """
     Wait until several batch jobs are over.
 
@@ -34,6 +36,8 @@ class MistralBatchJobsTrigger(BaseTrigger):
     :param poll_interval: Seconds between two looks at a job, at most.
     :param poll_interval_min: Seconds between two looks at a job that has just been created.
     :param cancel_on_kill: Cancel the jobs when a user ends the task (Airflow 3.3 or newer tells the trigger).
+    :param deferred_at: When a worker deferred the task (epoch seconds of its clock), which bounds how soon another one
+        may continue.
     """
 
     def __init__(
@@ -45,8 +49,9 @@ class MistralBatchJobsTrigger(BaseTrigger):
         poll_interval: float = DEFAULT_POLL_INTERVAL,
         poll_interval_min: float = DEFAULT_POLL_INTERVAL_MIN,
         cancel_on_kill: bool = False,
+        deferred_at: float | None = None,
     ) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__(deferred_at=deferred_at)
         self.batch_ids = list(batch_ids)
         self.mistral_conn_id = mistral_conn_id
         self.deadline = deadline
@@ -65,11 +70,13 @@ class MistralBatchJobsTrigger(BaseTrigger):
                 "poll_interval": self.poll_interval,
                 "poll_interval_min": self.poll_interval_min,
                 "cancel_on_kill": self.cancel_on_kill,
+                **self.deferral(),
             },
         )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait for all jobs; the first that cannot be watched, or is not over in time, ends the wait."""
+        outage = Outage()
         waits = [
             asyncio.create_task(
                 wait_for_job(
@@ -79,6 +86,7 @@ class MistralBatchJobsTrigger(BaseTrigger):
                     poll_interval=self.poll_interval,
                     poll_interval_min=self.poll_interval_min,
                     task_instance=self.task_instance,
+                    outage=outage,
                 )
             )
             for batch_id in self.batch_ids
@@ -97,7 +105,7 @@ class MistralBatchJobsTrigger(BaseTrigger):
             for wait in waits:
                 wait.cancel()
             await asyncio.gather(*waits, return_exceptions=True)
-        yield TriggerEvent(payload)
+        yield await self.resumption(payload)
 
     async def on_kill(self) -> None:
         """Cancel the jobs that nobody waits for any more."""
@@ -105,7 +113,7 @@ class MistralBatchJobsTrigger(BaseTrigger):
             await cancel_if_abandoned(self.batch_ids, self.mistral_conn_id, self.task_instance)
 
 
-class MistralBatchRoomTrigger(BaseTrigger):
+class MistralBatchRoomTrigger(ResumingTrigger):
     """
     Wait until a workspace has room for more requests.
 
@@ -119,6 +127,8 @@ class MistralBatchRoomTrigger(BaseTrigger):
     :param poll_interval: Seconds between two looks.
     :param batch_ids: Ids of the jobs that the task has submitted already.
     :param cancel_on_kill: Cancel these when a user ends the task (Airflow 3.3 or newer tells the trigger).
+    :param deferred_at: When a worker deferred the task (epoch seconds of its clock), which bounds how soon another one
+        may continue.
     """
 
     def __init__(
@@ -131,8 +141,9 @@ class MistralBatchRoomTrigger(BaseTrigger):
         poll_interval: float = DEFAULT_POLL_INTERVAL,
         batch_ids: Sequence[str] = (),
         cancel_on_kill: bool = False,
+        deferred_at: float | None = None,
     ) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__(deferred_at=deferred_at)
         self.requests = requests
         self.limit = limit
         self.mistral_conn_id = mistral_conn_id
@@ -153,6 +164,7 @@ class MistralBatchRoomTrigger(BaseTrigger):
                 "poll_interval": self.poll_interval,
                 "batch_ids": self.batch_ids,
                 "cancel_on_kill": self.cancel_on_kill,
+                **self.deferral(),
             },
         )
 
@@ -170,11 +182,14 @@ class MistralBatchRoomTrigger(BaseTrigger):
                     payload = {}
                     break
         except Exception as error:
-            self.log.error("Cannot find out whether the workspace has room: %s", error)
+            # The reason is the worker's to say: both logs are shown as one.
+            self.log.warning(
+                "Whether the workspace has room cannot be found out any more, so the task continues on a worker."
+            )
             payload = {"error": str(error), "error_is_permanent": is_permanent(error)}
         finally:
             hook.close()
-        yield TriggerEvent(payload)
+        yield await self.resumption(payload)
 
     async def on_kill(self) -> None:
         """Cancel the jobs that nobody waits for any more."""

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any
 
-from airflow.triggers.base import BaseTrigger, TriggerEvent
+from airflow.triggers.base import TriggerEvent
 
 from airflow_provider_mistral_batch.policies.cadence import DEFAULT_POLL_INTERVAL, DEFAULT_POLL_INTERVAL_MIN
 from airflow_provider_mistral_batch.triggers.cancelling import cancel_if_abandoned
 from airflow_provider_mistral_batch.triggers.finishing import finish
+from airflow_provider_mistral_batch.triggers.resuming import ResumingTrigger
 from airflow_provider_mistral_batch.triggers.waiting import wait_for_job
 
 __all__ = ["MistralBatchJobTrigger"]
 
 
-class MistralBatchJobTrigger(BaseTrigger):
+class MistralBatchJobTrigger(ResumingTrigger):
     """
     Wait until a batch job is over. All triggers of the same connection share one poll loop.
 
@@ -33,6 +34,8 @@ class MistralBatchJobTrigger(BaseTrigger):
         leaves that to a worker, which always ends a task whose job ended badly.
     :param max_failed_ratio: Share of requests that may fail in a job that ends well, 0 to 1.
     :param leave_link: Then also set the XCom of the link to the job in Mistral's console: no worker has done so.
+    :param deferred_at: When a worker deferred the task (epoch seconds of its clock), which bounds how soon another one
+        may continue.
     """
 
     def __init__(
@@ -47,8 +50,9 @@ class MistralBatchJobTrigger(BaseTrigger):
         finish_with: str | None = None,
         max_failed_ratio: float = 1.0,
         leave_link: bool = False,
+        deferred_at: float | None = None,
     ) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__(deferred_at=deferred_at)
         self.batch_id = batch_id
         self.mistral_conn_id = mistral_conn_id
         self.deadline = deadline
@@ -73,6 +77,7 @@ class MistralBatchJobTrigger(BaseTrigger):
                 "finish_with": self.finish_with,
                 "max_failed_ratio": self.max_failed_ratio,
                 "leave_link": self.leave_link,
+                **self.deferral(),
             },
         )
 
@@ -98,9 +103,9 @@ class MistralBatchJobTrigger(BaseTrigger):
                 self.task_instance,
                 return_key=self.finish_with,
                 max_failed_ratio=self.max_failed_ratio,
-                leave_link=self.leave_link,
+                link_conn_id=self.mistral_conn_id if self.leave_link else None,
             )
-        yield TriggerEvent(told.as_payload()) if end is None else end
+        yield await self.resumption(told.as_payload()) if end is None else end
 
     async def on_kill(self) -> None:
         """Cancel the job that nobody waits for any more. Not done in ``cleanup``: a restart ends no paid work."""

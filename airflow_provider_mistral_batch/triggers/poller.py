@@ -9,19 +9,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TypeVar
 
 from airflow_provider_mistral_batch.api.dialects.base import JobFilter
-from airflow_provider_mistral_batch.api.errors import MistralCallError
+from airflow_provider_mistral_batch.api.errors import MistralCallError, MistralResponseError
 from airflow_provider_mistral_batch.api.limits import PAGE_SIZE
+from airflow_provider_mistral_batch.api.listings import ListingBounds
 from airflow_provider_mistral_batch.api.models import BatchJobOut, BatchStatus
 from airflow_provider_mistral_batch.api.retries import RetryPolicy
 from airflow_provider_mistral_batch.hooks.mistral_batch import MistralBatchHook
 from airflow_provider_mistral_batch.policies.cadence import Cadence
 from airflow_provider_mistral_batch.policies.listing import Listing, Reading, created_since
+from airflow_provider_mistral_batch.policies.outage import Outage
 from airflow_provider_mistral_batch.policies.setbacks import Scope, Setbacks, connection_may_be_wrong, scope
 from airflow_provider_mistral_batch.policies.timetable import Timetable
 from airflow_provider_mistral_batch.tasks.endings import is_permanent
@@ -55,6 +57,8 @@ class ConnectionPoller:
         self._timetable = Timetable()
         self._created_at: dict[str, int] = {}
         self._setbacks = Setbacks()
+        #: Why no job can be looked at, since the last call that succeeded.
+        self._trouble: Exception | None = None
         self._listings = {BatchStatus.ACTIVE: Listing(), BatchStatus.TERMINAL: Listing()}
         #: Ends a pause: somebody has joined who cannot wait for its end, or nobody is left.
         self._wake_up = asyncio.Event()
@@ -62,15 +66,18 @@ class ConnectionPoller:
         #: The running loop; held here, since the event loop itself holds tasks only weakly.
         self.task: asyncio.Task[None] | None = None
 
-    def join(self, batch_id: str, cadence: Cadence) -> Watch:
+    def join(self, batch_id: str, cadence: Cadence, outage: Outage | None = None) -> Watch:
         """
         Begin to watch a job.
 
         :param batch_id: The job's id.
         :param cadence: How often to look at it.
+        :param outage: What the waiting task has logged about outages; shared by all watches of the task.
         :return: The watch, for :meth:`leave` at the end.
         """
-        watch = Watch(batch_id, cadence)
+        watch = Watch(batch_id, cadence, outage)
+        if self._trouble is not None:
+            watch.trouble(self._trouble)
         self._watches.setdefault(batch_id, []).append(watch)
         if self._timetable.add(batch_id, time.monotonic()) < self._next_look:
             self._wake_up.set()
@@ -143,6 +150,7 @@ class ConnectionPoller:
         missing = dict.fromkeys(batch_id for batch_id in batch_ids if batch_id in self._watches)
         wanted = JobFilter(status=statuses, created_after=created_since(map(self._created_at.get, missing)))
         reading = Reading(self._listings[statuses], len(missing), time.monotonic())
+        bounds = ListingBounds(f"the API of connection {self.mistral_conn_id!r}")
         cursor: str | None = None
         while self._watches and reading.goes_on(len(missing), time.monotonic()):
             at = cursor
@@ -158,6 +166,13 @@ class ConnectionPoller:
                 self._show(job)
             is_last = page.next is None or bool(page.items and wanted.is_before(page.items[-1]))
             reading.page_came(is_last=is_last, jobs_in_all=page.total, now=time.monotonic())
+            try:
+                bounds.page_came(page)
+                if not is_last:
+                    bounds.check_goes_on()
+            except MistralResponseError as error:
+                reading.listing.rests(time.monotonic())
+                self._warn_of_listing(error)
             cursor = page.next
         return list(missing), reading.is_complete
 
@@ -169,13 +184,14 @@ class ConnectionPoller:
         elif concerned is Scope.UNKNOWN and await self._read_job(batch_id):
             listing.failed(time.monotonic())
         if not listing.is_usable(time.monotonic()):
-            log.warning(
-                "%s The jobs of connection %r are read one by one instead.", error, self.mistral_conn_id
-            )
+            self._warn_of_listing(error)
         elif is_permanent(error):
             raise error
         else:
             await self._slow_down(error)
+
+    def _warn_of_listing(self, error: Exception) -> None:
+        log.warning("%s The jobs of connection %r are read one by one instead.", error, self.mistral_conn_id)
 
     async def _read_job(self, batch_id: str) -> bool:
         """Look at one job; an error that concerns it alone ends or delays its watching alone. False: not readable."""
@@ -197,6 +213,11 @@ class ConnectionPoller:
     async def _call(self, call: Callable[[MistralBatchHook], T]) -> T:
         answer = await in_thread(call, self._hook, executor=self._thread)
         self._setbacks.call_succeeded()
+        if self._trouble is not None:
+            self._trouble = None
+            async for batch_id in _in_steps(self._watches):
+                for watch in self._watches.get(batch_id, ()):
+                    watch.answered()
         return answer
 
     def _show(self, job: BatchJobOut) -> None:
@@ -220,17 +241,16 @@ class ConnectionPoller:
             pause = self._setbacks.pause_of_job(batch_id, error)
             self._timetable.put_off(batch_id, pause, time.monotonic())
             log.warning("%s Looking at batch job %s again in %.0f s.", error, batch_id, pause)
+            for watch in self._watches[batch_id]:
+                watch.trouble(error)
 
     async def _fail(self, batch_ids: Iterable[str], error: Exception) -> None:
         """End the watching of jobs."""
-        for number, batch_id in enumerate(batch_ids, start=1):
+        async for batch_id in _in_steps(batch_ids):
             for watch in self._watches.get(batch_id, ()):
                 watch.fail(error)
             # Its watches are about to leave.
             self._timetable.stop(batch_id)
-            if number % PAGE_SIZE == 0:
-                # All at once would block the event loop.
-                await asyncio.sleep(0)
 
     async def _slow_down(self, error: Exception) -> None:
         """Pause for all jobs, also those that somebody begins to watch meanwhile; end early when nobody is left."""
@@ -246,6 +266,18 @@ class ConnectionPoller:
             pause,
         )
         until = time.monotonic() + pause
+        self._trouble = error
+        async for batch_id in _in_steps(self._watches):
+            for watch in self._watches.get(batch_id, ()):
+                watch.trouble(error)
         while self._watches and (left := until - time.monotonic()) > 0:
             self._wake_up.clear()
             await self._pause(left)
+
+
+async def _in_steps(batch_ids: Iterable[str]) -> AsyncIterator[str]:
+    """Go through jobs, some of which may leave meanwhile; all at once would block the event loop."""
+    for number, batch_id in enumerate(list(batch_ids), start=1):
+        yield batch_id
+        if number % PAGE_SIZE == 0:
+            await asyncio.sleep(0)

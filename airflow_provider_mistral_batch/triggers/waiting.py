@@ -10,6 +10,7 @@ from typing import Any
 from airflow_provider_mistral_batch.api.checks import check_id
 from airflow_provider_mistral_batch.api.models import BatchJobOut
 from airflow_provider_mistral_batch.policies.cadence import Cadence
+from airflow_provider_mistral_batch.policies.outage import Outage
 from airflow_provider_mistral_batch.policies.progress import Progress
 from airflow_provider_mistral_batch.tasks.endings import is_permanent
 from airflow_provider_mistral_batch.tasks.job_event import JobEvent
@@ -30,6 +31,7 @@ async def wait_for_job(
     poll_interval: float,
     poll_interval_min: float,
     task_instance: Any,
+    outage: Outage | None = None,
 ) -> JobEvent:
     """
     Wait until a job is over, cannot be watched, or its deadline passes; log its progress meanwhile.
@@ -41,6 +43,7 @@ async def wait_for_job(
     :param poll_interval: Seconds between two looks at the job, at most.
     :param poll_interval_min: Seconds between two looks at a job that has just been created.
     :param task_instance: The trigger's task instance.
+    :param outage: What the task has logged about outages, if it waits for several jobs.
     :return: How the wait ended. Nothing is raised but a cancellation.
     """
     found: Any = batch_id
@@ -53,11 +56,13 @@ async def wait_for_job(
         check_id(found, field="batch_id")
         cadence = Cadence(shortest=poll_interval_min, longest=poll_interval)
         poller = shared_poller(mistral_conn_id)
-        watch = poller.join(found, cadence)
+        watch = poller.join(found, cadence, outage)
         try:
             while True:
                 timeout = min(_seconds_until(deadline), _CLOCK_CHECK_SECONDS)
                 job = await watch.changed(timeout) or job
+                for level, news in watch.lines():
+                    log.log(level, "%s", news)
                 if job is not None:
                     # Also without a change: the last one may have come too soon after a line to get one of its own.
                     server_now = time.time() + watch.clock_offset
@@ -70,7 +75,8 @@ async def wait_for_job(
         finally:
             poller.leave(watch)
     except Exception as error:
-        log.error("Batch job %s cannot be watched: %s", found, error)
+        # The reason is the worker's to say: both logs are shown as one.
+        log.warning("Batch job %s cannot be watched any more, so the task continues on a worker.", found)
         return JobEvent(
             batch_id=str(found), job=job, error=str(error), error_is_permanent=is_permanent(error)
         )

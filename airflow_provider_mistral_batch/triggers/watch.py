@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import time
 
 from airflow_provider_mistral_batch.api.models import BatchJobOut
 from airflow_provider_mistral_batch.policies.cadence import Cadence
+from airflow_provider_mistral_batch.policies.outage import Outage
 
 
 class Watch:
@@ -16,11 +19,24 @@ class Watch:
 
     :param batch_id: The job's id.
     :param cadence: How often to look at it.
+    :param outage: What the waiting task has logged about outages.
     """
 
-    __slots__ = ("_alarm", "_error", "_has_news", "_job", "_waiter", "batch_id", "cadence", "clock_offset")
+    __slots__ = (
+        "_alarm",
+        "_error",
+        "_has_news",
+        "_is_in_trouble",
+        "_job",
+        "_lines",
+        "_outage",
+        "_waiter",
+        "batch_id",
+        "cadence",
+        "clock_offset",
+    )
 
-    def __init__(self, batch_id: str, cadence: Cadence) -> None:
+    def __init__(self, batch_id: str, cadence: Cadence, outage: Outage | None = None) -> None:
         self.batch_id = batch_id
         self.cadence = cadence
         #: Seconds by which the server's clock is ahead of ours.
@@ -28,18 +44,21 @@ class Watch:
         self._job: BatchJobOut | None = None
         self._error: BaseException | None = None
         self._has_news = False
+        self._outage = outage or Outage()
+        self._is_in_trouble = False
+        self._lines: list[tuple[int, str]] = []
         self._waiter: asyncio.Future[None] | None = None
         self._alarm: asyncio.TimerHandle | None = None
 
     async def changed(self, timeout: float) -> BatchJobOut | None:
         """
-        Wait until there is a snapshot that differs from the last.
+        Wait until there is a snapshot that differs from the last, or a line to log.
 
         :param timeout: Seconds to wait at most; it may be less.
         :return: The job, or ``None`` when nothing changed in that time.
         :raises Exception: When the job cannot be watched any more.
         """
-        if not self._has_news:
+        if not self._has_news and not self._lines:
             loop = asyncio.get_running_loop()
             self._set_alarm(loop, loop.time() + max(0.0, timeout))
             self._waiter = loop.create_future()
@@ -55,13 +74,31 @@ class Watch:
             raise self._error.with_traceback(None)
         return self._job
 
+    def lines(self) -> list[tuple[int, str]]:
+        """Return the lines that are to be logged by the waiting task, which has a log of its own: level and text."""
+        lines, self._lines = self._lines, []
+        return lines
+
     def show(self, job: BatchJobOut, clock_offset: float) -> None:
         """Hand over a snapshot."""
         self.clock_offset = clock_offset
+        self.answered()
         if job != self._job:
             self._job = job
             self._has_news = True
             self._wake()
+
+    def trouble(self, error: Exception) -> None:
+        """Note that the job cannot be looked at for now."""
+        self._is_in_trouble = True
+        self._say(logging.WARNING, self._outage.failed(error, time.monotonic()))
+
+    def answered(self) -> None:
+        """Note that the API answers."""
+        # Another watch of the same task may still be in trouble.
+        if self._is_in_trouble:
+            self._is_in_trouble = False
+            self._say(logging.INFO, self._outage.over(time.monotonic()))
 
     def fail(self, error: BaseException) -> None:
         """End the watching with an error."""
@@ -73,6 +110,11 @@ class Watch:
         """Leave no timer behind."""
         if self._alarm is not None:
             self._alarm.cancel()
+
+    def _say(self, level: int, line: str | None) -> None:
+        if line is not None:
+            self._lines.append((level, line))
+            self._wake()
 
     def _set_alarm(self, loop: asyncio.AbstractEventLoop, when: float) -> None:
         """Wake up at a time, or before: an alarm that is set for an earlier time stays."""

@@ -47,6 +47,8 @@ def write_dags(folder: Path, bucket: Path) -> None:
     """Write the documentation's Dags as Dag files, with a folder in place of the reader's bucket."""
     bucket.mkdir()
     (bucket / "requests.jsonl").write_text(REQUEST, "utf-8")
+    (bucket / "documents").mkdir()
+    (bucket / "documents" / "contract.pdf").write_bytes(b"%PDF-1.7")
     for block in blocks():
         if block.dag_ids:
             name = re.sub(r"\W+", "_", str(block))

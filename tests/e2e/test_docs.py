@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,12 +25,19 @@ def test_dag(block: Block, runs: dict[str, str], airflow: LocalAirflow) -> None:
         assert state == "success", airflow.rest.task_states(dag_id, runs[dag_id])
 
 
+@pytest.fixture(scope="module")
+def connection() -> Iterator[str]:
+    """A connection to an emulator whose jobs take no time: a program has to wait for them."""
+    with Emulator() as emulator:
+        yield json.dumps({"conn_type": "mistral", "host": emulator.url, "password": emulator.api_key})
+
+
 @pytest.mark.parametrize("block", [block for block in BLOCKS if not block.dag_ids], ids=str)
-def test_program(block: Block, emulator: Emulator, airflow: LocalAirflow, tmp_path: Path) -> None:
+def test_program(block: Block, connection: str, airflow: LocalAirflow, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", block.code],
         cwd=tmp_path,
-        env=airflow.env,
+        env={**airflow.env, "AIRFLOW_CONN_MISTRAL_DEFAULT": connection},
         capture_output=True,
         text=True,
         timeout=120,

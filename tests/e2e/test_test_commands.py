@@ -69,7 +69,7 @@ def test_a_run(command: list[str], airflow_home: LocalAirflow, new_jobs: Any) ->
     assert new_jobs() == JOBS
 
 
-@pytest.mark.parametrize("task_id", ["inference", "decorated"])
-def test_a_task_alone(task_id: str, airflow_home: LocalAirflow, new_jobs: Any) -> None:
-    run(airflow_home, "-m", "airflow", "tasks", "test", DAG_ID, task_id)
-    assert new_jobs() == {task_id: JOBS[task_id]}
+def test_a_task_alone(airflow_home: LocalAirflow, new_jobs: Any) -> None:
+    # It is deferred twice, by the operator that it inherits from.
+    run(airflow_home, "-m", "airflow", "tasks", "test", DAG_ID, "decorated")
+    assert new_jobs() == {"decorated": JOBS["decorated"]}

@@ -14,7 +14,9 @@ from datetime import datetime, timezone
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
+import tenacity
 from airflow.models.trigger import Trigger, TriggerFailureReason
 from airflow.providers.common.compat.sdk import (
     AirflowFailException,
@@ -27,10 +29,13 @@ from airflow.sdk.execution_time import task_runner
 from airflow.sdk.execution_time.comms import TaskStatesResult
 from airflow.triggers.base import BaseTrigger, TaskSuccessEvent, TriggerEvent
 
+from airflow_provider_mistral_batch.api.retries import RetryPolicy
 from airflow_provider_mistral_batch.emulator import Emulator
 from airflow_provider_mistral_batch.emulator.client import Control
+from airflow_provider_mistral_batch.hooks import uploads
 from airflow_provider_mistral_batch.hooks.mistral_batch import MistralBatchHook
 from airflow_provider_mistral_batch.policies import setbacks, timetable
+from airflow_provider_mistral_batch.submission import jobs as jobs_of_tasks
 
 
 @pytest.fixture(scope="session")
@@ -44,16 +49,36 @@ def connect(control: Control, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
     """Makes an Airflow connection to the emulator, or changes it."""
 
     def connect(conn_id: str = "mistral_default", *, key: str | None = None, **extra: Any) -> None:
-        connection = {
+        fields = {
             "conn_type": "mistral",
             "host": control.url,
             "password": control.api_key if key is None else key,
-            # Hurried: what is tried again here is tried again at once.
             "extra": {"retries": 2, **extra},
         }
-        monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", json.dumps(connection))
+        monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", json.dumps(fields))
 
     return connect
+
+
+@pytest.fixture(autouse=True)
+def _hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is tried or looked for again here is so at once; how long the pauses are is for tests/unit."""
+    retrying = RetryPolicy.retrying
+
+    def soon(policy: RetryPolicy, *, repeatable: bool) -> tenacity.Retrying:
+        return retrying(
+            msgspec.structs.replace(policy, first_wait=min(policy.first_wait, 0.02)), repeatable=repeatable
+        )
+
+    pause = RetryPolicy.pause
+
+    def short(policy: RetryPolicy, number: int) -> float:
+        return pause(msgspec.structs.replace(policy, first_wait=min(policy.first_wait, 0.02)), number)
+
+    monkeypatch.setattr(RetryPolicy, "retrying", soon)
+    monkeypatch.setattr(RetryPolicy, "pause", short)
+    for module in (uploads, jobs_of_tasks):
+        monkeypatch.setattr(module, "_RECHECKS", (0.02, 0.05, 0.1))
 
 
 @pytest.fixture
@@ -327,7 +352,8 @@ def without_triggerer(airflow: Any, control: Control, jobs: Any) -> Callable[...
                 # More than a page of the listing, all of them newer.
                 control.make_jobs(others)
             if end is None:
-                time.sleep(3)
+                # Deadlines are told by the server's clock.
+                control.settings(clock_skew=120)
                 return
             control.end_jobs([jobs()[0]["id"]], status=end)
             deadline = time.monotonic() + 30

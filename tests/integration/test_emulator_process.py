@@ -77,7 +77,7 @@ def test_importing_it_is_light() -> None:
 
 
 def test_what_was_acknowledged_survives_a_kill(tmp_path: Path) -> None:
-    with Emulator(state_dir=tmp_path, validation_seconds=0.3, job_seconds=3) as emulator:
+    with Emulator(state_dir=tmp_path, validation_seconds=0.3, job_seconds=1) as emulator:
         api = Api(emulator)
         acknowledged: list[str] = []
 
@@ -97,7 +97,7 @@ def test_what_was_acknowledged_survives_a_kill(tmp_path: Path) -> None:
         assert emulator.url == url
         listed = api.call("GET", JOBS, params={"page_size": 1000}).json()["data"]
         assert set(acknowledged) <= {job["id"] for job in listed}
-        assert emulator.control.settings()["job_seconds"] == 3
+        assert emulator.control.settings()["job_seconds"] == 1
         for job_id in acknowledged:
             assert api.finished(job_id)["succeeded_requests"] == 3
 

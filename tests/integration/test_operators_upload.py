@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import io
 import json
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,6 @@ from airflow_provider_mistral_batch.emulator.client import Control
 from airflow_provider_mistral_batch.hooks.mistral_batch import MistralBatchHook
 from airflow_provider_mistral_batch.jsonl.requests import prepare as jsonl_requests
 from airflow_provider_mistral_batch.operators.mistral_batch import MistralUploadBatchFileOperator
-from airflow_provider_mistral_batch.submission import files
 
 
 def row(custom_id: str | None = "a", content: str = "Hi", **more: Any) -> dict[str, Any]:
@@ -210,14 +211,8 @@ def test_more_than_a_job_may_have_is_refused_before_anything_is_sent(
     ],
 )
 def test_refusals_are_final_and_trouble_is_not(
-    status: int,
-    state: str,
-    words: list[str],
-    upload: Any,
-    control: Control,
-    monkeypatch: pytest.MonkeyPatch,
+    status: int, state: str, words: list[str], upload: Any, control: Control
 ) -> None:
-    monkeypatch.setattr(files, "_RECHECKS", (0.01, 0.01))
     control.fault(
         "status", "POST", "/v1/files", status=status, retry_after=0 if status == 429 else None, times=None
     )
@@ -268,9 +263,8 @@ def test_the_connections_model_is_in_the_rows_where_jobs_have_none(
     "fault", [{"kind": "drop", "when": "after"}, {"kind": "html"}, {"kind": "status", "status": 500}]
 )
 def test_a_lost_answer_leaves_one_file_in_use(
-    fault: dict[str, Any], upload: Any, hook: Any, control: Control, monkeypatch: pytest.MonkeyPatch
+    fault: dict[str, Any], upload: Any, hook: Any, control: Control
 ) -> None:
-    monkeypatch.setattr(files, "_RECHECKS", (0.01, 0.01))
     control.fault(method="POST", path="/v1/files", **fault)
     outcome = upload(requests=ROWS)
     assert outcome.state == "success"
@@ -282,9 +276,8 @@ def test_a_lost_answer_leaves_one_file_in_use(
 
 @pytest.mark.parametrize("status", [500, 504])
 def test_a_look_after_the_upload_that_fails_costs_no_try(
-    status: int, upload: Any, hook: Any, connect: Any, control: Control, monkeypatch: pytest.MonkeyPatch
+    status: int, upload: Any, hook: Any, connect: Any, control: Control
 ) -> None:
-    monkeypatch.setattr(files, "_RECHECKS", (0.01, 0.01))
     connect(retries=1)
     control.fault("status", "GET", "/v1/files", status=status, skip=1)
     outcome = upload(requests=ROWS)
@@ -305,10 +298,7 @@ def test_of_two_files_that_were_uploaded_at_once_all_take_the_older(
     assert upload(requests=ROWS).value == first
 
 
-def test_a_lost_answer_is_found_where_files_do_not_last(
-    upload: Any, hook: Any, control: Control, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(files, "_RECHECKS", (0.01, 0.01))
+def test_a_lost_answer_is_found_where_files_do_not_last(upload: Any, hook: Any, control: Control) -> None:
     soon = int(time.time()) + 3 * 24 * 3600
     control.fault("alter", "GET", "/v1/files", fields={"expires_at": soon}, times=None)
     control.fault("drop", "POST", "/v1/files", when="after")
@@ -316,10 +306,7 @@ def test_a_lost_answer_is_found_where_files_do_not_last(
     assert control.requests()["POST /v1/files"] == 1
 
 
-def test_a_file_whose_size_the_api_does_not_tell_is_found_again(
-    upload: Any, control: Control, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(files, "_RECHECKS", (0.01, 0.01))
+def test_a_file_whose_size_the_api_does_not_tell_is_found_again(upload: Any, control: Control) -> None:
     # As in the examples of the API's description.
     control.fault("alter", path="/v1/files", fields={"bytes": None}, times=None)
     control.fault("alter", path="/v1/files/*", fields={"bytes": None}, times=None)
@@ -330,9 +317,8 @@ def test_a_file_whose_size_the_api_does_not_tell_is_found_again(
 
 
 def test_a_lost_answer_is_found_where_the_api_tells_no_sizes(
-    upload: Any, hook: Any, control: Control, monkeypatch: pytest.MonkeyPatch
+    upload: Any, hook: Any, control: Control
 ) -> None:
-    monkeypatch.setattr(files, "_RECHECKS", (0.01, 0.01))
     control.fault("alter", "GET", "/v1/files", fields={"bytes": None}, times=None)
     control.fault("drop", "POST", "/v1/files", when="after")
     outcome = upload(requests=ROWS)
@@ -355,3 +341,59 @@ def test_a_file_that_does_not_last_is_not_used_again(upload: Any, hook: Any) -> 
     # The API tells whole seconds, and this is to be the older one.
     time.sleep(1.1)
     assert upload(requests=ROWS).value not in ([first.id], [passing.id])
+
+
+def test_of_two_tries_that_upload_at_once_one_file_stays(
+    upload: Any, hook: Any, control: Control, logged: Any
+) -> None:
+    held = control.fault("hold", "POST", "/v1/files", times=1)
+    with ThreadPoolExecutor() as pool:
+        late = pool.submit(upload, requests=ROWS)
+        control.wait_for_fault(held)
+        first = upload(requests=ROWS).value
+        # The API tells whole seconds, and the held upload is to be the newer one.
+        time.sleep(1.1)
+        control.release(held)
+        assert late.result().value == first
+    assert control.requests()["POST /v1/files"] == 2
+    assert [file.id for file in hook.list_files().data] == first
+    assert any("and is older: using that file" in line for line in logged())
+
+
+def test_a_newer_file_that_cannot_be_deleted_stops_nothing(upload: Any, hook: Any, control: Control) -> None:
+    held = control.fault("hold", "POST", "/v1/files", times=1)
+    control.fault("status", "DELETE", "/v1/files/*", status=403)
+    with ThreadPoolExecutor() as pool:
+        late = pool.submit(upload, requests=ROWS)
+        control.wait_for_fault(held)
+        first = upload(requests=ROWS).value
+        time.sleep(1.1)
+        control.release(held)
+        assert late.result().value == first
+
+
+@pytest.mark.parametrize("dialect", ["mistral", "openai"])
+def test_a_document_is_uploaded_once_whatever_its_name(
+    dialect: str, connect: Any, hook: Any, control: Control, tmp_path: Path
+) -> None:
+    connect(dialect=dialect)
+    content = b"%PDF-1.7 of somebody"
+    (tmp_path / "Report.PDF").write_bytes(content)
+    first = hook.upload_file(tmp_path / "Report.PDF", purpose="ocr", once=True)
+    assert first.filename == f"airflow-{hashlib.sha256(content).hexdigest()}.pdf"
+    assert hook.download_file(first.id) == content
+    opened = io.BytesIO(content)
+    opened.read()
+    assert hook.upload_file(opened, purpose="ocr", once=True, filename="other.pdf").id == first.id
+    assert hook.upload_file(str(tmp_path / "Report.PDF"), purpose="ocr", once=True).id == first.id
+    assert control.requests()["POST /v1/files"] == 1
+    # Another purpose, other content, and a call without `once` are other files.
+    others = [
+        hook.upload_file(io.BytesIO(content), purpose="batch", once=True, filename="a.pdf"),
+        hook.upload_file(io.BytesIO(content + b"!"), purpose="ocr", once=True, filename="a.pdf"),
+        hook.upload_file(tmp_path / "Report.PDF", purpose="ocr"),
+    ]
+    assert len({first.id, *(other.id for other in others)}) == 4
+    # Its end may hold anything, and only what tells a kind is taken over.
+    odd = hook.upload_file(io.BytesIO(b"odd"), purpose="ocr", once=True, filename="x.p/d f")
+    assert odd.filename == f"airflow-{hashlib.sha256(b'odd').hexdigest()}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import json
 import os
 import random
@@ -13,6 +14,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Any
+from urllib.parse import urlsplit
 
 import psutil
 import pytest
@@ -26,8 +28,11 @@ from airflow_provider_mistral_batch.policies import setbacks
 from airflow_provider_mistral_batch.policies.cadence import Cadence
 from airflow_provider_mistral_batch.tasks.job_event import JobEvent
 from airflow_provider_mistral_batch.triggers import sharing, waiting
+from airflow_provider_mistral_batch.triggers.inference import MistralBatchJobsTrigger
 from airflow_provider_mistral_batch.triggers.mistral_batch import MistralBatchJobTrigger
 from airflow_provider_mistral_batch.triggers.poller import ConnectionPoller
+
+from ..scripted_server import Answer, Received, ScriptedServer, as_json
 
 CONNECTION = "mistral_default"
 LISTING = "GET /v1/batch/jobs"
@@ -459,6 +464,69 @@ def test_a_storm_and_the_calm_after_it(kind: dict[str, Any], control: Control) -
         assert {watcher.error for watcher in watchers} == {None}
 
     asyncio.run(scenario())
+
+
+def test_each_waiting_task_logs_an_outage_once(control: Control, logged: Any) -> None:
+    # More than the poller tells at once.
+    ids = control.make_jobs(250)
+    late, several = control.make_jobs(1), control.make_jobs(3)
+
+    async def scenario() -> None:
+        waits = [asyncio.ensure_future(MistralBatchJobTrigger(one).run().__anext__()) for one in ids]
+        waits.append(asyncio.ensure_future(MistralBatchJobsTrigger(several).run().__anext__()))
+        await until(lambda: control.requests().get(LISTING, 0) >= 1, "a first look")
+        fault = await beside(control.fault, "status", "GET", status=503, times=None)
+        (poller,) = loops().values()
+        # Not to wait for the interval.
+        watch = poller.join(ids[0], EAGER)
+        await beside(control.wait_for_fault, fault, hits=3)
+        # Who comes now is told, too.
+        waits.append(asyncio.ensure_future(MistralBatchJobTrigger(late[0]).run().__anext__()))
+        await beside(control.wait_for_fault, fault, hits=6)
+        await beside(control.end_jobs, ids + late + several)
+        await beside(control.clear_faults)
+        await asyncio.wait_for(asyncio.gather(*waits), 60)
+        poller.leave(watch)
+
+    asyncio.run(scenario())
+    lines = logged()
+    begun = [line for line in lines if line.endswith("says here when the API answers again.")]
+    over = [line for line in lines if line.startswith("info: The API answers again, after ")]
+    assert len(begun) == len(over) == 250 + 1 + 1
+    assert all("503" in line and line.startswith("warning: ") for line in begun)
+
+
+@pytest.mark.parametrize("total", [None, 1, 10**9], ids=["unsaid", "too few", "too many"])
+@pytest.mark.parametrize("kind", ["cycles", "never ends", "is empty for ever"])
+def test_a_listing_without_end_does_not_hold_the_loop(
+    kind: str, total: int | None, connection: Callable[..., Any]
+) -> None:
+    numbers = itertools.count()
+    ids = [f"job-{number}" for number in range(40)]
+
+    def job(batch_id: str, status: str) -> dict[str, Any]:
+        return {"id": batch_id, "status": status, "created_at": int(time.time()), "endpoint": "/v1/ocr"}
+
+    def step(request: Received) -> Answer:
+        name = urlsplit(request.path).path.rsplit("/", 1)[-1]
+        if name not in ("jobs", "batches"):
+            return as_json(job(name, "SUCCESS" if total else "completed"))
+        found = {"cycles": next(numbers) % 3, "never ends": next(numbers), "is empty for ever": None}[kind]
+        others = [] if found is None else [job(f"other-{found}", "RUNNING" if total else "in_progress")]
+        return as_json({"data": others, "has_more": True, **({"total": total} if total else {})})
+
+    with ScriptedServer(step) as server:
+        connection(host=server.url, extra={} if total else {"dialect": "openai"})
+
+        async def scenario() -> None:
+            watchers = [Watcher(batch_id) for batch_id in ids]
+            await all_over(watchers)
+            assert {watcher.status for watcher in watchers} == {"completed"}
+            await nothing_left()
+
+        asyncio.run(scenario())
+        # No more pages than there are jobs to read.
+        assert len(server.requests) <= 2 * len(ids)
 
 
 def test_a_rotated_key(control: Control, connect: Callable[..., None], logged: Any) -> None:

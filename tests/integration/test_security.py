@@ -19,6 +19,7 @@ from airflow_provider_mistral_batch.emulator import Emulator
 from airflow_provider_mistral_batch.emulator.client import Control
 from airflow_provider_mistral_batch.hooks.mistral_batch import MistralBatchHook
 from airflow_provider_mistral_batch.operators import (
+    MistralBatchInferenceOperator,
     MistralCancelBatchJobOperator,
     MistralCreateBatchJobOperator,
     MistralDownloadBatchResultsOperator,
@@ -70,6 +71,48 @@ def test_a_task_that_fails_shows_no_key(
     assert "may not do this" in outcome.message
     everything = [outcome.message, *logged(), str(outcome.xcoms), *map(repr, outcome.triggers)]
     assert [text for text in everything if control.api_key in text] == []
+
+
+@pytest.mark.parametrize("name", ["download", "inference", "deferred inference"])
+def test_what_is_kept_of_rows_has_no_key(
+    name: str, airflow: Any, control: Control, logged: Callable[[], list[str]], tmp_path: Path, caplog: Any
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    ids = [f"{quote(control.api_key, safe='')}-{number}\u2028INFO" for number in range(2)]
+    ids.append(f"{control.api_key}\nINFO forged\x1b[31m")
+    source, folder = tmp_path / "requests.jsonl", tmp_path / "out"
+    source.write_text("".join(json.dumps({**ROWS[0], "custom_id": id_}) + "\n" for id_ in ids))
+    options: dict[str, Any] = {"path": str(source), "model": "m"}
+    control.plan_jobs(failed_ids=ids[1:], failed_statuses=[400, 422], missing_rows=1)
+    if name == "download":
+        upload = airflow.run(lambda: MistralUploadBatchFileOperator(task_id="task", path=str(source)))
+        job = airflow.run(
+            lambda: MistralCreateBatchJobOperator(
+                task_id="task",
+                model="m",
+                input_files=upload.value,
+                wait_for_completion=True,
+                poll_interval=0.02,
+            )
+        )
+        outcome = airflow.run(lambda: TASKS["download"](job.xcoms["batch_id"], folder))
+    else:
+        options |= {"deferrable": name != "inference", "poll_interval": 0.05, "poll_interval_min": 0.02}
+        outcome = airflow.run(
+            lambda: MistralBatchInferenceOperator(
+                task_id="task", destination=str(folder), max_failed_ratio=0.1, row_retries=0, **options
+            )
+        )
+        assert outcome.state == "retry"
+        assert "Most frequent row errors" in outcome.message
+    manifest = (folder / "manifest.json").read_text()
+    assert len(json.loads(manifest)["errors"]) >= 2
+    everything = [manifest, outcome.message, *logged(), str(outcome.xcoms), *map(repr, outcome.triggers)]
+    for key in (control.api_key, quote(control.api_key, safe="")):
+        assert [text for text in everything if key in text] == []
+    assert not [text for text in (outcome.message, *logged()) if "\x1b" in text or "\nINFO" in text]
+    # The rows themselves are as the API wrote them.
+    assert "forged" in (folder / "errors.jsonl").read_text()
 
 
 @pytest.mark.parametrize("name", TASKS)

@@ -56,6 +56,30 @@ def test_a_wait_outlives_trouble_that_passes(
     assert control.requests()["GET /v1/batch/jobs/{id}"] >= 4
 
 
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_an_outage_has_two_lines_in_the_log_of_a_worker(
+    deferrable: bool,
+    airflow: Any,
+    connect: Callable[..., None],
+    control: Control,
+    make_job: Any,
+    logged: Callable[[], list[str]],
+) -> None:
+    batch_id = make_job()
+    connect(retries=1)
+    # The first look of a deferrable sensor is a worker's, and the second begins the log of the trigger.
+    control.fault("status", "GET", f"/v1/batch/jobs/{batch_id}", status=503, times=5)
+    outcome = airflow.run(
+        lambda: MistralBatchJobSensor(
+            task_id="wait", batch_id=batch_id, poke_interval=0.02, timeout=30, deferrable=deferrable
+        )
+    )
+    assert outcome.state == "success"
+    lines = [line for line in logged() if "the API answers again" in line or "The API answers again" in line]
+    begun = ["warning: GET"] * (2 if deferrable else 1)
+    assert [line[:12] for line in lines] == [*begun, "info: The AP"]
+
+
 @pytest.mark.parametrize("way", WAYS)
 def test_a_deferred_first_look_in_trouble_waits_all_the_same(
     way: str, airflow: Any, connect: Callable[..., None], control: Control, make_job: Any
@@ -208,7 +232,7 @@ def test_a_rotated_key_is_read_anew(
         assert outcome.state == "success"
 
 
-@pytest.mark.parametrize(("setting", "deferred"), [("True", True), ("False", False), (None, False)])
+@pytest.mark.parametrize(("setting", "deferred"), [("True", True), (None, False)])
 def test_default_deferrable(setting: str | None, deferred: bool) -> None:
     code = (
         "from airflow_provider_mistral_batch.sensors.mistral_batch import MistralBatchJobSensor as S\n"

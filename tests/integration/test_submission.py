@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
+import json
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +16,7 @@ from airflow.providers.common.compat.sdk import AirflowException
 
 from airflow_provider_mistral_batch.api.models import BatchJobIn
 from airflow_provider_mistral_batch.emulator.client import Control
+from airflow_provider_mistral_batch.operators.inference import MistralBatchInferenceOperator
 from airflow_provider_mistral_batch.operators.mistral_batch import MistralCreateBatchJobOperator
 from airflow_provider_mistral_batch.submission import jobs as submission
 
@@ -114,6 +118,13 @@ def test_a_job_that_is_being_cancelled_is_followed_by_a_new_one(
     hook.cancel(first.value)
     assert submit(new_ti().next_try()).value != first.value
 
+
+#: What vendors say while a file that was just uploaded is not there yet.
+REFUSALS = [
+    (400, "cannot find file"),
+    (404, "No such File object"),
+    (422, "input_files: still being processed"),
+]
 
 CHANGES: dict[str, dict[str, Any]] = {
     "requests": {"content": "Ho"},
@@ -606,3 +617,75 @@ def test_a_job_id_that_is_none_is_no_reason_to_keep_the_others_running(
     way.batch_ids.insert(0, "../files")
     way.cancel_running()
     settled("CANCELLED", "CANCELLED")
+
+
+@pytest.mark.parametrize("dialect", ["mistral", "openai"])
+@pytest.mark.parametrize(("status", "message"), REFUSALS)
+@pytest.mark.parametrize("operator", ["create", "inference"])
+def test_a_file_that_the_api_does_not_see_yet_costs_no_try(
+    operator: str,
+    status: int,
+    message: str,
+    dialect: str,
+    airflow: Any,
+    hook: Any,
+    connect: Any,
+    control: Control,
+    jobs: Any,
+    logged: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(submission, "_FILE_PAUSES", (0.01, 0.02, 0.03))
+    connect(dialect=dialect)
+    path = "/v1/batches" if dialect == "openai" else "/v1/batch/jobs"
+    control.fault("status", "POST", path, status=status, message=message, times=2)
+    body = {"model": "mistral-small-latest", "messages": [{"role": "user", "content": "Hi"}]}
+    row: dict[str, Any] = {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": body}
+
+    def make() -> Any:
+        if operator == "inference":
+            return MistralBatchInferenceOperator(
+                task_id="task", requests=[row], destination=str(tmp_path / "out"), poll_interval=0.05
+            )
+        uploaded = hook.upload_file(io.BytesIO(json.dumps(row).encode()), filename="a.jsonl")
+        return MistralCreateBatchJobOperator(task_id="task", input_files=[uploaded.id])
+
+    outcome = airflow.run(make)
+    assert outcome.state == "success", outcome.message
+    assert control.requests()[f"POST {path}"] == 3
+    assert len(jobs()) == 1
+    assert len([line for line in logged() if message in line and "sending the batch job again" in line]) == 2
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "calls"),
+    [(404, "Input file not found", 3), (400, "Invalid model", 1), (403, "not your file", 1)],
+)
+def test_a_refusal_that_does_not_pass_is_raised_as_it_is(
+    status: int,
+    message: str,
+    calls: int,
+    submit: Any,
+    new_ti: Any,
+    control: Control,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(submission, "_FILE_PAUSES", (0.01, 0.02))
+    control.fault("status", "POST", "/v1/batch/jobs", status=status, message=message, times=None)
+    outcome = submit(new_ti(), requests=None, input_files=["0b5a4d0c-3f7a-4b2e-9d57-8c2f7d1e6a90"])
+    assert outcome.state == "failed"
+    assert message in outcome.message
+    assert control.requests()[CREATE] == calls
+
+
+def test_a_lost_answer_after_a_refusal_is_looked_for(
+    submit: Any, new_ti: Any, hook: Any, control: Control, jobs: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(submission, "_FILE_PAUSES", (0.01,))
+    uploaded = hook.upload_file(io.BytesIO(json.dumps(requests()[0]).encode()), filename="a.jsonl")
+    control.fault("status", "POST", "/v1/batch/jobs", status=404, message="Input file not found")
+    control.fault("drop", "POST", "/v1/batch/jobs", when="after", skip=0)
+    outcome = submit(new_ti(), requests=None, input_files=[uploaded.id])
+    assert outcome.state == "success", outcome.message
+    assert len(jobs()) == 1

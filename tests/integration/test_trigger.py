@@ -14,9 +14,12 @@ from airflow.triggers.base import TaskSuccessEvent
 
 from airflow_provider_mistral_batch.emulator.client import Control
 from airflow_provider_mistral_batch.hooks.mistral_batch import MistralBatchHook
+from airflow_provider_mistral_batch.policies import resumption
 from airflow_provider_mistral_batch.policies.progress import QUIET_SECONDS
 from airflow_provider_mistral_batch.tasks.job_event import JobEvent
+from airflow_provider_mistral_batch.triggers.inference import MistralBatchJobsTrigger, MistralBatchRoomTrigger
 from airflow_provider_mistral_batch.triggers.mistral_batch import MistralBatchJobTrigger
+from airflow_provider_mistral_batch.triggers.resuming import ResumingTrigger
 
 ARGUMENTS: dict[str, Any] = {
     "batch_id": "job-1",
@@ -28,6 +31,7 @@ ARGUMENTS: dict[str, Any] = {
     "finish_with": "output_file_id",
     "max_failed_ratio": 0.25,
     "leave_link": True,
+    "deferred_at": 1_899_000_000.5,
 }
 
 
@@ -180,6 +184,63 @@ def test_a_triggerer_that_cannot_set_xcoms_leaves_the_end_to_a_worker(
     assert job.status == "completed"
     (warning,) = [line for line in logged() if line.startswith("warning: ")]
     assert warning.endswith("so a worker ends it: the API server does not answer")
+
+
+#: Every event that resumes a worker: the trigger that yields it, for a job that is over.
+RESUMING: dict[str, Callable[[str], ResumingTrigger]] = {
+    "a job that is over": lambda batch_id: MistralBatchJobTrigger(batch_id),
+    "no such job": lambda _: MistralBatchJobTrigger("no-such-job"),
+    "a deadline": lambda _: MistralBatchJobTrigger("job-1", deadline=time.time() - 1),
+    "all jobs are over": lambda batch_id: MistralBatchJobsTrigger([batch_id, batch_id]),
+    "none of several jobs": lambda _: MistralBatchJobsTrigger(["no-such-job"]),
+    "the deadline of several jobs": lambda _: MistralBatchJobsTrigger(["job-1"], deadline=time.time() - 1),
+    "room": lambda _: MistralBatchRoomTrigger(1, 1000, deadline=time.time() + 1000, poll_interval=0.01),
+    "no room in time": lambda _: MistralBatchRoomTrigger(1, 1000, deadline=time.time() - 1),
+    "no connection": lambda _: MistralBatchRoomTrigger(
+        1, 1000, "nobodys", deadline=time.time() + 1000, poll_interval=0.01
+    ),
+}
+
+
+async def _event_in_a_triggerer(trigger: Any) -> Any:
+    trigger.trigger_id = 1
+    return await trigger.run().__anext__()
+
+
+@pytest.mark.parametrize("name", RESUMING)
+def test_no_event_resumes_a_task_that_was_just_deferred(
+    name: str, hook: Any, make_job: Any, trigger_tools: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch_id = make_job()
+    monkeypatch.setattr(resumption, "RESUMPTION_SECONDS", 0.7)
+    deferred_at = time.time()
+    trigger = trigger_tools.through_database(RESUMING[name](batch_id))
+    keys = asyncio.run(_event_in_a_triggerer(trigger)).payload.keys()
+    assert time.time() - deferred_at >= 0.7
+    # A restart of the triggerer begins no new pause, and without a triggerer there is none.
+    monkeypatch.setattr(resumption, "RESUMPTION_SECONDS", 10_000.0)
+    old = RESUMING[name](batch_id)
+    old.deferred_at = time.time() - 20_000
+    assert asyncio.run(_event_in_a_triggerer(trigger_tools.through_database(old))).payload.keys() == keys
+    assert trigger_tools.run(RESUMING[name](batch_id)).payload.keys() == keys
+
+
+def test_what_ends_in_the_triggerer_or_began_there_has_no_pause(
+    supervisor: Any,
+    hook: Any,
+    new_ti: Any,
+    make_job: Any,
+    trigger_tools: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(resumption, "RESUMPTION_SECONDS", 10_000.0)
+    supervisor.ti = new_ti()
+    ending = trigger_tools.through_database(MistralBatchJobTrigger(make_job(), finish_with="batch_id"))
+    ending.task_instance = supervisor.ti
+    assert isinstance(asyncio.run(_event_in_a_triggerer(ending)), TaskSuccessEvent)
+    # Made from `start_trigger_args`, which name no deferral.
+    event = asyncio.run(_event_in_a_triggerer(MistralBatchJobTrigger(make_job(end="FAILED"))))
+    assert event.payload["job"]["status"] == "failed"
 
 
 def test_progress_lines(hook: Any, control: Control, trigger_tools: Any, make_job: Any, logged: Any) -> None:

@@ -1,6 +1,9 @@
-"""Which errors end a task for good."""
+"""Which errors end a task for good, and what its log shows of them."""
 
 from __future__ import annotations
+
+import traceback
+from types import SimpleNamespace
 
 import pytest
 from airflow.providers.common.compat.sdk import (
@@ -19,7 +22,13 @@ from airflow_provider_mistral_batch.api.errors import (
     error_from_answer,
 )
 from airflow_provider_mistral_batch.jsonl.results.splitter import TruncatedResultsError
-from airflow_provider_mistral_batch.tasks.endings import failing_for_good, is_permanent
+from airflow_provider_mistral_batch.sensors.mistral_batch import MistralBatchJobSensor
+from airflow_provider_mistral_batch.tasks.endings import (
+    ending_briefly,
+    failing_for_good,
+    in_lines,
+    is_permanent,
+)
 
 
 def answer(status_code: int) -> Exception:
@@ -70,3 +79,53 @@ def test_what_is_no_error_passes(signal: BaseException) -> None:
     with pytest.raises(type(signal)) as caught, failing_for_good():
         raise signal
     assert caught.value is signal
+
+
+LONG = (
+    "GET /v1/batch/jobs/11111111-1111-1111-1111-111111111111 was answered with 404: no such job (type=not_found). "
+    "It was deleted, or it belongs to another workspace: check the id and the API key"
+)
+
+
+@pytest.mark.parametrize(
+    ("message", "lines"),
+    [
+        ("batch_id is empty: name a job. Or two", ["batch_id is empty: name a job. Or two"]),
+        (LONG, LONG.replace("found). ", "found).\n").split("\n")),
+        (
+            f"requests={'x' * 120} is no list: pass a list",
+            [f"requests={'x' * 120} is no list:", "pass a list"],
+        ),
+        ("x" * 300, ["x" * 300]),
+        (f"{'x' * 100}: {'y' * 200}", [f"{'x' * 100}: {'y' * 200}"]),
+    ],
+)
+def test_a_long_message_is_broken_before_what_to_do(message: str, lines: list[str]) -> None:
+    assert in_lines(message).split("\n") == lines
+
+
+def test_a_task_of_ours_ends_with_one_message_and_few_frames() -> None:
+    task = MistralBatchJobSensor(task_id="t", batch_id="job-1", mistral_conn_id="nobodys")
+    ti = SimpleNamespace(task_id="t", try_number=1)
+    with pytest.raises(AirflowFailException) as caught:
+        task.execute({"ti": ti})  # type: ignore[typeddict-item]
+    shown = "".join(traceback.format_exception(caught.value))
+    assert shown.count("nobodys") == 1
+    ours = [
+        frame for frame in traceback.extract_tb(caught.tb) if "airflow_provider_mistral" in frame.filename
+    ]
+    assert len(ours) <= 2
+    # For whoever looks into the error with code.
+    assert isinstance(caught.value.__context__, AirflowNotFoundException)
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("a bug"), InvalidInputError("a user's"), AirflowFailException("a user's")], ids=repr
+)
+def test_what_others_raise_keeps_its_frames(error: Exception) -> None:
+    def function_of_a_user() -> None:
+        raise error
+
+    with pytest.raises(type(error)) as caught, ending_briefly():
+        function_of_a_user()
+    assert traceback.extract_tb(caught.tb)[-1].name == "function_of_a_user"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,6 +10,20 @@ import pytest
 from airflow.providers.common.compat.sdk import XCom
 
 from airflow_provider_mistral_batch.links.mistral_batch import CONSOLE_URL, MistralBatchJobLink
+from airflow_provider_mistral_batch.operators.inference import MistralBatchInferenceOperator
+from airflow_provider_mistral_batch.sensors.mistral_batch import MistralBatchJobSensor
+
+
+@pytest.fixture(autouse=True)
+def stored(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Stands for Airflow's database: the task's XComs."""
+    xcoms: dict[str, Any] = {}
+    monkeypatch.setattr(XCom, "get_value", lambda *, key, ti_key: xcoms.get(key))
+    return xcoms
+
+
+def link_of(task: Any) -> str:
+    return MistralBatchJobLink().get_link(task, ti_key=object())  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -23,8 +38,44 @@ from airflow_provider_mistral_batch.links.mistral_batch import CONSOLE_URL, Mist
         (["job-1"], None, CONSOLE_URL),
     ],
 )
-def test_link(xcom: Any, argument: Any, link: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Stands for Airflow's database.
-    monkeypatch.setattr(XCom, "get_value", lambda *, key, ti_key: xcom if key == "batch_id" else None)
-    operator = SimpleNamespace() if argument is None else SimpleNamespace(batch_id=argument)
-    assert MistralBatchJobLink().get_link(operator, ti_key=SimpleNamespace()) == link  # type: ignore[arg-type]
+def test_which_job(xcom: Any, argument: Any, link: str, stored: Any, connection: Callable[..., Any]) -> None:
+    connection()
+    stored["batch_id"] = xcom
+    if argument is None:
+        task: Any = MistralBatchInferenceOperator(task_id="t", requests=[], destination="/r")
+    else:
+        task = MistralBatchJobSensor(task_id="t", batch_id=argument)
+    assert link_of(task) == link
+
+
+@pytest.mark.parametrize(
+    ("host", "has_link"),
+    [
+        ("", True),
+        ("https://api.mistral.ai", True),
+        ("https://API.mistral.ai/v1", True),
+        ("https://api.eu.mistral.ai", True),
+        ("http://127.0.0.1:8321", False),
+        ("https://gateway.example.com/mistral.ai", False),
+        ("https://mistral.ai.example.com", False),
+        ("https://notmistral.ai", False),
+    ],
+)
+def test_a_job_that_is_not_in_the_console_has_no_link(
+    host: str, has_link: bool, connection: Callable[..., Any]
+) -> None:
+    connection(host=host)
+    assert link_of(MistralBatchJobSensor(task_id="t", batch_id="job-1")) == (
+        f"{CONSOLE_URL}/job-1" if has_link else ""
+    )
+
+
+def test_a_task_of_another_class_uses_mistrals_api() -> None:
+    assert link_of(SimpleNamespace(batch_id="job-1")) == f"{CONSOLE_URL}/job-1"
+
+
+def test_a_connection_that_cannot_be_read_gives_no_link_and_no_error(
+    connection: Callable[..., Any],
+) -> None:
+    connection(password="")
+    assert link_of(MistralBatchJobSensor(task_id="t", batch_id="job-1")) == ""

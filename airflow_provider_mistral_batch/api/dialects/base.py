@@ -22,6 +22,7 @@ class Call(NamedTuple):
     :param params: Query parameters.
     :param json: The body.
     :param remedies: What the user can do, by the status code of an error, where this call tells more than the status.
+        That of 413 is also for a 400 and a 422 whose text says that a job or a file is too large.
     :param creates_job: Whether it creates a job: a conflict with files that are still being processed passes.
     """
 
@@ -41,6 +42,11 @@ class Call(NamedTuple):
         still needs and a name that is taken stay as they are.
         """
         return self.creates_job or self.method == "GET"
+
+    @property
+    def is_listing(self) -> bool:
+        """Whether it reads a page of all jobs or files."""
+        return self.method == "GET" and self.path in ("/v1/batch/jobs", "/v1/batches", "/v1/files")
 
     @property
     def operation(self) -> str:
@@ -138,6 +144,9 @@ class Dialect(Protocol):
 
     #: How many request files one job takes; ``None``: any number.
     files_per_job: ClassVar[int | None]
+
+    #: Whether an upload names the model of its requests, so that a gateway knows which provider gets the file.
+    uploads_have_model: ClassVar[bool]
 
     #: Whether the listing of files can be searched by name. If not, the caller looks through the newest files.
     searches_files: ClassVar[bool]

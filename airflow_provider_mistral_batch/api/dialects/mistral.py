@@ -10,6 +10,7 @@ import msgspec
 
 from airflow_provider_mistral_batch.api.dialects import wire
 from airflow_provider_mistral_batch.api.dialects.base import Call, JobFilter, Page
+from airflow_provider_mistral_batch.api.errors import SMALLER_JOBS
 from airflow_provider_mistral_batch.api.models import (
     BatchJobIn,
     BatchJobOut,
@@ -39,6 +40,7 @@ class MistralDialect:
     jobs_have_model: ClassVar[bool] = True
     rows_have_url: ClassVar[bool] = False
     files_per_job: ClassVar[int | None] = None
+    uploads_have_model: ClassVar[bool] = False
     searches_files: ClassVar[bool] = True
 
     def create_job(self, job: BatchJobIn) -> Call:
@@ -53,7 +55,8 @@ class MistralDialect:
         for name in ("model", "agent_id", "metadata"):
             if (value := getattr(job, name)) is not None:
                 body[name] = value
-        too_large = "Upload the requests as a file, and pass its id in input_files"
+        as_file = "Upload the requests as a file, and pass its id in input_files"
+        too_large = SMALLER_JOBS if job.requests is None else as_file
         return Call("POST", "/v1/batch/jobs", json=body, remedies={413: too_large})
 
     def get_job(self, batch_id: str, *, inline: bool) -> Call:
@@ -96,7 +99,9 @@ class MistralDialect:
 
     def decode_files(self, content: bytes, cursor: str | None, page_size: int) -> Page[FileOut]:
         files = wire.read(content, wire.Files)
-        return _numbered_page(files.items(), cursor, page_size, files.total)
+        page = _numbered_page(files.items(), cursor, page_size, files.total)
+        # Not the API itself, but a gateway may say so: one that gives the first page for each number.
+        return msgspec.structs.replace(page, next=None) if files.has_more is False else page
 
     def cursor_after(self, batch_id: str) -> str | None:
         return None

@@ -9,7 +9,7 @@ import msgspec
 
 from airflow_provider_mistral_batch.api.dialects import wire
 from airflow_provider_mistral_batch.api.dialects.base import Call, JobFilter, Page
-from airflow_provider_mistral_batch.api.errors import InvalidInputError
+from airflow_provider_mistral_batch.api.errors import SMALLER_JOBS, InvalidInputError
 from airflow_provider_mistral_batch.api.models import (
     BatchJobIn,
     BatchJobOut,
@@ -26,6 +26,7 @@ class OpenAIDialect:
     jobs_have_model: ClassVar[bool] = False
     rows_have_url: ClassVar[bool] = True
     files_per_job: ClassVar[int | None] = 1
+    uploads_have_model: ClassVar[bool] = True
     searches_files: ClassVar[bool] = False
 
     def create_job(self, job: BatchJobIn) -> Call:
@@ -54,7 +55,7 @@ class OpenAIDialect:
         }
         if job.metadata is not None:
             body["metadata"] = job.metadata
-        return Call("POST", "/v1/batches", json=body)
+        return Call("POST", "/v1/batches", json=body, remedies={413: SMALLER_JOBS})
 
     def get_job(self, batch_id: str, *, inline: bool) -> Call:
         return Call("GET", wire.job_path("batches", batch_id))

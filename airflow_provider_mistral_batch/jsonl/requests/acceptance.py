@@ -25,7 +25,12 @@ from airflow_provider_mistral_batch.jsonl.requests.problems import (
 )
 from airflow_provider_mistral_batch.jsonl.requests.sources import open_sources
 from airflow_provider_mistral_batch.jsonl.requests.template import RowTemplate
-from airflow_provider_mistral_batch.jsonl.requests.validation import Row, RowRules, without_foreign_content
+from airflow_provider_mistral_batch.jsonl.requests.validation import (
+    BodyHead,
+    Row,
+    RowRules,
+    without_foreign_content,
+)
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +40,7 @@ class RequestReader:
     Reads a source once: gives accepted rows, and keeps what must be known about all of them at its end.
 
     :param endpoint: The endpoint that the job targets.
-    :param with_url: Whether the API wants ``method`` and ``url`` in each row.
+    :param with_url: Whether the API wants ``method`` and ``url`` in each row; otherwise, rows that have them keep them.
     :param template: What prompts and bodies have in common.
     :param max_row_bytes: Most bytes in one row.
     :raises InvalidInputError: If one of these is wrong.
@@ -51,6 +56,11 @@ class RequestReader:
         self.numbered_rows = bytearray()
         # Where each model is named first.
         self._models: dict[str, str] = {}
+        #: The first agent that bodies name, if they name agents.
+        self.agent: str | None = None
+        # The first row that names an agent, and the first that names none.
+        self._with_agent: str | None = None
+        self._without_agent: str | None = None
         self._endpoint = endpoint
         self._template = template
         self._max_row_bytes = max_row_bytes
@@ -151,23 +161,26 @@ class RequestReader:
         sound = len(data) <= self._max_row_bytes and is_utf8(data) and not any_too_deep(lines)
         if sound and (accepted := self._rules.fast_path.accept(data, lines)) is not None:
             self._note_models(accepted.models, places)
+            self._note_agents(accepted.agents, places)
             self._note_rows(places)
             self._check_length(accepted.data, places)
             return accepted
         rows: list[Row]
-        models: list[str | None]
+        heads: list[BodyHead]
         if sound and (acceptable := self._rules.acceptable(lines)) is not None:
-            rows, models = acceptable
+            rows, heads = acceptable
         else:
-            rows, models, places = self._accept_each(block)
+            rows, heads, places = self._accept_each(block)
             if not rows:
                 return None
         ids = self._with_numbers([row.custom_id for row in rows])
+        models, agents = [head.model for head in heads], [head.agent_id for head in heads]
         self._note_models(models, places)
+        self._note_agents(agents, places)
         self._note_rows(places)
         data = self._rules.encode(rows, ids)
         self._check_length(data, places)
-        return AcceptedRows(ids, models, data)
+        return AcceptedRows(ids, models, agents, data)
 
     def _check_length(self, data: bytes, places: Sequence[int]) -> None:
         """Note rows that are too long with what was added to them."""
@@ -176,9 +189,9 @@ class RequestReader:
                 if len(row) > self._max_row_bytes:
                     self._add_problem(self._rules.too_long(" with what is added to it"), line)
 
-    def _accept_each(self, block: LineBlock) -> tuple[list[Row], list[str | None], list[int]]:
+    def _accept_each(self, block: LineBlock) -> tuple[list[Row], list[BodyHead], list[int]]:
         rows: list[Row] = []
-        models: list[str | None] = []
+        heads: list[BodyHead] = []
         places: list[int] = []
         for line_number, line in enumerate(block.lines, block.first_line):
             if not line.strip():
@@ -191,9 +204,9 @@ class RequestReader:
                     )
             else:
                 rows.append(verdict[0])
-                models.append(verdict[1])
+                heads.append(verdict[1])
                 places.append(line_number)
-        return rows, models, places
+        return rows, heads, places
 
     def _with_numbers(self, given: list[str | None]) -> list[str]:
         if None not in given:
@@ -229,6 +242,31 @@ class RequestReader:
                     line,
                 )
             self._models[model] = self._places.describe(line)
+
+    def _note_agents(self, agents: list[str | None], places: Sequence[int]) -> None:
+        """Note whether rows name agents. In one batch, either all do or none: one job has one model or agent."""
+        new: list[int] = []
+        if self._with_agent is None and any(agents):
+            new.append(next(index for index, agent in enumerate(agents) if agent))
+            self.agent = agents[new[-1]]
+            self._with_agent = self._places.describe(places[new[-1]])
+        if self._without_agent is None and not all(agents):
+            new.append(next(index for index, agent in enumerate(agents) if not agent))
+            self._without_agent = self._places.describe(places[new[-1]])
+        if not new or self._with_agent is None or self._without_agent is None:
+            return
+        agent = agents[max(new)]
+        self._add_problem(
+            Problem(
+                f"{self._without_agent} names no agent"
+                if agent
+                else f"missing, but {self._with_agent} names an agent",
+                "Name an agent in all requests of a batch or in none",
+                field="body.agent_id",
+                value=shortened(agent) if agent else None,
+            ),
+            places[max(new)],
+        )
 
     def _add_problem(self, problem: Problem, line: int | None) -> None:
         """Note a problem of a line of the current file, or of the file itself."""

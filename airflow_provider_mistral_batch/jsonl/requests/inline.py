@@ -23,11 +23,13 @@ class InlineRequests(NamedTuple):
     :param rows: The rows, each with ``custom_id`` and ``body``.
     :param model: The model that bodies name, if any does.
     :param numbered: How many rows had no ``custom_id`` and were numbered.
+    :param agent: The first agent that bodies name, if they name agents.
     """
 
     rows: list[dict[str, Any]]
     model: str | None
     numbered: int
+    agent: str | None = None
 
 
 def validate_inline(
@@ -60,7 +62,8 @@ def validate_inline(
         if isinstance(row, Problem):
             reader.refuse(index, row)
         else:
-            rows.append(row)
+            # The published examples have `method` and `url`, but an inline request has neither.
+            rows.append({name: row[name] for name in ("custom_id", "body")})
     first: dict[str, int] = {}
     for index, id_ in enumerate(ids):
         if not reader.is_numbered(index) and (earlier := first.setdefault(id_, index)) != index:
@@ -70,7 +73,7 @@ def validate_inline(
         if reader.is_numbered(index) and id_ in first:
             rows[index]["custom_id"] = unused_id(index + 1, first.__contains__)
     reader.log_numbered()
-    return InlineRequests(rows, reader.model, reader.numbered)
+    return InlineRequests(rows, reader.model, reader.numbered, reader.agent)
 
 
 def _read_back(line: bytes) -> dict[str, Any] | Problem:

@@ -32,12 +32,14 @@ class PreparedRequests:
     :param endpoint: The endpoint that all of them are for.
     :param model: The model that bodies name, if any does.
     :param numbered: How many rows had no ``custom_id`` and were numbered.
+    :param agent: The first agent that bodies name, if they name agents.
     """
 
     shards: tuple[Shard, ...]
     endpoint: str
     model: str | None
     numbered: int
+    agent: str | None = None
 
     @property
     def request_count(self) -> int:
@@ -69,7 +71,7 @@ def prepare_requests(
         ``url``; prompts are strings.
     :param endpoint: The endpoint that the job targets, such as ``/v1/chat/completions``.
     :param directory: Local directory for the request files; made if it is not there.
-    :param with_url: Whether the API wants ``method`` and ``url`` in each row, beside ``custom_id`` and ``body``.
+    :param with_url: Whether the API wants ``method`` and ``url`` in each row; otherwise, rows that have them keep them.
     :param template: What prompts and bodies have in common.
     :param max_shard_bytes: Most bytes in one request file.
     :param max_job_requests: Most requests in the files of one job.
@@ -95,7 +97,7 @@ def prepare_requests(
                 shards = _resolve_repeated(shards, ids, repeated, reader)
         reader.problems.raise_if_any()
         reader.log_numbered()
-        return PreparedRequests(shards, endpoint, reader.model, reader.numbered)
+        return PreparedRequests(shards, endpoint, reader.model, reader.numbered, reader.agent)
     except BaseException:
         writer.discard()
         raise

@@ -9,7 +9,10 @@ from typing import Any
 from airflow_provider_mistral_batch.api.endpoints import CONVERSATIONS, ENDPOINTS
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
 
-# Parameters that a conversation takes in "completion_args".
+#: Where a conversation has its parameters.
+COMPLETION_ARGS = "completion_args"
+
+# The parameters that it has there.
 _COMPLETION_ARGS = ("max_tokens", "temperature", "response_format")
 
 
@@ -18,10 +21,10 @@ class RowTemplate:
     """
     What all requests of a batch have in common.
 
-    A plain prompt becomes a body with all of it. A row with a body of its own gets the parameters that its body lacks;
-    those that the body has stay, and so do its messages.
+    A plain prompt becomes a body with all of it. A row with a body of its own gets what its body lacks; what it has
+    stays.
 
-    :param system: System message before each prompt (chat completions) or ``instructions`` (conversations).
+    :param system: System message before all others (chat completions) or ``instructions`` (conversations).
     :param model: Model for each body. Leave it out when the job names the model.
     :param max_tokens: Most tokens that an answer may have.
     :param temperature: Sampling temperature.
@@ -53,11 +56,18 @@ class RowTemplate:
         :param prompt: The text; for OCR and transcriptions the URL of the document or recording.
         :param endpoint: The job's endpoint.
         """
-        return {**self.defaults(), **_input_fields(prompt, endpoint, self.system)}
+        fields = ENDPOINTS[endpoint].prompt_fields(prompt)
+        if self.system is not None:
+            fields["messages"] = [self.system_message(), *fields["messages"]]
+        return {**self.defaults(), **fields}
+
+    def system_message(self) -> dict[str, Any]:
+        """Give the message that goes before all others of a chat."""
+        return {"role": "system", "content": self.system}
 
     def fitted(self, endpoint: str) -> RowTemplate:
         """
-        Put each parameter where the endpoint reads it.
+        Check the parameters, and put each where the endpoint reads it.
 
         :param endpoint: The job's endpoint.
         :raises InvalidInputError: If the endpoint does not take one of them, or one that must be a dict is not.
@@ -70,28 +80,19 @@ class RowTemplate:
                 raise InvalidInputError(
                     f"{name}={value!r:.80}: requests to {endpoint} have no {name}; leave it out"
                 )
-        given = {name: getattr(self, name) for name in _COMPLETION_ARGS if getattr(self, name) is not None}
-        if endpoint != CONVERSATIONS or not given:
+        if endpoint != CONVERSATIONS:
             return self
-        others = self.parameters.get("completion_args", {})
-        _check_mapping("completion_args", others)
-        arguments = {**others, **given}
-        return replace(
-            self,
-            **dict.fromkeys(_COMPLETION_ARGS),
-            parameters={**self.parameters, "completion_args": arguments},
-        )
+        parameters = dict(self.parameters)
+        if self.system is not None:
+            parameters["instructions"] = self.system
+        given = {name: getattr(self, name) for name in _COMPLETION_ARGS if getattr(self, name) is not None}
+        if given or COMPLETION_ARGS in parameters:
+            others = parameters.get(COMPLETION_ARGS, {})
+            _check_mapping(COMPLETION_ARGS, others)
+            parameters[COMPLETION_ARGS] = {**others, **given}
+        return replace(self, system=None, **dict.fromkeys(_COMPLETION_ARGS), parameters=parameters)
 
 
 def _check_mapping(name: str, value: Any) -> None:
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
         raise InvalidInputError(f"{name}={value!r:.80}: expected a dict whose keys are strings")
-
-
-def _input_fields(prompt: str, endpoint: str, system: str | None) -> dict[str, Any]:
-    fields = ENDPOINTS[endpoint].prompt_fields(prompt)
-    if system is None:
-        return fields
-    if endpoint == CONVERSATIONS:
-        return {**fields, "instructions": system}
-    return {"messages": [{"role": "system", "content": system}, *fields["messages"]]}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import replace
 from itertools import repeat
 from typing import Annotated, Any, Literal
@@ -10,12 +11,13 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from airflow_provider_mistral_batch.api.decoding import UNREADABLE, lone_surrogate
+from airflow_provider_mistral_batch.api.endpoints import CONVERSATIONS
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.jsonl.requests.encoding import encoded
-from airflow_provider_mistral_batch.jsonl.requests.fast_path import FastPath
+from airflow_provider_mistral_batch.jsonl.requests.fast_path import FastPath, Message
 from airflow_provider_mistral_batch.jsonl.requests.nesting import MAX_LEVELS, is_too_deep
 from airflow_provider_mistral_batch.jsonl.requests.problems import Problem, shortened
-from airflow_provider_mistral_batch.jsonl.requests.template import RowTemplate
+from airflow_provider_mistral_batch.jsonl.requests.template import COMPLETION_ARGS, RowTemplate
 
 _FIELDS = ("custom_id", "method", "url", "body")
 _SHAPE = 'A row is {"custom_id": …, "body": {…}}; the request itself belongs in body'
@@ -31,9 +33,10 @@ _NonEmpty = Annotated[str, msgspec.Meta(min_length=1)]
 
 
 class BodyHead(msgspec.Struct, gc=False):
-    """The only field of a body that matters for the whole batch. The others are only checked to be JSON."""
+    """The fields of a body that matter for the whole batch. The others are only checked to be JSON."""
 
     model: str | None = None
+    agent_id: str | None = None
 
 
 class Row(msgspec.Struct, gc=False, forbid_unknown_fields=True):
@@ -61,6 +64,7 @@ _decode_row = msgspec.json.Decoder(Row).decode
 _decode_head = msgspec.json.Decoder(BodyHead).decode
 _decode_heads = msgspec.json.Decoder(BodyHead).decode_lines
 _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_decode_messages = msgspec.json.Decoder(list[Message]).decode
 _encoder = msgspec.json.Encoder()
 
 
@@ -69,8 +73,8 @@ class RowRules:
     The rules that every row of a batch must meet.
 
     :param endpoint: The job's endpoint.
-    :param with_url: Whether the API wants ``method`` and ``url`` in each row.
-    :param template: Parameters for bodies that lack them.
+    :param with_url: Whether the API wants ``method`` and ``url`` in each row; otherwise, rows that have them keep them.
+    :param template: Parameters for bodies that lack them, fitted to the endpoint.
     :param max_row_bytes: Most bytes in one row.
     :raises InvalidInputError: If no body may have one of the parameters.
     """
@@ -79,21 +83,33 @@ class RowRules:
         self._endpoint = endpoint
         self._with_url = with_url
         self._max_row_bytes = max_row_bytes
-        self._default_model = template.defaults().get("model")
-        self._defaults = {
-            name: self._encoded_default(name, value) for name, value in template.defaults().items()
+        defaults = template.defaults()
+        # Bodies that have a part of these get the others.
+        partial: Any = defaults.get(COMPLETION_ARGS) if endpoint == CONVERSATIONS else None
+        self._system: bytes | None = None
+        self._default_model = defaults.get("model")
+        self._default_agent = defaults.get("agent_id")
+        self._defaults = {name: self._encoded_default(name, value) for name, value in defaults.items()}
+        self._arguments = {
+            name: self._encoded_default(name, value) for name, value in (partial or {}).items()
         }
+        if template.system is not None:
+            self._encoded_default("system", template.system)
+            self._system = _encoder.encode(template.system_message())
         #: To be tried first: a block that it does not accept may be acceptable all the same.
         self.fast_path = FastPath(
             endpoint=endpoint,
             with_url=with_url,
             defaults=self._defaults,
             default_model=self._default_model,
+            default_agent=self._default_agent,
+            system=self._system,
+            partial=None if partial is None else COMPLETION_ARGS,
         )
 
-    def acceptable(self, lines: list[bytes]) -> tuple[list[Row], list[str | None]] | None:
+    def acceptable(self, lines: list[bytes]) -> tuple[list[Row], list[BodyHead]] | None:
         """
-        Decode rows, and find the model of each.
+        Decode rows, and find the model and the agent of each.
 
         :param lines: The rows.
         :return: None if any of them is not acceptable.
@@ -101,18 +117,19 @@ class RowRules:
         try:
             rows = list(map(_decode_row, lines))
             # No line holds a newline, so no body does.
-            models = [head.model for head in _decode_heads(b"\n".join([row.body for row in rows]))]
-        except UNREADABLE:
+            heads = list(map(self._with_defaults, _decode_heads(b"\n".join([row.body for row in rows]))))
+            if self._system is not None:
+                for row in rows:
+                    _decode_messages(_decode_fields(row.body)["messages"])
+        except (*UNREADABLE, KeyError):
             return None
         if {row.url for row in rows} - {None, self._endpoint}:
             return None
-        return rows, models if self._default_model is None else [
-            model or self._default_model for model in models
-        ]
+        return rows, heads
 
-    def diagnose(self, line: bytes) -> tuple[Row, str | None] | list[Problem]:
+    def diagnose(self, line: bytes) -> tuple[Row, BodyHead] | list[Problem]:
         """
-        Decode one row and find its model, or find everything that is wrong with it.
+        Decode one row and find its model and agent, or find everything that is wrong with it.
 
         :param line: The row.
         """
@@ -142,7 +159,7 @@ class RowRules:
             return problems
         try:
             row = _decode_row(line)
-            return row, _decode_head(row.body).model or self._default_model
+            return row, self._with_defaults(_decode_head(row.body))
         except UNREADABLE as error:
             return [Problem(f"the row is not acceptable: {error}", _SHAPE, value=shortened(line))]
 
@@ -165,12 +182,18 @@ class RowRules:
         :param ids: The id of each.
         :return: Their bytes, joined by newlines.
         """
-        bodies = [self._completed(row.body) for row in rows] if self._defaults else [row.body for row in rows]
+        is_complete = not self._defaults and self._system is None
+        bodies = [row.body if is_complete else self._completed(row.body) for row in rows]
         encoded: list[Any]
         if self._with_url:
             encoded = list(map(_RowWithUrl, ids, repeat("POST"), repeat(self._endpoint), bodies))
         else:
-            encoded = list(map(_PlainRow, ids, bodies))
+            encoded = [
+                _PlainRow(id_, body)
+                if row.method is None and row.url is None
+                else _RowWithUrl(id_, "POST", self._endpoint, body)
+                for id_, row, body in zip(ids, rows, bodies, strict=True)
+            ]
         # It must be a list: msgspec 0.22 leaks the items of any other iterable.
         return _encoder.encode_lines(encoded)[:-1]
 
@@ -186,13 +209,35 @@ class RowRules:
         field = (problem.field or name).removeprefix("body.")
         raise InvalidInputError(str(replace(problem, byte=None, field=field, value=shortened(value))))
 
+    def _with_defaults(self, head: BodyHead) -> BodyHead:
+        agent = head.agent_id or self._default_agent
+        # A request of an agent gets no model.
+        return BodyHead(head.model or (None if agent else self._default_model), agent)
+
     def _completed(self, body: msgspec.Raw) -> msgspec.Raw:
-        present = _decode_fields(body)
-        missing = b",".join(encoded for name, encoded in self._defaults.items() if name not in present)
-        if not missing:
-            return body
-        rest = bytes(body).lstrip()[1:]
-        return msgspec.Raw(b"{" + missing + (b"," if present else b"") + rest)
+        """Add what a body lacks."""
+        fields = _decode_fields(body)
+        lacking = {name: default for name, default in self._defaults.items() if name not in fields}
+        changed: dict[str, msgspec.Raw] = {}
+        if self._default_model is not None:
+            head = _decode_head(body)
+            if head.agent_id or self._default_agent:
+                lacking.pop("model", None)
+            elif head.model is None and "model" in fields:
+                changed["model"] = msgspec.Raw(_encoder.encode(self._default_model))
+        if self._system is not None:
+            messages = _decode_messages(fields["messages"])
+            if all(message.role != "system" for message in messages):
+                changed["messages"] = _with_first(b"[", [self._system], fields["messages"], bool(messages))
+        if self._arguments and COMPLETION_ARGS in fields:
+            own = bytes(fields[COMPLETION_ARGS])
+            if own.startswith(b"{"):
+                names = _decode_fields(own)
+                added = [argument for name, argument in self._arguments.items() if name not in names]
+                changed[COMPLETION_ARGS] = _with_first(b"{", added, own, bool(names))
+        if changed:
+            body = msgspec.Raw(_encoder.encode({**fields, **changed}))
+        return _with_first(b"{", lacking.values(), body, bool(fields))
 
     def _field_problems(self, fields: dict[str, msgspec.Raw]) -> list[Problem]:
         problems = [
@@ -203,7 +248,7 @@ class RowRules:
         if "body" not in fields:
             problems.append(Problem("missing", _SHAPE, field="body"))
         else:
-            problems += _body_problems(fields["body"])
+            problems += _body_problems(fields["body"], with_messages=self._system is not None)
         custom_id = _value(fields, "custom_id")
         if custom_id is not None and not (isinstance(custom_id, str) and custom_id):
             problems.append(
@@ -254,16 +299,46 @@ def _value(fields: dict[str, msgspec.Raw], name: str) -> Any:
         return bytes(fields[name])
 
 
-def _body_problems(raw: msgspec.Raw) -> list[Problem]:
+def _with_first(opening: bytes, items: Iterable[bytes], value: Any, has_more: bool) -> msgspec.Raw:
+    """
+    Put items before those that a JSON array or object has.
+
+    :param opening: Its bracket.
+    :param items: The items as JSON; a field of an object with its name.
+    :param value: The array or object.
+    :param has_more: Whether it has items of its own.
+    """
+    joined = b",".join(items)
+    if not joined:
+        return msgspec.Raw(bytes(value))
+    return msgspec.Raw(opening + joined + (b"," if has_more else b"") + bytes(value).lstrip()[1:])
+
+
+def _body_problems(raw: msgspec.Raw, *, with_messages: bool) -> list[Problem]:
     body = bytes(raw).strip()
     if not body.startswith(b"{"):
         return [Problem("must be an object", _SHAPE, field="body", value=shortened(body))]
-    try:
-        _decode_head(body)
-    except UNREADABLE:
-        model = shortened(_value(_decode_fields(body), "model"))
-        return [Problem("must be a string", "Name one model", field="body.model", value=model)]
-    return []
+    fields = _decode_fields(body)
+    problems = [
+        Problem("must be a string", remedy, field=f"body.{name}", value=shortened(value))
+        for name, remedy in (("model", "Name one model"), ("agent_id", "Name one agent"))
+        if not isinstance(value := _value(fields, name), str | None)
+    ]
+    if with_messages:
+        try:
+            _decode_messages(fields.get("messages", b"null"))
+        except UNREADABLE:
+            problems.append(
+                Problem(
+                    "must be a list of messages, since system goes before them"
+                    if "messages" in fields
+                    else "missing, and system goes before them",
+                    "Correct it, or leave system out",
+                    field="body.messages",
+                    value=shortened(bytes(fields["messages"])) if "messages" in fields else None,
+                )
+            )
+    return problems
 
 
 def _nested_too_deeply(line: bytes) -> Problem:

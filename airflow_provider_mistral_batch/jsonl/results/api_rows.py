@@ -10,6 +10,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 import msgspec
 
 from airflow_provider_mistral_batch.api.decoding import UNREADABLE, decoded, decoded_leniently, is_utf8
+from airflow_provider_mistral_batch.jsonl.requests.nesting import is_too_deep
 
 #: Most tokens, pages or seconds of one answer; a server that says more does not know. So all sums fit into a manifest,
 #: whose numbers have 64 bits.
@@ -134,9 +135,9 @@ def read_api_row(line: bytes) -> ApiRow[Costs] | None:
     Decode a row of any shape.
 
     :param line: The row.
-    :return: What can be read of it; None if it is not a JSON object.
+    :return: What can be read of it; None if it is not a JSON object, or nested too deeply.
     """
-    if not is_utf8(line):
+    if not is_utf8(line) or is_too_deep(line):
         return None
     try:
         return decoded(_decode_row, line)
@@ -156,7 +157,9 @@ def read_api_row(line: bytes) -> ApiRow[Costs] | None:
 
 
 def row_fields(line: bytes) -> dict[str, Any] | None:
-    """Decode all fields of a row; None if it is not a JSON object."""
+    """Decode all fields of a row; None if it is not a JSON object, or nested too deeply."""
+    if is_too_deep(line):
+        return None
     try:
         fields = decoded(_decode_anything, line)
     except UNREADABLE:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from airflow_provider_mistral_batch.jsonl.lines import line_blocks
-from airflow_provider_mistral_batch.jsonl.results.outcomes import failure
 from airflow_provider_mistral_batch.jsonl.results.tally import Tally
 
 _KINDS_SHOWN = 3
@@ -27,19 +26,22 @@ def describe_errors(errors: Sequence[Mapping[str, Any]]) -> str:
     return f"Most frequent row errors: {shown}" + (f"; and {more} other kinds" if more > 0 else "")
 
 
-def describe_error_rows(chunks: Iterable[bytes], *, max_bytes: int) -> str:
+def describe_error_rows(
+    chunks: Iterable[bytes], *, max_bytes: int, without_secrets: Callable[[str], str] = str
+) -> str:
     """
     Describe the most frequent errors in the first rows of an errors file.
 
     :param chunks: The file's content as it is downloaded. Reading stops after about ``max_bytes``.
     :param max_bytes: How much of the file to look at, in bytes.
+    :param without_secrets: Removes secrets from a text.
     """
-    tally = Tally()
+    tally = Tally(without_secrets)
     rows = [
         line for block in line_blocks(_beginning(chunks, max_bytes)) for line in block.lines if line.strip()
     ]
     for line in rows:
-        tally.add_failed(None, failure(line))
+        tally.add_failed(None, line)
     return describe_errors(tally.digest)
 
 

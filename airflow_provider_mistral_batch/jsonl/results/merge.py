@@ -22,6 +22,7 @@ def merge_rounds(
     *,
     requests: Iterable[StoragePath | str] | None,
     output_format: OutputFormat = "jsonl",
+    without_secrets: Callable[[str], str] = str,
 ) -> ResultsSummary:
     """
     Merge the files of several rounds into one pair: each request has its answer, or else its last failure.
@@ -35,6 +36,7 @@ def merge_rounds(
     :param requests: The request files of the first round, which has every request; None if they are gone. Then only
         the requests are known that have a row in some round.
     :param output_format: ``jsonl`` or ``parquet``.
+    :param without_secrets: Removes secrets from what the summary says of rows.
     :return: Counts of the final outcomes; ``usage`` is the sum of all rounds, since all of them are paid for.
     """
     latest_first = list(reversed(rounds))
@@ -48,7 +50,12 @@ def merge_rounds(
         # Last, for a row of an earlier round says more about a request than its missing row of a later one.
         streams += [_stream(one["errors_path"], _missing) for one in latest_first]
         merged = split_results(
-            streams, results_path, errors_path, requests=requests, output_format=output_format
+            streams,
+            results_path,
+            errors_path,
+            requests=requests,
+            output_format=output_format,
+            without_secrets=without_secrets,
         )
     usage: dict[str, int | float] = {}
     for one in rounds:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
 from airflow_provider_mistral_batch.api.error_bodies import read_error
+from airflow_provider_mistral_batch.api.texts import WORD_LENGTH, kept
+from airflow_provider_mistral_batch.jsonl.requests.nesting import MAX_LEVELS, is_too_deep
 from airflow_provider_mistral_batch.jsonl.results.api_rows import (
     ApiRow,
     Costs,
@@ -33,6 +36,12 @@ MISSING_ROW = "missing_row"
 
 #: ``error.code`` of rows that we write in place of rows that are too long to be held in memory.
 ROW_TOO_LONG = "row_too_long"
+
+#: ``error.code`` of rows that we write in place of rows that are nested too deeply to be read by every Python.
+ROW_TOO_DEEP = "row_too_deep"
+
+#: Codes of rows that we write in place of others: what those cost is not known.
+REPLACED = frozenset({MALFORMED_ROW, ROW_TOO_LONG, ROW_TOO_DEEP})
 
 #: Status codes of failures that can pass, beside all of 5xx. 0 is what gateways write when they got no answer.
 _PASSING_STATUS_CODES = frozenset({0, 408, 409, 429})
@@ -67,7 +76,15 @@ def ended_in_error(body: Costs) -> bool:
 
 def _is_said(error: Any) -> bool:
     """Tell whether an error says anything: some servers write an object of nulls where there is none."""
-    return any(map(_is_said, error.values())) if isinstance(error, dict) else bool(error)
+    # A list instead of recursion, since an error may have more levels than Python has frames left.
+    values = [error]
+    while values:
+        value = values.pop()
+        if isinstance(value, dict):
+            values += value.values()
+        elif value:
+            return True
+    return False
 
 
 def may_pass(status_code: int | None, error_code: str | None, message: str) -> bool:
@@ -110,13 +127,16 @@ class Failure(msgspec.Struct, gc=False):
     may_pass: bool
 
 
-def failure(line: bytes) -> Failure:
+def failure(line: bytes, without_secrets: Callable[[str], str] = str) -> Failure:
     """
     Find out why a row failed, wherever the API or a gateway put the reason.
 
     :param line: The result row.
+    :param without_secrets: Removes secrets from a text, for what goes anywhere but into the row.
     """
     row = row_fields(line)
+    if row is None and is_too_deep(line):
+        return Failure(None, ROW_TOO_DEEP, f"the row is nested more than {MAX_LEVELS} levels deep", False)
     if row is None:
         return Failure(None, MALFORMED_ROW, "the row is not a JSON object", True)
     response = row.get("response")
@@ -132,11 +152,7 @@ def failure(line: bytes) -> Failure:
     if not message and not (status_code is not None and 200 <= status_code < 300):
         said = read_error(body)
         code, message = code or said.code, said.message
-    message = _cut(message)
-    return Failure(status_code, code, message, may_pass(status_code, code, message))
-
-
-def _cut(text: str) -> str:
     # The text may be a whole answer.
-    text = " ".join(text[: 4 * _MAX_MESSAGE_LENGTH].split())
-    return text if len(text) <= _MAX_MESSAGE_LENGTH else f"{text[:_MAX_MESSAGE_LENGTH]}…"
+    message = kept(message, without_secrets, _MAX_MESSAGE_LENGTH)
+    code = None if code is None else kept(code, without_secrets, WORD_LENGTH)
+    return Failure(status_code, code, message, may_pass(status_code, code, message))

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import islice
 
 import msgspec
 
 from airflow_provider_mistral_batch.api.decoding import UNREADABLE, decoded, decoded_leniently
 from airflow_provider_mistral_batch.jsonl.lines import MAX_RESULT_ROW_BYTES
-from airflow_provider_mistral_batch.jsonl.results.outcomes import MALFORMED_ROW, MISSING_ROW, ROW_TOO_LONG
+from airflow_provider_mistral_batch.jsonl.requests.nesting import MAX_LEVELS, level_after
+from airflow_provider_mistral_batch.jsonl.results.outcomes import (
+    MALFORMED_ROW,
+    MISSING_ROW,
+    ROW_TOO_DEEP,
+    ROW_TOO_LONG,
+)
 
 #: The error message of a missing row.
 MISSING_MESSAGE = "the job's files have no row for this request"
@@ -17,6 +24,7 @@ MISSING_MESSAGE = "the job's files have no row for this request"
 _MAX_MALFORMED_BYTES = 10_000
 
 _encode = msgspec.json.Encoder().encode
+_decode_text = msgspec.json.Decoder(str).decode
 _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 _MISSING_TAIL = (
@@ -26,9 +34,10 @@ _MISSING_TAIL = (
 # This null is followed by the last brace of the row, so it is the row's own error and not a field of the answer.
 _NO_ERROR = re.compile(rb'(?<=[{,])(\s*"error"\s*:\s*)null(?=\s*\}\s*\Z)')
 
-_ID_FIRST = re.compile(
-    rb'\s*\{\s*(?:"id"\s*:\s*(?:null|"(?:[^"\\]|\\.)*")\s*,\s*)?"custom_id"\s*:\s*("(?:[^"\\]|\\.)*")'
-)
+_ID = re.compile(rb'"custom_id"\s*:\s*("[^"\\]*(?:\\.[^"\\]*)*")', re.DOTALL)
+
+#: How many fields named ``custom_id`` are looked at: an answer may have some, too.
+_MOST_IDS = 20
 
 
 def malformed_row(line: bytes, number: int) -> bytes:
@@ -52,13 +61,44 @@ def too_long_row(line: bytes, number: int) -> bytes:
     :param line: The beginning of the line.
     :param number: Its number, from 1.
     """
-    id_ = _ID_FIRST.match(line)
     error = {
         "code": ROW_TOO_LONG,
         "message": f"line {number} of the job's file has more than {MAX_RESULT_ROW_BYTES:,} bytes",
     }
-    custom_id = msgspec.Raw(id_[1] if id_ else b"null")
-    return _encode({"id": None, "custom_id": custom_id, "response": None, "error": error})
+    return _encode({"id": None, "custom_id": id_of_unread(line), "response": None, "error": error})
+
+
+def too_deep_row(line: bytes, number: int) -> bytes:
+    """
+    Make a row in place of one that is nested too deeply, which only some versions of Python could read.
+
+    Its request is paid for, and another answer may be nested as deeply: the row names the request, which is not asked
+    again.
+
+    :param line: The line.
+    :param number: Its number, from 1.
+    """
+    error = {
+        "code": ROW_TOO_DEEP,
+        "message": f"line {number} of the job's file is nested more than {MAX_LEVELS} levels deep",
+        "line": line[:_MAX_MALFORMED_BYTES].decode("utf-8", "replace"),
+    }
+    return _encode({"id": None, "custom_id": id_of_unread(line), "response": None, "error": error})
+
+
+def id_of_unread(line: bytes) -> str | None:
+    """
+    Find the id of a row that is not decoded.
+
+    :param line: The row, or its beginning.
+    """
+    for found in islice(_ID.finditer(line), _MOST_IDS):
+        if level_after(line[: found.start()]) == 1:
+            try:
+                return decoded(_decode_text, found[1])
+            except UNREADABLE:
+                return None
+    return None
 
 
 def missing_row(custom_id: str) -> bytes:

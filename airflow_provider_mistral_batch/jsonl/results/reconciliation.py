@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from airflow_provider_mistral_batch.jsonl.custom_ids import CustomIds
+from airflow_provider_mistral_batch.jsonl.custom_ids import CertainIds
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Reconciliation:
         )
 
 
-def reconcile(answered: CustomIds, failures: bytes | bytearray, asked: CustomIds | None) -> Reconciliation:
+def reconcile(answered: CertainIds, failures: bytes | bytearray, asked: CertainIds | None) -> Reconciliation:
     """
     Compare the ids of rows with the ids of requests.
 

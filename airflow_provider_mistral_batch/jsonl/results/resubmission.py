@@ -13,7 +13,7 @@ import msgspec
 
 from airflow_provider_mistral_batch.api.decoding import UNREADABLE
 from airflow_provider_mistral_batch.api.limits import MAX_FILE_BYTES, MAX_REQUESTS_PER_JOB
-from airflow_provider_mistral_batch.jsonl.custom_ids import CustomIds
+from airflow_provider_mistral_batch.jsonl.custom_ids import CertainIds
 from airflow_provider_mistral_batch.jsonl.lines import ANY_LENGTH, file_chunks, line_blocks
 from airflow_provider_mistral_batch.jsonl.requests.shards import Shard, ShardWriter
 from airflow_provider_mistral_batch.jsonl.results.outcomes import INVALID_OUTPUT, failure
@@ -59,8 +59,8 @@ def write_resubmission(
     target = Path(directory)
     writer = ShardWriter(target, max_shard_bytes=max_shard_bytes, max_job_requests=max_job_requests)
     with naming_disk(target), ExitStack() as stack:
-        settled = stack.enter_context(CustomIds(target))
-        asked = stack.enter_context(CustomIds(target))
+        settled = stack.enter_context(CertainIds(target))
+        asked = stack.enter_context(CertainIds(target))
         invalid = None if reask is None else stack.enter_context(RowTable(target))
         for lines in read_blocks(results_path):
             settled.extend(_ids(lines))

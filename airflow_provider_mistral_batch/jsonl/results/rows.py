@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from airflow_provider_mistral_batch.api.decoding import UNREADABLE, decoded
+from airflow_provider_mistral_batch.jsonl.requests.nesting import is_too_deep
 from airflow_provider_mistral_batch.jsonl.results.api_rows import (
     Answer,
     Choice,
@@ -16,6 +17,7 @@ from airflow_provider_mistral_batch.jsonl.results.api_rows import (
     row_fields,
 )
 from airflow_provider_mistral_batch.jsonl.results.outcomes import failure, succeeded
+from airflow_provider_mistral_batch.jsonl.results.placeholder_rows import id_of_unread
 
 _decode_succeeded = msgspec.json.Decoder(SucceededRow[Answer]).decode
 
@@ -72,6 +74,8 @@ def result_row(line: bytes) -> ResultRow:
 
     :param line: The row as the API gave it.
     """
+    if is_too_deep(line):
+        return _odd_row(line)
     try:
         row = decoded(_decode_succeeded, line)
     except UNREADABLE:
@@ -88,7 +92,8 @@ def _odd_row(line: bytes) -> ResultRow:
     if row is None or not succeeded(row):
         error = reason.message or f"no answer (status code {reason.status_code})"
     answer = odd_answer(_body(line))
-    return _result_row(line, None if row is None else row.custom_id, reason.status_code, answer, error)
+    custom_id = id_of_unread(line) if row is None else row.custom_id
+    return _result_row(line, custom_id, reason.status_code, answer, error)
 
 
 def _result_row(
@@ -120,12 +125,12 @@ def _content(answer: Answer) -> str | None:
         return "\n\n".join(page.markdown or "" for page in answer.pages)
     if answer.outputs is not None:
         messages = [entry for entry in answer.outputs if isinstance(entry, dict) and "content" in entry]
-        return _text(messages[-1]["content"]) if messages else None
+        return text_of(messages[-1]["content"]) if messages else None
     return answer.text
 
 
 def _choice_content(choice: Choice) -> str | None:
-    if choice.message is not None and (text := _text(choice.message.content)) is not None:
+    if choice.message is not None and (text := text_of(choice.message.content)) is not None:
         return text
     # Where the server called tools, their calls and results are among the messages; the answer is the last one.
     texts = [
@@ -133,12 +138,13 @@ def _choice_content(choice: Choice) -> str | None:
         for message in choice.messages or ()
         if isinstance(message, dict)
         and message.get("role") in (None, "assistant")
-        and (text := _text(message.get("content")))
+        and (text := text_of(message.get("content")))
     ]
     return texts[-1] if texts else None
 
 
-def _text(content: Any) -> str | None:
+def text_of(content: Any) -> str | None:
+    """Give the text of a message's ``content``, which may be a list of pieces; None if it has none."""
     if isinstance(content, list):
         return "".join(
             str(part["text"])

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from airflow_provider_mistral_batch.jsonl.custom_ids import CustomIds
+from airflow_provider_mistral_batch.jsonl.custom_ids import CertainIds
 from airflow_provider_mistral_batch.jsonl.lines import MAX_RESULT_ROW_BYTES, line_blocks
 from airflow_provider_mistral_batch.jsonl.results.parquet import write_parquet
 from airflow_provider_mistral_batch.jsonl.results.reader import read_rows
@@ -72,6 +72,7 @@ def split_results(
     check: Check | None = None,
     output_format: OutputFormat = "jsonl",
     keep_cut_rows: bool = False,
+    without_secrets: Callable[[str], str] = str,
 ) -> ResultsSummary:
     """
     Split result rows into answers and failures, account for every request, and publish both files whole.
@@ -90,26 +91,29 @@ def split_results(
         counts as failed, with error code ``invalid_output``, and keeps its answer: only its ``error`` is changed.
     :param output_format: ``jsonl``, or ``parquet`` (needs the extra ``parquet``).
     :param keep_cut_rows: Take a row that ends in the middle for a malformed one, so that its request has no result.
+    :param without_secrets: Removes secrets from what the summary says of rows. The rows themselves are not changed.
     :raises TruncatedResultsError: If a stream ends in the middle of a row, unless ``keep_cut_rows`` is set. Nothing is
         published.
     """
     files = None if requests is None else list(requests)
     with AtomicFiles() as published, ExitStack() as stack:
         spools = published.spool(results_path), published.spool(errors_path)
-        split = stack.enter_context(RowSplitter(*spools, check, keep_cut_rows=keep_cut_rows))
+        split = stack.enter_context(
+            RowSplitter(*spools, check, keep_cut_rows=keep_cut_rows, without_secrets=without_secrets)
+        )
         for number, stream in enumerate(streams, 1):
             for block in line_blocks(stream, max_line_bytes=MAX_RESULT_ROW_BYTES):
                 split.add(block, stream=number)
         asked = None
         if files is not None:
-            asked = stack.enter_context(CustomIds(spools[0].parent))
+            asked = stack.enter_context(CertainIds(spools[0].parent))
             for path in files:
                 for ids in request_ids(path):
                     asked.extend(ids)
         found = reconcile(split.ids, split.failures, asked)
         if found.repeated or found.unknown:
             scratch = published.scratch(results_path), published.scratch(errors_path)
-            reconciled = stack.enter_context(RowSplitter(*scratch))
+            reconciled = stack.enter_context(RowSplitter(*scratch, without_secrets=without_secrets))
             split.copy_reconciled(reconciled, found)
             for file, spool in zip(scratch, spools, strict=True):
                 file.replace(spool)

@@ -10,14 +10,14 @@ import msgspec
 
 from airflow_provider_mistral_batch.api.decoding import UNREADABLE, is_utf8
 from airflow_provider_mistral_batch.api.errors import MistralBatchError
-from airflow_provider_mistral_batch.jsonl.custom_ids import CustomIds
+from airflow_provider_mistral_batch.jsonl.custom_ids import CertainIds
 from airflow_provider_mistral_batch.jsonl.lines import (
     MAX_RESULT_ROW_BYTES,
     LineBlock,
     file_chunks,
     line_blocks,
 )
-from airflow_provider_mistral_batch.jsonl.requests.problems import shortened
+from airflow_provider_mistral_batch.jsonl.requests.nesting import any_too_deep, is_too_deep
 from airflow_provider_mistral_batch.jsonl.results.api_rows import (
     ApiResponse,
     ApiRow,
@@ -25,10 +25,11 @@ from airflow_provider_mistral_batch.jsonl.results.api_rows import (
     SucceededRow,
     read_api_row,
 )
-from airflow_provider_mistral_batch.jsonl.results.outcomes import INVALID_OUTPUT, failure, succeeded
+from airflow_provider_mistral_batch.jsonl.results.outcomes import INVALID_OUTPUT, succeeded
 from airflow_provider_mistral_batch.jsonl.results.placeholder_rows import (
     malformed_row,
     missing_row,
+    too_deep_row,
     too_long_row,
     with_error,
 )
@@ -56,14 +57,21 @@ class RowSplitter:
     :param errors: The file for failures.
     :param check: Says which answers count as failures; without it none does.
     :param keep_cut_rows: Take a row that ends in the middle for a malformed one instead of raising an error.
+    :param without_secrets: Removes secrets from texts of the tally. Rows stay as they are.
     """
 
     def __init__(
-        self, results: Path, errors: Path, check: Check | None = None, *, keep_cut_rows: bool = False
+        self,
+        results: Path,
+        errors: Path,
+        check: Check | None = None,
+        *,
+        keep_cut_rows: bool = False,
+        without_secrets: Callable[[str], str] = str,
     ) -> None:
-        self.tally = Tally()
+        self.tally = Tally(without_secrets)
         #: The ids of all rows, in the order in which they came.
-        self.ids = CustomIds(results.parent)
+        self.ids = CertainIds(results.parent)
         #: One flag for each row, in the same order: 1 if it failed.
         self.failures = bytearray()
         self._paths = (results, errors)
@@ -93,7 +101,7 @@ class RowSplitter:
         :param stream: Number of the stream that they come from, for messages.
         :raises TruncatedResultsError: If the last row ends in the middle, and such rows are not kept.
         """
-        if not is_utf8(block.data):
+        if not is_utf8(block.data) or any_too_deep(block.lines):
             self._add_each(block, stream)
             return
         if self._check is None:
@@ -119,7 +127,7 @@ class RowSplitter:
         for id_ in ids:
             line = missing_row(id_)
             self._errors.write(line + b"\n")
-            self.tally.add_failed(ApiRow(id_), failure(line))
+            self.tally.add_failed(ApiRow(id_), line)
 
     def copy_reconciled(self, target: RowSplitter, found: Reconciliation) -> None:
         """
@@ -160,7 +168,7 @@ class RowSplitter:
         for line, row, has_failed in zip(lines, rows, failed, strict=True):
             if has_failed or row.response is None:
                 self._errors.write(line + b"\n")
-                self.tally.add_failed(row, failure(line))
+                self.tally.add_failed(row, line)
             else:
                 self._results.write(line + b"\n")
                 good.append(row.response)
@@ -180,9 +188,11 @@ class RowSplitter:
                     line = too_long_row(line, number)
                 elif block.ends_cut and not self._keep_cut_rows:
                     raise TruncatedResultsError(
-                        f"result file {stream}, line {number}: the last row is cut after {len(line):,} bytes "
-                        f"({shortened(line[-40:])}); nothing was written. Download the file again"
+                        f"result file {stream}, line {number}: the last row is cut after {len(line):,} bytes; "
+                        "nothing was written. Download the file again"
                     )
+                elif is_too_deep(line):
+                    line = too_deep_row(line, number)
                 else:
                     line = malformed_row(line, number)
                 row = _decode_row(line)

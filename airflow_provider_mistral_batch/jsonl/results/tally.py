@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from airflow_provider_mistral_batch.api.texts import kept_label
 from airflow_provider_mistral_batch.jsonl.results.api_rows import (
     ApiResponse,
     ApiRow,
     Costs,
     PageUsage,
 )
-from airflow_provider_mistral_batch.jsonl.results.outcomes import MISSING_ROW, Failure
+from airflow_provider_mistral_batch.jsonl.results.outcomes import MISSING_ROW, REPLACED, failure
 
 _MAX_DISTINCT_ERRORS = 500
 _MAX_ERRORS_SHOWN = 20
@@ -55,9 +56,14 @@ class FailureKind:
 
 
 class Tally:
-    """Counts result rows, sums what they cost, and groups their failures by kind."""
+    """
+    Counts result rows, sums what they cost, and groups their failures by kind.
 
-    def __init__(self) -> None:
+    :param without_secrets: Removes secrets from the texts that are kept of rows.
+    """
+
+    def __init__(self, without_secrets: Callable[[str], str] = str) -> None:
+        self._without_secrets = without_secrets
         self.succeeded = 0
         self.failed = 0
         self.missing = 0
@@ -79,13 +85,14 @@ class Tally:
         if not self._add_usage(bodies):
             self._add_amount(NOT_MEASURED, sum(not _is_measured(body) for body in bodies))
 
-    def add_failed(self, row: ApiRow[Costs] | None, reason: Failure) -> None:
+    def add_failed(self, row: ApiRow[Costs] | None, line: bytes) -> None:
         """
         Count a row that failed, or one that we wrote for a request without a row.
 
         :param row: The row; None if its id and costs do not matter.
-        :param reason: Why it failed.
+        :param line: The row as it is written.
         """
+        reason = failure(line)
         if reason.code == MISSING_ROW:
             self.missing += 1
         else:
@@ -96,16 +103,10 @@ class Tally:
         if known := self._kinds.get(kind):
             known.count += 1
         elif len(self._kinds) < _MAX_DISTINCT_ERRORS:
-            self._kinds[kind] = FailureKind(
-                reason.status_code,
-                reason.code,
-                reason.message,
-                1,
-                None if row is None else row.custom_id,
-                reason.may_pass,
-            )
+            self._kinds[kind] = self._new_kind(row, line, reason.may_pass)
         else:
             self._other += 1
+        self._add_amount(NOT_MEASURED, reason.code in REPLACED)
         if row is not None and row.response is not None:
             body = row.response.body
             self._add_usage([body])
@@ -113,6 +114,13 @@ class Tally:
             is_answer = body is not None and reason.status_code is not None and reason.status_code < 300
             is_odd = body is not None and body.is_partly_unreadable
             self._add_amount(NOT_MEASURED, is_odd or (is_answer and not _is_measured(body)))
+
+    def _new_kind(self, row: ApiRow[Costs] | None, line: bytes, may_pass: bool) -> FailureKind:
+        # Secrets are looked for in few rows only. Those of one kind are like this one.
+        shown = failure(line, self._without_secrets)
+        id_ = None if row is None else row.custom_id
+        example = None if id_ is None else kept_label(id_, self._without_secrets)
+        return FailureKind(shown.status_code, shown.code, shown.message, 1, example, may_pass)
 
     @property
     def digest(self) -> list[dict[str, Any]]:

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from airflow_provider_mistral_batch.emulator.client import Control
+from airflow_provider_mistral_batch.hooks import uploads
 from airflow_provider_mistral_batch.hooks.mistral_batch import MistralBatchHook
 from airflow_provider_mistral_batch.operators.inference import MistralBatchInferenceOperator
-from airflow_provider_mistral_batch.submission import files, jobs
+from airflow_provider_mistral_batch.submission import jobs
 
 
 @pytest.fixture(params=[False, True], ids=["worker", "deferred"])
@@ -90,4 +91,4 @@ def sent(control: Control) -> Callable[[], int]:
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Look again at once for what may have come into being: the emulator's listings do not lag here."""
     monkeypatch.setattr(jobs, "_RECHECKS", (0.01,))
-    monkeypatch.setattr(files, "_RECHECKS", (0.01,))
+    monkeypatch.setattr(uploads, "_RECHECKS", (0.01,))

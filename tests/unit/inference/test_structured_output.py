@@ -60,7 +60,9 @@ CHECKS = [
     (SCHEMA, "{}", "'n' is a required property"),
     (SCHEMA, "[]", "is not of type 'object'"),
     (SCHEMA, "Sure! {", "it is not JSON"),
-    (SCHEMA, "[" * 100_000, "it is not JSON"),
+    (SCHEMA, "[" * 100_000, "it is not JSON of at most 650 levels"),
+    (SCHEMA, "[" * 651 + "]" * 651, "it is not JSON of at most 650 levels"),
+    (Book, "[" * 651 + "]" * 651, "it is not JSON of at most 650 levels"),
     (SCHEMA, None, "has no text"),
     (Book, '{"title": "a", "authors": [{"name": "b"}]}', None),
     (Book, '{"title": "a", "authors": [{}]}', "authors.0.name: Field required"),
@@ -173,6 +175,65 @@ def test_a_cut_answer_is_called_so() -> None:
     assert "cut off at max_tokens" in str(StructuredOutput(SCHEMA, CHAT).check(row('{"n"', "length")))
     cut = str(StructuredOutput(SCHEMA, CHAT).check(row('{"n"', "model_length")))
     assert "cut off at the longest context of the model" in cut
+
+
+PREFIX = {"role": "assistant", "content": '{"n": ', "prefix": True}
+PIECES = {"role": "assistant", "content": [{"type": "text", "text": '{"n": '}], "prefix": True}
+
+
+@pytest.mark.parametrize("begun", [PREFIX, PIECES, {**PREFIX, "prefix": False}])
+@pytest.mark.parametrize(
+    ("content", "answer"), [('{"n": x}', '{"n": x}'), ("x}", '{"n": x}'), ("", '{"n": '), (None, '{"n": ')]
+)
+def test_the_beginning_of_an_answer_becomes_the_answer(
+    begun: dict[str, Any], content: str | None, answer: str
+) -> None:
+    question = {"role": "user", "content": "n?"}
+    body = {"messages": [question, begun]}
+    again = StructuredOutput(SCHEMA, CHAT).reask(body, row(content, error="it is not JSON"))
+    assert again is not None
+    assert again["messages"][:2] == [question, {"role": "assistant", "content": answer}]
+    assert [message["role"] for message in again["messages"]] == ["user", "assistant", "user"]
+    # The API takes a prefix only as the last message.
+    assert not any(message.get("prefix") for message in again["messages"])
+
+
+@pytest.mark.parametrize("finish_reason", ["length", "model_length"])
+@pytest.mark.parametrize("content", ['{"n": ', '{"n": "1"}', "", None])
+def test_a_cut_answer_is_not_asked_again(finish_reason: str, content: str | None) -> None:
+    structured = StructuredOutput(SCHEMA, CHAT)
+    failed = row(content, finish_reason)
+    reason = structured.check(failed)
+    assert reason is not None
+    assert reason.endswith("increase max_tokens" if finish_reason == "length" else "shorten the request")
+    assert not structured.may_be_asked_again(reason)
+    assert structured.reask({"messages": []}, row(content, finish_reason, error=reason)) is None
+
+
+def test_a_cut_answer_that_matches_is_one() -> None:
+    assert StructuredOutput(SCHEMA, CHAT).check(row('{"n": 1}', "length")) is None
+
+
+@pytest.mark.parametrize(("content", "stays"), [('{"n": "1"', False), ("", False), ('{"n": "1"}', True)])
+def test_a_text_that_may_have_stopped_an_answer_does_not_stop_the_next(content: str, stays: bool) -> None:
+    body = {"messages": [], "stop": ["}"], "n": 2}
+    again = StructuredOutput(SCHEMA, CHAT).reask(body, row(content, error="it is not JSON"))
+    assert again is not None
+    assert ("stop" in again, again["n"]) == (stays, 2)
+    assert body["stop"] == ["}"]
+
+
+def test_an_answer_that_calls_tools_is_asked_again_without() -> None:
+    structured = StructuredOutput(SCHEMA, CHAT)
+    body = {"messages": [], "tools": [{"type": "function"}], "tool_choice": "any"}
+    failed = row(None, "tool_calls")
+    assert structured.check(failed) == "the answer calls tools and has no text"
+    again = structured.reask(body, row(None, "tool_calls", structured.check(failed)))
+    assert again is not None
+    assert (again["tool_choice"], len(again["messages"])) == ("none", 1)
+    kept = structured.reask(body, row("{}", error="n is missing"))
+    assert kept is not None
+    assert kept["tool_choice"] == "any"
 
 
 def test_reasons_stay_short() -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_mistral_batch.jsonl.custom_ids import CustomIds
+from airflow_provider_mistral_batch.jsonl import custom_ids
+from airflow_provider_mistral_batch.jsonl.custom_ids import CertainIds, CustomIds
 
 ids_in_batches = st.lists(st.lists(st.integers(0, 60).map("row-{}".format), max_size=9), max_size=12)
 windows = st.sampled_from([1, 3, 16, 1000])
@@ -72,11 +74,58 @@ def test_keys_at_stops_at_its_limit():
         assert len(ids.keys_at(bytearray([1] * 5), 2)) == 2
 
 
-def test_no_id_has_the_same_key_in_another_process(monkeypatch):
+@pytest.mark.parametrize("seed", ["0", "1", "random"])
+def test_no_id_has_the_same_key_in_another_process(monkeypatch, seed):
     ask = (
         "from airflow_provider_mistral_batch.jsonl.custom_ids import CustomIds\n"
         "with CustomIds() as ids: print(ids.key('a'))"
     )
-    monkeypatch.setenv("PYTHONHASHSEED", "0")
+    monkeypatch.setenv("PYTHONHASHSEED", seed)
     keys = {subprocess.run([sys.executable, "-c", ask], check=True, capture_output=True).stdout for _ in "ab"}
     assert len(keys) == 2
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("ab", "\u6261"),  # Python's hash is one of bytes, and these two have the same bytes in memory
+        ("\x01\x01", "\u0101"),
+        ("\x00\xd80\x00", "\ud8000"),
+        ("\U00010041", "A\x00\x01\x00"),
+        ("", "\x00"),
+        ("\u00000", "\ud8000"),
+    ],
+)
+def test_ids_that_are_the_same_bytes_in_memory_have_different_keys(one, other):
+    with filled([[one]], 2, hash) as ids, filled([[other]], 2, hash) as others:
+        assert ids.key(one) != others.key(other)
+        assert [list(flags) for flags in ids.unshared(others)] == [[1], [1]]
+
+
+def first_is_weak(text):
+    return -1 if text.startswith(custom_ids._SECRETS[0]) else hash(text)
+
+
+def second_is_weak(text):
+    return len(text) & 1 if text.startswith(custom_ids._SECRETS[1]) else hash(text)
+
+
+@given(
+    some=ids_in_batches,
+    others=ids_in_batches,
+    window=windows,
+    digest=st.sampled_from([hash, first_is_weak, second_is_weak]),
+    data=st.data(),
+)
+def test_certain_ids_differ_if_one_of_their_two_keys_does(some, others, window, digest, data):
+    with CertainIds(window=window, digest=digest) as here, CertainIds(window=7, digest=digest) as there:
+        ids, other_ids = ([id_ for batch in batches for id_ in batch] for batches in (some, others))
+        if data.draw(st.booleans()):
+            other_ids = data.draw(st.permutations(ids))
+        here.extend(ids)
+        there.extend(other_ids)
+        flags, other_flags = here.unshared(there)
+        assert list(flags) == [id_ not in other_ids for id_ in ids]
+        assert list(other_flags) == [id_ not in ids for id_ in other_ids]
+        assert list(here.repeated()) == [id_ in ids[:row] for row, id_ in enumerate(ids)]
+        assert len(here) == len(ids)

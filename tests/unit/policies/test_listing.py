@@ -55,6 +55,9 @@ def test_the_way_that_costs_fewer_calls(wanted, pages, pays):
         # A server that does not tell how many there are: as many pages as there are jobs to read, and no more.
         (3, [(False, None, 0)] * 9, 3, False, 4),
         (3, [(False, None, 0), (True, None, 0)], 2, True, 2),
+        # A listing that goes on beyond the length that the server tells.
+        (3, [(False, 300, 0)] * 9, 3, False, 4),
+        (9, [(False, 1, 0)] * 20, 9, False, 10),
         # All found: no need to go on.
         (3, [(False, None, 3), (False, None, 0)], 1, False, None),
     ],

@@ -54,7 +54,7 @@ def test_rows_become_the_same_however_they_are_written(tmp_path_factory, data, a
         lines.append(json.dumps(line, separators=shape["separators"], ensure_ascii=shape["ascii"]).encode())
         # One model a batch is another test's matter.
         expected.append({"custom_id": fields["custom_id"], "body": {**template.defaults(), **body}})
-        if with_url:
+        if with_url or shape["extra"]:
             expected[-1] |= {"method": "POST", "url": CHAT}
     models = {line["body"].get("model") for line in expected} - {None}
     path = write(folder / "in.jsonl", lines)
@@ -86,7 +86,7 @@ def test_rows_that_are_written_alike_are_not_taken_apart(
     ]
     path = write(tmp_path / "in.jsonl", given_rows)
     prepared = prepare(path, template=RowTemplate(**template), with_url=with_url)
-    added = {"method": "POST", "url": CHAT} if with_url else {}
+    added = {"method": "POST", "url": CHAT} if with_url else extra
     assert rows_of(prepared) == [
         {"custom_id": line["custom_id"], **added, "body": {**template, **line["body"]}} for line in given_rows
     ]

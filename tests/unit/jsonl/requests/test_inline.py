@@ -14,7 +14,7 @@ from .request_rows import CHAT, problems_of, row
 
 
 def test_inline_requests_are_validated_and_numbered():
-    found, model, numbered = validate_inline(
+    found, model, numbered, _ = validate_inline(
         [row("a", {"n": 10**25}), "Hi", row(), row("row-3")], endpoint=CHAT
     )
     assert (model, numbered) == (None, 2)
@@ -24,7 +24,7 @@ def test_inline_requests_are_validated_and_numbered():
 
 
 def test_inline_requests_of_the_published_form():
-    assert validate_inline([row("a", method="POST", url=CHAT)], endpoint=CHAT) == ([row("a")], None, 0)
+    assert validate_inline([row("a", method="POST", url=CHAT)], endpoint=CHAT) == ([row("a")], None, 0, None)
 
 
 @pytest.mark.parametrize("number", [decimal.Decimal("1E+400"), decimal.Decimal("9" * 5000)])
@@ -40,7 +40,7 @@ def test_inline_duplicates():
 
 
 def test_inline_limit():
-    rows, _, numbered = validate_inline([row()] * MAX_INLINE_REQUESTS, endpoint=CHAT)
+    rows, _, numbered, _ = validate_inline([row()] * MAX_INLINE_REQUESTS, endpoint=CHAT)
     assert len(rows) == numbered == MAX_INLINE_REQUESTS
     with pytest.raises(InvalidInputError, match=r"10,000.*input_files"):
         validate_inline([row()] * (MAX_INLINE_REQUESTS + 1), endpoint=CHAT)

@@ -36,14 +36,14 @@ def test_ready_rows_stay_byte_for_byte(prepare, tmp_path):
 @pytest.mark.parametrize(
     "order", [["method", "url", "body"], ["body", "url", "method"], ["url", "method", "body"]]
 )
-def test_method_and_url_are_dropped_and_bodies_keep_their_bytes(prepare, tmp_path, separators, order):
+def test_method_url_and_the_bytes_of_bodies_stay_as_they_are(prepare, tmp_path, separators, order):
     nested = {"messages": [], "method": "POST", "url": CHAT, "max_tokens": 1}
     values = {"method": "POST", "url": CHAT, "body": nested}
     published = [{"custom_id": f"r{n}", **{name: values[name] for name in order}} for n in range(3)]
     lines = [json.dumps(line, separators=separators).encode() for line in published]
     lines.append(json.dumps(row("plain", nested), separators=separators).encode())
     prepared = prepare(write(tmp_path / "in.jsonl", lines))
-    assert rows_of(prepared) == [*(row(f"r{n}", nested) for n in range(3)), row("plain", nested)]
+    assert rows_of(prepared) == [*published, row("plain", nested)]
     body = json.dumps(nested, separators=separators).encode()
     assert prepared.paths[0].read_bytes().count(body) == 4
 

@@ -52,7 +52,9 @@ def test_a_conversation_has_its_parameters_in_completion_args(prepare):
     body = {"store": False, "completion_args": arguments, "inputs": "Hi", "instructions": "Be brief."}
     assert rows_of(prepared) == [row("row-1", body)]
     prepared = prepare([row("own", own)], endpoint="/v1/conversations", template=template)
-    assert rows_of(prepared) == [row("own", {"store": False, **own})]
+    arguments["max_tokens"] = 7
+    body = {"store": False, "completion_args": arguments, "inputs": "Ho", "instructions": "Be brief."}
+    assert rows_of(prepared) == [row("own", body)]
 
 
 def test_prompts_get_all_of_a_template_and_bodies_what_they_lack(prepare, tmp_path):
@@ -65,7 +67,7 @@ def test_prompts_get_all_of_a_template_and_bodies_what_they_lack(prepare, tmp_pa
         parameters={"top_p": 0.5},
     )
     own = {"max_tokens": 9, "messages": [], "temperature": None}
-    prepared = prepare(["Hi", row("own", own), row("empty")], template=template)
+    prepared = prepare(["Hi", row("own", own)], template=template)
     defaults = {
         "model": "m",
         "max_tokens": 5,
@@ -76,8 +78,7 @@ def test_prompts_get_all_of_a_template_and_bodies_what_they_lack(prepare, tmp_pa
     messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]
     assert rows_of(prepared) == [
         row("row-1", {**defaults, "messages": messages}),
-        row("own", {**defaults, **own}),
-        row("empty", defaults),
+        row("own", {**defaults, **own, "messages": messages[:1]}),
     ]
     assert prepared.model == "m"
     path = write(tmp_path / "in.jsonl", [b'{"custom_id":"a","body": { "n": 1.50, "model": "m" }}', row("b")])

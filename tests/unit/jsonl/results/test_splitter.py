@@ -126,3 +126,66 @@ def test_rows_that_do_not_pass_a_check_stay_as_they_are_but_for_their_error(spli
     split(row + b"\n", check=lambda _: 'no "n"')
     error = b'{"code":"invalid_output","message":"no \\"n\\""}'
     assert split.errors.read_bytes() == failed % error + b"\n"
+
+
+def deep(levels, opening="["):
+    return opening * levels + "1" + {"[": "]", '{"a":': "}"}[opening] * levels
+
+
+DEEP_PLACES = {
+    "body": '{"custom_id":"b","response":{"status_code":200,"body":{"usage":{"prompt_tokens":3},"x":%s}},"error":null}',
+    "error": '{"id":"1","custom_id":"b","response":null,"error":%s}',
+    "id comes last": '{"error":null,"response":{"status_code":200,"body":{"custom_id":"c","x":%s}},"custom_id":"b"}',
+    "unknown field": '{"custom_id":"b","response":{"status_code":200,"body":{}},"more":%s}',
+}
+
+
+@pytest.mark.parametrize("place", DEEP_PLACES)
+@pytest.mark.parametrize("levels", [647, 651, 1_500, 100_000])
+@pytest.mark.parametrize("opening", ["[", '{"a":'])
+@pytest.mark.parametrize("checked", [False, True])
+@pytest.mark.parametrize("output_format", ["jsonl", "parquet"])
+def test_a_row_that_is_nested_too_deeply_costs_that_row_only(
+    split, place, levels, opening, checked, output_format
+):
+    if output_format == "parquet":
+        pytest.importorskip("pyarrow")
+    line = DEEP_PLACES[place].replace("%s", deep(levels, opening)).encode()
+    check = (lambda row: None) if checked else None
+    summary = split(
+        lines(answer("a")) + line + b"\n" + lines(answer("c")),
+        asked="abc",
+        check=check,
+        output_format=output_format,
+    )
+    readable = levels == 647
+    failed = [] if readable and place != "error" else ["b"]
+    assert summary.counts["missing"] == 0
+    assert [
+        row.custom_id for row in read_results(summary.as_dict(), failed=True) if not row.succeeded
+    ] == failed
+    if not readable:
+        assert summary.counts["failed"] == 1
+        (kind,) = summary.errors
+        assert (kind["code"], kind["example"], kind["may_pass"]) == ("row_too_deep", "b", False)
+        assert "line 2 of the job's file is nested more than 650 levels deep" in kind["message"]
+        assert summary.usage["rows_not_measured"] == 1
+
+
+def test_a_landed_row_that_is_nested_too_deeply_is_read_as_failed(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(DEEP_PLACES["body"].replace("%s", deep(1_500)).encode())
+    (row,) = read_results(str(path))
+    assert (row.custom_id, row.content, row.prompt_tokens, row.body) == ("b", None, None, None)
+    assert row.error == "the row is nested more than 650 levels deep"
+
+
+@pytest.mark.parametrize("escape", [r"\ud83d", r"\x", "\x01"])
+def test_an_id_that_cannot_be_read_stops_nothing(split, escape):
+    line = DEEP_PLACES["body"].replace("%s", deep(1_500)).replace('"b"', f'"{escape}"').encode()
+    summary = split(lines(answer("a")) + line + b"\n", asked="ab")
+    assert summary.counts["succeeded"] == 1
+    assert {failure(row).code for row in split.errors.read_bytes().splitlines()} == {
+        "missing_row",
+        "row_too_deep",
+    }

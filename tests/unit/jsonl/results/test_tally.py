@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from airflow_provider_mistral_batch.api.transport import Transport
+from airflow_provider_mistral_batch.jsonl.results.digest import describe_errors
 from airflow_provider_mistral_batch.jsonl.results.manifest import write_manifest
 
 from .result_rows import answer, lines, result
@@ -121,3 +123,48 @@ def test_the_digest_is_bounded(split):
     assert len(summary.errors) == 21
     assert sum(kind["count"] for kind in summary.errors) == 600
     assert summary.errors[-1]["message"] == "other errors"
+
+
+KEY = "s3cr3t/key+of-the-api=="
+HIDING = [
+    KEY,
+    "s3cr3t%2Fkey%2Bof-the-api%3D%3D",
+    r"s3cr3t\/key\u002bof-the-api==",
+    " ".join(["long"] * 58) + " " + KEY,
+    "a" * 290 + KEY,
+]
+
+
+@pytest.mark.parametrize("text", HIDING)
+@pytest.mark.parametrize("place", ["error", "body", "code", "custom_id", "missing", "reason"])
+def test_a_digest_has_no_secrets_and_no_control_characters(split, text, place):
+    without_secrets = Transport(KEY, "https://host").without_secrets
+    said = f"\x1b[31m{text}\nINFO forged"
+    rows = {
+        "error": result("a", 400, None, {"message": said}),
+        "body": result("a", 400, {"message": {"detail": [{"loc": ["body"], "msg": said}]}}),
+        "code": result("a", 400, None, {"code": said, "message": "no"}),
+        "custom_id": result(said, 400),
+        "missing": answer("a"),
+        "reason": answer("a"),
+    }
+    summary = split(
+        lines(rows[place]),
+        asked=["a", said] if place == "missing" else None,
+        check=(lambda row: said) if place == "reason" else None,
+        without_secrets=without_secrets,
+    )
+    (kind,) = summary.errors
+    for shown in (kind["message"], kind["code"] or "", kind["example"], describe_errors(summary.errors)):
+        assert "s3cr3t" not in shown
+        assert shown.isprintable()
+        assert len(shown) < 600
+    landed = split.errors.read_text()
+    assert "forged" in landed
+    if text == KEY:
+        # Rows are as the API wrote them.
+        assert KEY in landed
+
+
+def test_what_a_replaced_row_costs_is_not_known(split):
+    assert split(b"<html>\n" + lines(answer("a"))).usage["rows_not_measured"] == 1

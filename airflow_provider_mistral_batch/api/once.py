@@ -60,3 +60,34 @@ def look_repeatedly(look: Callable[[], T], *, is_found: Callable[[T], bool], pau
             return seen
         time.sleep(pause)
     return look()
+
+
+def send_until_ready(
+    send: Callable[[], T], *, may_pass: Callable[[MistralCallError], bool], pauses: Sequence[float], what: str
+) -> T:
+    """
+    Send a call a few times more while the server refuses it for a cause that may pass by itself.
+
+    :param send: Sends it once.
+    :param may_pass: Tells whether a refusal may pass.
+    :param pauses: Seconds before each further call.
+    :param what: Names what the call creates in the log, such as ``batch job``.
+    :raises MistralCallError: The last refusal, or the first that does not pass.
+    """
+    for number, pause in enumerate(pauses, start=1):
+        try:
+            return send()
+        except MistralCallError as error:
+            if not may_pass(error):
+                raise
+            log.warning(
+                "%s A file that was just uploaded may not be visible everywhere yet: sending the %s again in %g s "
+                "(%d of %d).",
+                error,
+                what,
+                pause,
+                number,
+                len(pauses),
+            )
+        time.sleep(pause)
+    return send()
