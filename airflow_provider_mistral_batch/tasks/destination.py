@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
+from airflow_provider_mistral_batch.api.regular_files import NotAFileError
 from airflow_provider_mistral_batch.policies.ownership import identity_hash
 from airflow_provider_mistral_batch.storage.atomic import check_writable, commits_whole, write_whole
 from airflow_provider_mistral_batch.storage.folders import (
@@ -124,7 +125,13 @@ class Destination:
 
     def _claim(self, if_exists: str) -> None:
         self._made_folder = local_path(self.folder) is not None and not self.folder.exists()
-        check_writable(self.folder, (self.results_path.name, self.errors_path.name, MANIFEST))
+        try:
+            check_writable(self.folder, (self.results_path.name, self.errors_path.name, MANIFEST))
+        except NotAFileError as found:
+            raise InvalidInputError(
+                f"destination={str(self.folder)!r} has {found.kind} {found.path.name}, and the file needs that name: "
+                "choose another one"
+            ) from None
         self._check_folders()
         if if_exists == "fail" and (occupant := self._occupant()) is not None:
             raise self._occupied_by(occupant)
