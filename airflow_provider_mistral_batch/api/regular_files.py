@@ -27,11 +27,11 @@ class NotAFileError(InvalidInputError):
     """
 
     def __init__(self, path: str | os.PathLike[str], kind: str) -> None:
-        self.path = path
+        self.path = Path(path)
         self.kind = kind
         super().__init__(f"{path} is {kind}, not a regular file: name a file")
 
-    def __reduce__(self) -> tuple[type, tuple[str | os.PathLike[str], str]]:
+    def __reduce__(self) -> tuple[type, tuple[Path, str]]:
         return type(self), (self.path, self.kind)
 
 

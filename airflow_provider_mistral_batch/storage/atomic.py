@@ -170,9 +170,10 @@ def check_writable(folder: StoragePath, names: Iterable[str]) -> None:
     for name in names:
         check_regular(local / name, may_be_missing=True)
     # A new name each time, so that the probe is never a file or a link of somebody else's.
-    handle, probe = tempfile.mkstemp(prefix=".", suffix=".probe", dir=local)
-    os.close(handle)
-    Path(probe).unlink(missing_ok=True)
+    probe = local / f".{uuid.uuid4().hex}.probe"
+    with probe.open("xb"):
+        pass
+    probe.unlink(missing_ok=True)
 
 
 def _publish(spool: Path, target: StoragePath) -> None:

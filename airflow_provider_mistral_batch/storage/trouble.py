@@ -137,7 +137,7 @@ def is_permanent(error: BaseException) -> bool:
 
 def _failing(path: Any, verb: str, error: Exception) -> str:
     if not is_in_store(path):
-        remedy = "free space there" if is_full(error) else "choose another path, or fix its permissions"
+        remedy = "free space there" if is_full(error) else "choose another one, or fix its permissions"
         return f"cannot be {verb} ({_said(error)}): {remedy}"
     connection = getattr(path, "conn_id", None)
     with_what = f"with connection {connection!r}" if connection else "without a connection"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
+from airflow_provider_mistral_batch.api.regular_files import NotAFileError
 from airflow_provider_mistral_batch.policies.ownership import identity_hash
 from airflow_provider_mistral_batch.storage.atomic import check_writable, commits_whole, write_whole
 from airflow_provider_mistral_batch.storage.folders import (
@@ -144,7 +145,13 @@ class Destination:
 
     def _claim(self, if_exists: str) -> None:
         self._made_folder = local_path(self.folder) is not None and not self.folder.exists()
-        check_writable(self.folder, (self.results_path.name, self.errors_path.name, MANIFEST))
+        try:
+            check_writable(self.folder, (self.results_path.name, self.errors_path.name, MANIFEST))
+        except NotAFileError as found:
+            raise InvalidInputError(
+                f"destination={str(self.folder)!r} has {found.kind} {found.path.name}, and the file needs that name: "
+                "choose another one"
+            ) from None
         self._check_folders()
         if if_exists == "fail" and (occupant := self._occupant()) is not None:
             raise self._occupied_by(occupant)
@@ -191,11 +198,13 @@ class Destination:
 
         :param content: JSON-like data; it replaces what an earlier try wrote.
         """
-        write_whole(self._work / _FROZEN, msgspec.json.encode(content))
+        with naming(self.folder, "written", field="destination"):
+            write_whole(self._work / _FROZEN, msgspec.json.encode(content))
 
     def frozen(self) -> dict[str, Any] | None:
         """Read what :meth:`keep_frozen` wrote; ``None`` if there is nothing, and empty if it cannot be understood."""
-        return _read_json(self._work / _FROZEN)
+        with naming(self.folder, "read", field="destination"):
+            return _read_json(self._work / _FROZEN)
 
     def own_manifest(self) -> dict[str, Any] | None:
         """Read the manifest of an earlier try of this task instance; ``None`` if there is none."""

@@ -118,6 +118,13 @@ def test_every_dependency_is_pinned(wheel: Path) -> None:
     assert needed <= pinned
 
 
+def test_every_pin_has_hashes() -> None:
+    text = (CHECKOUT / "constraints.txt").read_text("utf-8")
+    without = re.findall(r"^[\w.-]+==(?!.*\\\n    --hash=sha256:).*$", text, re.MULTILINE)
+    assert text.count("==") > 100
+    assert without == []
+
+
 def test_changelog_has_this_version() -> None:
     heading = f"## {airflow_provider_mistral_batch.__version__} "
     assert any(line.startswith(heading) for line in (CHECKOUT / "CHANGELOG.md").read_text().splitlines())
