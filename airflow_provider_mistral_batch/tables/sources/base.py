@@ -1,0 +1,72 @@
+"""What every source of rows can do."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+from airflow_provider_mistral_batch.api.errors import InvalidInputError
+from airflow_provider_mistral_batch.jsonl.lines import MissingExtraError
+
+if TYPE_CHECKING:
+    import pyarrow
+
+#: Rows in one record batch. So few that a batch and what is made of it stay small, so many that its own cost is small.
+ROWS_IN_BATCH = 5_000
+
+
+class RowSource(ABC):
+    """
+    Where rows come from.
+
+    Airflow renders the attributes that ``template_fields`` names. Parsing a Dag imports neither pyarrow nor a database
+    driver: a source does so when it reads. Its ``repr`` is part of the serialized Dag, so it is short, always the same,
+    and shows no secret.
+    """
+
+    template_fields: ClassVar[Sequence[str]] = ()
+
+    #: Whether two readings may differ. Then the first submission freezes what is asked, until the task is cleared.
+    alive: ClassVar[bool] = True
+
+    @abstractmethod
+    def columns(self) -> list[str]:
+        """
+        Name all columns, before any row is read.
+
+        :raises InvalidInputError: When there is no such source.
+        """
+
+    @abstractmethod
+    def read(self, columns: Sequence[str]) -> Iterator[pyarrow.RecordBatch]:
+        """
+        Read the rows, in record batches of bounded size.
+
+        :param columns: The columns to read, in this order; no others are read.
+        :raises InvalidInputError: When a row cannot be read.
+        """
+
+    def partitions(self, number: int) -> list[RowSource]:
+        """
+        Cut the source into parts for mapped tasks: ``.partial(…).expand(source=rows.partitions(8))``.
+
+        :param number: Most parts.
+        :return: Sources that have no row in common, and together all rows.
+        :raises InvalidInputError: When the source cannot be cut.
+        """
+        raise InvalidInputError(f"{self!r} cannot be cut into partitions: use one task, or another source")
+
+
+def import_pyarrow() -> None:
+    """
+    Import pyarrow, which carries all rows.
+
+    :raises MissingExtraError: If the extra ``parquet`` is not installed.
+    """
+    try:
+        import pyarrow  # noqa: F401
+    except ImportError:
+        raise MissingExtraError(
+            "tables need pyarrow: install airflow-provider-mistral-batch[parquet]"
+        ) from None

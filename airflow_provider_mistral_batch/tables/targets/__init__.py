@@ -1,0 +1,1 @@
+"""Where tables of answers go, beside the files in the destination."""
