@@ -104,7 +104,7 @@ $(VENV)/installed: $(VENV)/uv pyproject.toml setup.cfg constraints.txt
 	$(call install,--editable ".[emulator]")
 
 $(VENV)/installed-tests: $(VENV)/installed
-	$(call install,--editable ".[costs$(comma)emulator$(comma)parquet$(comma)zstd]" --group lint --group test)
+	$(call install,--editable ".[costs$(comma)emulator$(comma)parquet$(comma)sql$(comma)zstd]" --group lint --group test)
 
 $(VENV)/installed-distributed: $(VENV)/installed-tests
 	$(call install,--editable ".[emulator]" --group distributed)

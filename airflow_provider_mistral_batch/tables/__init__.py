@@ -2,5 +2,7 @@
 
 from airflow_provider_mistral_batch.tables.answers import AnswerColumns
 from airflow_provider_mistral_batch.tables.sources.files import FileRows
+from airflow_provider_mistral_batch.tables.sources.sql import SqlRows
+from airflow_provider_mistral_batch.tables.targets.sql import SqlTable
 
-__all__ = ["AnswerColumns", "FileRows"]
+__all__ = ["AnswerColumns", "FileRows", "SqlRows", "SqlTable"]

@@ -15,7 +15,6 @@ from airflow_provider_mistral_batch.jsonl.lines import CHUNK_BYTES, LineBlock
 from airflow_provider_mistral_batch.storage.paths import storage_path
 from airflow_provider_mistral_batch.tables.bodies import (
     Bodies,
-    Text,
     bodies_of_messages,
     bodies_of_prompt,
     check_messages,
@@ -90,7 +89,7 @@ class TableQuestion:
         }
 
     @cached_property
-    def _text(self) -> Text:
+    def _text(self) -> Prompt | PromptFile:
         if self.prompt_file is None:
             return Prompt(self.prompt or "")
         path = storage_path(self.prompt_file, field="prompt_file")

@@ -6,7 +6,7 @@ import datetime
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -278,7 +278,7 @@ def test_a_function_returns_a_table(airflow, hook, tmp_path, returned):
                 poll_interval=0.05,
                 poll_interval_min=0.02,
             )
-            return ask(returned)().operator
+            return cast("Any", ask(returned)()).operator
 
     outcome = airflow.run(make)
     assert outcome.state == "success", outcome.message

@@ -1,0 +1,144 @@
+"""The rows that a database's driver gives become Arrow columns; the first rows decide the types."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterable, Sequence
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_mistral_batch.api.errors import InvalidInputError
+from airflow_provider_mistral_batch.tables.databases.column_types import arrow_type, fixed_decimal
+
+if TYPE_CHECKING:
+    import pyarrow
+
+_WIDEST_DECIMAL = 38
+
+
+class ColumnValues:
+    """
+    One column of a result, batch after batch.
+
+    :param name: The column's name.
+    :param type_name: What the database calls its type; empty if the driver does not tell.
+    """
+
+    def __init__(self, name: str, type_name: str = "") -> None:
+        self.name = name
+        self._type_name = type_name
+        self._type: pyarrow.DataType | None = None
+        #: Python's types that the Arrow type is known to have room for.
+        self._types: set[type] = set()
+
+    def array(self, values: Sequence[Any]) -> pyarrow.Array:
+        """
+        Make an Arrow array of the next values.
+
+        :param values: The values, as the driver gave them.
+        :raises InvalidInputError: When a value does not fit the type that the first values decided.
+        """
+        import pyarrow
+
+        types = set(map(type, values))
+        if self._type is None:
+            array = self._first(values)
+            if (
+                len(types - {type(None)}) > 1
+                and not pyarrow.types.is_string(array.type)
+                and _lossy(array, values)
+            ):
+                array = self._texts(values)
+            self._type, self._types = array.type, types | {type(None)}
+            return array
+        with contextlib.suppress(TypeError, ValueError, OverflowError, pyarrow.ArrowException):
+            array = pyarrow.array(values, type=self._type)
+            # pyarrow makes 2 of 2.5, and a day of a moment.
+            if types <= self._types or not _lossy(array, values):
+                return array
+        if pyarrow.types.is_string(self._type):
+            return self._texts(values)
+        raise InvalidInputError(
+            f"column {self.name!r} began as {self._type}, and later has {self._unfit(values)}: give it one type, for "
+            f"example with 'select cast({self.name} as …) as {self.name}'"
+        )
+
+    def _first(self, values: Sequence[Any]) -> pyarrow.Array:
+        import pyarrow
+
+        known = arrow_type(self._type_name)
+        try:
+            array = pyarrow.array(values)
+        except OverflowError:
+            # Whole numbers of more than 64 bits.
+            return pyarrow.array(list(map(_as_decimal, values)), type=pyarrow.decimal128(_WIDEST_DECIMAL, 0))
+        except (TypeError, ValueError, pyarrow.ArrowException):
+            return self._texts(values)
+        kind = array.type
+        if pyarrow.types.is_null(kind):
+            return pyarrow.nulls(len(values), pyarrow.string() if known is None else known)
+        if pyarrow.types.is_decimal(kind):
+            # Later values may be longer; those that have more places cannot be foreseen.
+            wide = fixed_decimal(self._type_name) or pyarrow.decimal128(_WIDEST_DECIMAL, kind.scale)
+            return pyarrow.array(values, type=wide)
+        if _has_fields(kind):
+            return self._texts(values)
+        if pyarrow.types.is_list(kind) and pyarrow.types.is_null(kind.value_type):
+            return pyarrow.array(values, type=pyarrow.list_(pyarrow.string()))
+        return array
+
+    def _texts(self, values: Sequence[Any]) -> pyarrow.Array:
+        import pyarrow
+
+        try:
+            return pyarrow.array(list(map(_as_text, values)), type=pyarrow.string())
+        except UnicodeDecodeError:
+            raise InvalidInputError(
+                f"column {self.name!r} has texts and bytes that are no text: give it one type in the query"
+            ) from None
+
+    def _unfit(self, values: Iterable[Any]) -> str:
+        """Show the first value that does not fit."""
+        import pyarrow
+
+        for value in values:
+            try:
+                if not _lossy(pyarrow.array([value], type=self._type), [value]):
+                    continue
+            except (TypeError, ValueError, OverflowError, pyarrow.ArrowException):
+                pass
+            return f"{value!r:.60} ({type(value).__name__})"
+        return "values of several types"
+
+
+def _lossy(array: pyarrow.Array, values: Sequence[Any]) -> bool:
+    """Tell whether a value is another one in Arrow; NaN is not equal to itself."""
+    return any(
+        kept != value and (kept == kept or value == value)
+        for kept, value in zip(array.to_pylist(), values, strict=True)
+    )
+
+
+def _has_fields(kind: pyarrow.DataType) -> bool:
+    """Tell whether values have fields of their own, which may differ from row to row."""
+    import pyarrow
+
+    if pyarrow.types.is_list(kind):
+        return _has_fields(kind.value_type)
+    return bool(pyarrow.types.is_struct(kind) or pyarrow.types.is_map(kind))
+
+
+def _as_decimal(value: Any) -> Decimal | None:
+    return None if value is None else Decimal(value)
+
+
+def _as_text(value: Any) -> str | None:
+    """Make a text of a value that Arrow has no type for: JSON of what has parts, else what Python writes."""
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, (dict, list, tuple)):
+        return json.dumps(value, ensure_ascii=False, default=str)
+    if isinstance(value, (bytes, memoryview)):
+        return bytes(value).decode()
+    return str(value)
