@@ -5,6 +5,7 @@ Every error names the field, the value and, last, the remedy.
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -93,7 +94,39 @@ def _check_is_number(field: str, value: Any, remedy: str) -> None:
         raise InvalidInputError(f"{field}={value!r} is not an int or a float: {remedy}")
 
 
+def check_flag(field: str, value: Any) -> None:
+    """
+    Check a switch.
+
+    :param field: The field's name.
+    :param value: The value.
+    :raises InvalidInputError: When it is neither ``True`` nor ``False``: Python counts the text ``"no"`` as true.
+    """
+    if not isinstance(value, bool):
+        raise InvalidInputError(f"{field}={value!r:.80} is not a bool: pass True or False")
+
+
 # Words
+
+
+def check_rendered(field: str, value: object) -> None:
+    """
+    Refuse a Jinja template where only a rendered one makes sense.
+
+    :param field: The field's name.
+    :param value: Text, a path, or anything else, which passes.
+    :raises InvalidInputError: When the text or the path has ``{{`` or ``{%`` in it.
+    """
+    text = str(value) if isinstance(value, (str, os.PathLike)) or hasattr(value, "parent") else ""
+    if _has_braces(text):
+        raise InvalidInputError(
+            f"{field}={text!r:.200} is a template that was not rendered: Airflow renders only strings that are written "
+            "into the Dag, not path objects and not other tasks' output; pass such a string, or the value itself"
+        )
+
+
+def _has_braces(text: str) -> bool:
+    return "{{" in text or "{%" in text
 
 
 def check_choice(field: str, value: Any, choices: Iterable[str]) -> None:
@@ -150,6 +183,7 @@ def check_metadata(metadata: Mapping[str, str] | None) -> None:
             f"metadata={metadata!r:.80} is not a mapping: pass a dict of strings to strings"
         )
     for key, value in metadata.items():
+        check_rendered("metadata key", key)
         if not isinstance(key, str) or not 1 <= len(key) <= limits.MAX_METADATA_KEY_LENGTH:
             raise InvalidInputError(
                 f"metadata key {key!r:.80} is not a string of 1 to {limits.MAX_METADATA_KEY_LENGTH} characters: rename "

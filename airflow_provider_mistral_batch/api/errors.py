@@ -199,7 +199,7 @@ _ERROR_CLASSES: Mapping[int, type[MistralAPIError]] = {
 
 #: What helps when the API, an account or a gateway takes fewer requests or bytes at once than the documentation says.
 SMALLER_JOBS = (
-    "Make smaller jobs: MistralBatchInferenceOperator makes as many as needed, each with at most max_job_requests "
+    "Split the request file: MistralBatchInferenceOperator makes several jobs, each with at most max_job_requests "
     "requests"
 )
 

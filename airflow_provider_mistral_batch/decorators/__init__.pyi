@@ -1,6 +1,7 @@
 """The types of ``@task.mistral_batch``, for editors and type checkers; a test compares them with the operator."""
 
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any, Literal
 
 from airflow.sdk import ObjectStoragePath
@@ -30,13 +31,14 @@ class MistralTaskDecoratorCollection(TaskDecoratorCollection):
         row_retries: int = 1,
         max_failed_ratio: float = 1.0,
         max_cost_usd: float | None = None,
+        prices: Mapping[str, Mapping[str, float]] | None = None,
         output_format: Literal["jsonl", "parquet"] = "jsonl",
         if_exists: Literal["fail", "replace"] = "fail",
         delete_files: Literal["never", "on_success"] = "never",
         deferrable: bool = ...,
-        timeout: float | None = None,
-        poll_interval: float = 60.0,
-        poll_interval_min: float = 2.0,
+        timeout: float | timedelta | None = None,
+        poll_interval: float | timedelta = 60.0,
+        poll_interval_min: float | timedelta = 2.0,
         max_pending_requests: int = 1_000_000,
         max_job_requests: int = 1_000_000,
         force_new: bool = False,

@@ -43,7 +43,11 @@ class MistralBatchDecoratedOperator(DecoratedOperator, MistralBatchInferenceOper
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {
         **DecoratedOperator.template_fields_renderers,
-        "metadata": "json",
+        **{
+            name: renderer
+            for name, renderer in MistralBatchInferenceOperator.template_fields_renderers.items()
+            if name not in _REPLACED
+        },
     }
     custom_operator_name: str = "@task.mistral_batch"
     _source_is_alive: ClassVar[bool] = True

@@ -248,9 +248,7 @@ class MistralBatchHook(BaseHook):
             inline = validate_inline(job.requests, endpoint=endpoint)
             named, named_agent = inline.model, inline.agent
             job = msgspec.structs.replace(job, requests=inline.rows)
-        chosen = self.model_of_job(
-            model, agent_id, named=named, named_agent=named_agent, input_files=job.input_files or ()
-        )
+        chosen = self.model_of_job(model, agent_id, named=named, named_agent=named_agent)
         return self.get_conn().create(msgspec.structs.replace(job, model=chosen))
 
     def list(self, limit: int | None = None, after: str | None = None, **filters: Any) -> BatchJobsOut:
@@ -278,8 +276,8 @@ class MistralBatchHook(BaseHook):
 
         Some gateways have none. A task runs all the same, after one warning.
 
-        :param needed: Whether a job may be in the listing. If not, a server error counts as no listing, too: some
-            gateways answer so.
+        :param needed: Whether a job may be in the listing. If not, a bare 500 of a gateway counts as no
+            listing, too.
         :param filters: As for :meth:`iter_jobs`.
         """
         if not self.lists_jobs:
@@ -287,7 +285,8 @@ class MistralBatchHook(BaseHook):
         try:
             yield from self.iter_jobs(**filters)
         except MistralAPIError as error:
-            if not error.no_listing and (needed or error.status_code != 500):
+            looks_missing = error.status_code == 500 and not self.get_conn().dialect.always_lists_jobs
+            if not error.no_listing and (needed or not looks_missing):
                 raise
             self.lists_jobs = False
             log.warning(

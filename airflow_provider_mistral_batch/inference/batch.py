@@ -186,7 +186,7 @@ class Batch:
             {
                 "batch_ids": plan.batch_ids,
                 **final,
-                "estimated_cost_usd": estimated_cost(plan.model, final["usage"]),
+                "estimated_cost_usd": estimated_cost(plan.model, final["usage"], options.prices),
                 "rounds": len(plan.rounds),
                 "acceptable": verdict.acceptable,
                 "key": plan.key,

@@ -11,6 +11,7 @@ from airflow_provider_mistral_batch.api.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from airflow_provider_mistral_batch.inference.options import BatchOptions
+    from airflow_provider_mistral_batch.inference.prices import Prices
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +30,7 @@ def check_cost(paths: Iterable[Path], options: BatchOptions, model: str | None) 
     # Imported late: parsing a Dag needs none of it.
     from airflow_provider_mistral_batch.inference.costs import estimate
 
-    cost = estimate(paths, endpoint=options.endpoint, model=model)
+    cost = estimate(paths, endpoint=options.endpoint, model=model, prices=options.prices)
     details = (
         f"about ${cost.usd:.3g}, for {cost.prompt_tokens:,} prompt tokens and at most "
         f"{cost.completion_tokens:,} completion tokens"
@@ -58,8 +59,8 @@ def can_afford(
     from airflow_provider_mistral_batch.inference.costs import estimate, price_usd
 
     try:
-        prices = [price_usd(model, usage) for usage in usages]
-        more = estimate(paths, endpoint=options.endpoint, model=model).usd
+        prices = [price_usd(model, usage, options.prices) for usage in usages]
+        more = estimate(paths, endpoint=options.endpoint, model=model, prices=options.prices).usd
     except Exception as error:
         # The rounds so far are paid for, and must land.
         log.warning("What another round costs cannot be told (%s): no request is asked again.", error)
@@ -84,13 +85,17 @@ def can_afford(
     return False
 
 
-def estimated_cost(model: str | None, usage: Mapping[str, float]) -> float | None:
+def estimated_cost(
+    model: str | None, usage: Mapping[str, float], prices: Prices | None = None
+) -> float | None:
     """
     Estimate what a batch has cost, from its usage.
 
     :param model: The model for all requests.
     :param usage: Sums of tokens and pages.
-    :return: US dollars; ``None`` where an amount or its price is not known, or the extra ``costs`` is not installed.
+    :param prices: Prices of the user.
+    :return: US dollars; ``None`` where an amount or its price is not known. Without the extra ``costs``, only prices of
+        the user are.
     """
     from airflow_provider_mistral_batch.inference.costs import price_usd
     from airflow_provider_mistral_batch.jsonl.lines import MissingExtraError
@@ -98,7 +103,7 @@ def estimated_cost(model: str | None, usage: Mapping[str, float]) -> float | Non
     if model is None:
         return None
     try:
-        return price_usd(model, usage)
+        return price_usd(model, usage, prices)
     except MissingExtraError:
         return None
     except Exception as error:

@@ -15,6 +15,8 @@ import msgspec
 from airflow_provider_mistral_batch.api.decoding import UNREADABLE
 from airflow_provider_mistral_batch.api.endpoints import ENDPOINTS
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
+from airflow_provider_mistral_batch.api.texts import WORD_LENGTH, excerpt
+from airflow_provider_mistral_batch.inference.prices import Prices, own_price
 from airflow_provider_mistral_batch.jsonl.lines import ANY_LENGTH, MissingExtraError, file_chunks, line_blocks
 from airflow_provider_mistral_batch.jsonl.results.tally import NOT_MEASURED
 from airflow_provider_mistral_batch.jsonl.row_ids import row_ids
@@ -35,7 +37,11 @@ _TEXT_FIELDS = ("input", "inputs", "prompt", "suffix", "instructions")
 _MESSAGE_TEXTS = ("content", "text", "messages")
 #: Pieces of a message that need not name their type, for their fields do.
 _UNNAMED_KINDS = ("image_url", "document_url", "input_audio", "file_id", "file")
-_JSON_FIELDS = ("tools", "response_format")
+_JSON_FIELDS = ("tools", "response_format", "prediction")
+#: Fields with whose help the API reads what is not in the body, and runs tools on it.
+_UNSHOWN = ("agent_id", "conversation_id", "library_ids", "connectors", "connector_ids")
+#: Fields that make the API add a prompt of its own, and more tokens than it has.
+_ADDED_TOKENS = {"safe_prompt": 100, "prompt_mode": 500}
 
 #: Fields of our usage, and their names in ``genai-prices``.
 _USAGE_NAMES = {
@@ -71,15 +77,19 @@ class CostEstimate(msgspec.Struct, frozen=True, kw_only=True):
     usd: float
 
 
-def price_usd(model: str, usage: Mapping[str, float]) -> float | None:
+def price_usd(model: str, usage: Mapping[str, float], prices: Prices | None = None) -> float | None:
     """
     Price some usage at the batch discount.
 
     :param model: The model's name, as the API knows it.
     :param usage: The ``usage`` of a :class:`~airflow_provider_mistral_batch.jsonl.results.split.ResultsSummary`.
+    :param prices: Prices of the user. Those of a model replace all that ``genai-prices`` has for it.
     :return: US dollars; ``None`` when something was used whose amount or price is not known.
-    :raises MissingExtraError: When the extra ``costs`` is not installed.
+    :raises MissingExtraError: When the extra ``costs`` is not installed, and the user gave no prices for the model.
     """
+    if prices is not None and model in prices:
+        own = None if usage.get(NOT_MEASURED) else own_price(prices[model], usage)
+        return None if own is None else own * BATCH_SHARE
     try:
         import genai_prices
     except ImportError:
@@ -113,13 +123,16 @@ def _are_priced(used: list[str], prices: Any) -> bool:
     return all(getattr(prices, name, None) for name in needed)
 
 
-def estimate(paths: Iterable[Any], *, endpoint: str, model: str | None) -> CostEstimate:
+def estimate(
+    paths: Iterable[Any], *, endpoint: str, model: str | None, prices: Prices | None = None
+) -> CostEstimate:
     """
     Estimate the most that some requests can cost.
 
     :param paths: Request files.
     :param endpoint: The job's endpoint.
     :param model: The model for all requests.
+    :param prices: Prices of the user.
     :raises InvalidInputError: When the cost has no upper bound that can be estimated; names the reason.
     """
     if not ENDPOINTS[endpoint].tokens_known:
@@ -129,19 +142,24 @@ def estimate(paths: Iterable[Any], *, endpoint: str, model: str | None) -> CostE
         )
     if model is None:
         raise InvalidInputError("max_cost_usd: prices depend on the model, and none is named: pass model")
-    if price_usd(model, {"prompt_tokens": 1_000_000}) is None:
+    writes = ENDPOINTS[endpoint].writes_tokens
+    sample = {"prompt_tokens": 1_000_000, "completion_tokens": 1_000_000 if writes else 0}
+    if price_usd(model, sample, prices) is None:
+        lacking = (
+            f"prices[{model!r}] has no price" if prices and model in prices else "genai-prices has no price"
+        )
         raise InvalidInputError(
-            f"max_cost_usd: genai-prices has no price for model {model!r}: install a newer genai-prices, or leave "
-            "max_cost_usd out"
+            f"max_cost_usd: {lacking} for all tokens of model {model!r}: pass "
+            f'prices={{{model!r}: {{"input": …, "output": …}}}}, or leave max_cost_usd out'
         )
     count = _token_counter()
     prompt_tokens = completion_tokens = 0
     for body in _bodies(paths):
         prompt_tokens += _prompt_tokens(body.fields, count, body.custom_id)
-        if ENDPOINTS[endpoint].writes_tokens:
+        if writes:
             completion_tokens += _max_tokens(body.fields, body.custom_id)
     usage = {"prompt_tokens": prompt_tokens, "completion_tokens": completion_tokens}
-    return CostEstimate(**usage, usd=price_usd(model, usage) or 0.0)
+    return CostEstimate(**usage, usd=price_usd(model, usage, prices) or 0.0)
 
 
 class _Body(msgspec.Struct, gc=False):
@@ -165,7 +183,8 @@ def _body(line: bytes) -> _Body:
         # Rows were checked to be JSON, but a JSON number may be too large to decode.
         (custom_id,) = row_ids([line])
         raise InvalidInputError(
-            f"max_cost_usd: row {custom_id!r} cannot be counted ({error}): change the row, or leave max_cost_usd out"
+            f"max_cost_usd: row {_shown(custom_id)} cannot be counted ({error}): change the row, or leave "
+            "max_cost_usd out"
         ) from None
 
 
@@ -182,8 +201,13 @@ def _token_counter() -> Callable[[str], int]:
     return lambda text: len(encode(text, bos=False, eos=False))
 
 
+def _shown(custom_id: str | None) -> str:
+    return repr(None if custom_id is None else excerpt(custom_id, WORD_LENGTH))
+
+
 def _prompt_tokens(body: Mapping[str, Any], count: Callable[[str], int], custom_id: str) -> int:
-    tokens = 0
+    _check_all_is_shown(body, custom_id)
+    tokens = sum(most for name, most in _ADDED_TOKENS.items() if body.get(name))
     messages = body.get("messages")
     for value in (
         *(messages if isinstance(messages, list) else ()),
@@ -194,6 +218,24 @@ def _prompt_tokens(body: Mapping[str, Any], count: Callable[[str], int], custom_
         if body.get(name):
             tokens += count(msgspec.json.encode(body[name]).decode())
     return tokens
+
+
+def _check_all_is_shown(body: Mapping[str, Any], custom_id: str) -> None:
+    """Refuse a row of which the model reads more than the row has: what the API's tools give, an agent or a past."""
+    tools = body.get("tools")
+    for tool in tools if isinstance(tools, list) else ():
+        kind = tool.get("type", "function") if isinstance(tool, dict) else tool
+        if kind != "function":
+            raise InvalidInputError(
+                f"max_cost_usd: row {_shown(custom_id)} has the tool {kind!r:.80}, which the API runs and whose tokens "
+                "no prompt shows: leave max_cost_usd out"
+            )
+    for name in _UNSHOWN:
+        if body.get(name):
+            raise InvalidInputError(
+                f"max_cost_usd: row {_shown(custom_id)} has {name}, with tokens that no prompt shows: leave "
+                "max_cost_usd out"
+            )
 
 
 def _content_tokens(value: Any, count: Callable[[str], int], custom_id: str) -> int:
@@ -213,8 +255,8 @@ def _content_tokens(value: Any, count: Callable[[str], int], custom_id: str) -> 
             tokens = sum(_content_tokens(value.get(name), count, custom_id) for name in _MESSAGE_TEXTS)
             return _MESSAGE_TOKENS + tokens + (count(msgspec.json.encode(calls).decode()) if calls else 0)
         raise InvalidInputError(
-            f"max_cost_usd: row {custom_id!r} has content of type {kind!r}, whose tokens cannot be counted in "
-            "advance: leave max_cost_usd out"
+            f"max_cost_usd: row {_shown(custom_id)} has content of type {kind!r:.80}, whose tokens cannot be counted "
+            "in advance: leave max_cost_usd out"
         )
     return 0
 
@@ -224,8 +266,8 @@ def _max_tokens(body: Mapping[str, Any], custom_id: str) -> int:
     value = body.get("max_tokens", arguments.get("max_tokens") if isinstance(arguments, dict) else None)
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
         raise InvalidInputError(
-            f"max_cost_usd: row {custom_id!r} has no max_tokens of 0 or more, so its cost has no upper bound: set "
-            "max_tokens"
+            f"max_cost_usd: row {_shown(custom_id)} has no max_tokens of 0 or more, so its cost has no upper bound: "
+            "set max_tokens"
         )
     answers = body.get("n")
     return value * (answers if isinstance(answers, int) and answers > 0 else 1)

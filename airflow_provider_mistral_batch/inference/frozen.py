@@ -15,6 +15,7 @@ from airflow_provider_mistral_batch.api.errors import (
     MistralCallError,
     NotFoundError,
 )
+from airflow_provider_mistral_batch.api.regular_files import NotAFileError
 from airflow_provider_mistral_batch.inference.plan import BatchPlan, PlannedJob
 from airflow_provider_mistral_batch.policies.capacity import REQUESTS
 from airflow_provider_mistral_batch.policies.freezing import frozen_batches
@@ -53,8 +54,8 @@ def source_key(work: Workplace) -> str:
         "window": options.window,
         "template": options.template(hook.model_of_rows(options.model)),
         "form": options.structured.schema if options.structured else None,
-        "with_url": hook.get_conn().dialect.rows_have_url,
-        "max_job_requests": options.max_job_requests,
+        "with_url": hook.rows_have_url,
+        "requests_per_job": options.requests_per_job,
     }
     content = msgspec.json.encode(asked, order="deterministic", enc_hook=_encoded)
     return hashlib.sha256(content).hexdigest()[:32]
@@ -97,7 +98,7 @@ def _from_destination(work: Workplace, source: str) -> BatchPlan | None:
             return None
         frozen = msgspec.convert(content, _Frozen)
     # A store that does not answer is another matter: asking the source again could pay twice.
-    except (msgspec.MsgspecError, RecursionError, IsADirectoryError) as error:
+    except (msgspec.MsgspecError, NotAFileError) as error:
         log.warning("The frozen input in the destination cannot be read, so it does not count: %s", error)
         return None
     if frozen.source != source:

@@ -8,6 +8,8 @@ from functools import cached_property
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_mistral_batch.api import limits
+from airflow_provider_mistral_batch.api.body_fields import check_body_fields
 from airflow_provider_mistral_batch.api.checks import (
     check_choice,
     check_positive,
@@ -18,6 +20,7 @@ from airflow_provider_mistral_batch.api.checks import (
 )
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.api.models import BatchJobIn
+from airflow_provider_mistral_batch.inference.prices import check_prices
 from airflow_provider_mistral_batch.inference.structured_output import StructuredOutput
 from airflow_provider_mistral_batch.policies.cadence import Cadence
 from airflow_provider_mistral_batch.policies.deadline import seconds_allowed
@@ -55,6 +58,7 @@ class BatchOptions:
     row_retries: int
     max_failed_ratio: float
     max_cost_usd: float | None
+    prices: Mapping[str, Mapping[str, float]] | None
     output_format: str
     if_exists: str
     delete_files: str
@@ -75,6 +79,7 @@ class BatchOptions:
         check_whole("row_retries", self.row_retries, at_least=0, unit="rounds")
         check_ratio("max_failed_ratio", self.max_failed_ratio)
         check_positive("max_cost_usd", self.max_cost_usd, unit="US dollars", or_none=True)
+        check_prices(self.prices)
         check_positive("timeout", self.timeout, or_none=True)
         check_positive("max_pending_requests", self.max_pending_requests, unit="requests")
         check_whole("max_job_requests", self.max_job_requests, at_least=1, unit="requests")
@@ -82,6 +87,14 @@ class BatchOptions:
         # Checks the fields of the job's create call, except for its files, which do not exist yet.
         self.job(["not-yet-uploaded"], self.model)
         merged_metadata({}, self.metadata)
+        body = {
+            "max_tokens": self.max_tokens,
+            "temperature": self.temperature,
+            "response_format": self.response_format,
+        }
+        check_body_fields(body)
+        if self.parameters is not None:
+            check_body_fields(self.parameters, within="parameters")
         if self.output_format == "parquet" and find_spec("pyarrow") is None:
             raise InvalidInputError(
                 "output_format='parquet' needs pyarrow: install airflow-provider-mistral-batch[parquet]"
@@ -120,7 +133,7 @@ class BatchOptions:
     @property
     def requests_per_job(self) -> int:
         """Most requests in one job."""
-        return min(self.max_pending_requests, self.max_job_requests)
+        return min(self.max_pending_requests, self.max_job_requests, limits.MAX_REQUESTS_PER_JOB)
 
     def template(self, model: str | None) -> RowTemplate:
         """

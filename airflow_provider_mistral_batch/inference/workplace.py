@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mistral_batch.inference.request_files import RequestFiles
 from airflow_provider_mistral_batch.policies.ownership import identity_hash
-from airflow_provider_mistral_batch.storage.paths import storage_path
+from airflow_provider_mistral_batch.storage.paths import absolute_path
 from airflow_provider_mistral_batch.tasks.destination import Destination
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def workplace(context: Context, options: BatchOptions, submission: Submission) -
     identity = submission.identity
     # Files that will be deleted must not be shared with other tasks.
     owner = identity_hash(identity) if options.delete_files == "on_success" else ""
-    folder = storage_path(options.destination, field="destination")
+    folder = absolute_path(options.destination, field="destination")
     with tempfile.TemporaryDirectory(prefix="mistral-batch-") as name:
         directory = Path(name)
         yield Workplace(

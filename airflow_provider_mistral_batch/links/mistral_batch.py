@@ -45,15 +45,13 @@ class MistralBatchJobLink(BaseOperatorLink):
         """
         Return the console's URL of the task's job; empty if its connection does not lead to Mistral's API.
 
-        A worker asks when the task ends or defers, and Airflow stores the answer.
+        A worker asks after each deferral, each poke and each try, and Airflow stores the answer. Our tasks know their
+        job then. Their XCom is not read, because Airflow logs an error if there is none yet.
 
-        :param operator: The task. Its argument ``batch_id`` names the job if there is no such XCom. A task of another
-            class, without our ``hook``, is taken to use Mistral's API.
-        :param ti_key: The task instance, whose XCom ``batch_id`` names the job.
+        :param operator: The task as it ran. A task of another class, without our ``hook``, is taken to use Mistral's
+            API. It may have an argument ``batch_id``.
+        :param ti_key: The task instance. For a task of another class, its XCom ``batch_id`` names the job.
         """
-        # Imported late: parsing a Dag needs none of it.
-        from airflow.providers.common.compat.sdk import XCom
-
         try:
             hook = getattr(operator, "hook", None)
             base_url = f"https://{_DOMAIN}" if hook is None else hook.get_conn().base_url
@@ -61,5 +59,10 @@ class MistralBatchJobLink(BaseOperatorLink):
             # Most likely the task has failed for the same cause, and has said so.
             log.debug("There is no link to the job, because the connection cannot be read: %s", error)
             return ""
+        if hasattr(operator, "linked_batch_id"):
+            return console_url(operator.linked_batch_id, base_url)
+        # Imported late: parsing a Dag needs none of it.
+        from airflow.providers.common.compat.sdk import XCom
+
         batch_id = XCom.get_value(key="batch_id", ti_key=ti_key) or getattr(operator, "batch_id", None)
         return console_url(batch_id, base_url)

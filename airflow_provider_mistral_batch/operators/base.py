@@ -7,17 +7,16 @@ from collections.abc import Iterator, MappingView, Sequence, Set
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import BaseOperator
-
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.hooks.mistral_batch import MistralBatchHook
 from airflow_provider_mistral_batch.tasks.endings import ending_briefly, failing_for_good
+from airflow_provider_mistral_batch.tasks.rendering import DataIsNoTemplate, read_arguments
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
 
-class MistralBatchOperator(BaseOperator):
+class MistralBatchOperator(DataIsNoTemplate):
     """
     Base of the operators that talk to the Batch API.
 
@@ -35,9 +34,15 @@ class MistralBatchOperator(BaseOperator):
         """The hook of the connection."""
         return MistralBatchHook(self.mistral_conn_id)
 
+    @property
+    def linked_batch_id(self) -> str | None:
+        """Id of the job that the task's button opens; ``None`` as long as it is not known."""
+        return getattr(self, "batch_id", None)
+
     def execute(self, context: Context) -> Any:
         """Do the work; an error that no retry can fix fails the task without retries."""
         with ending_briefly(), failing_for_good():
+            read_arguments(self)
             return self.run_batch_task(context)
 
     @abstractmethod

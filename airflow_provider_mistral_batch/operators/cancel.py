@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowException
@@ -31,12 +32,18 @@ class MistralCancelBatchJobOperator(MistralBatchOperator):
 
     :param batch_id: The job's id.
     :param wait_for_completion: Wait until the job is over; the API takes some time to cancel a job.
-    :param timeout: Most seconds to wait.
-    :param poll_interval: Most seconds between two looks at the job.
+    :param timeout: Most seconds to wait; also a ``timedelta``.
+    :param poll_interval: Most seconds between two looks at the job; also a ``timedelta``.
     :param mistral_conn_id: The connection's id.
     """
 
-    template_fields: Sequence[str] = ("batch_id", "mistral_conn_id")
+    template_fields: Sequence[str] = (
+        "batch_id",
+        "wait_for_completion",
+        "timeout",
+        "poll_interval",
+        "mistral_conn_id",
+    )
     operator_extra_links = (MistralBatchJobLink(),)
 
     def __init__(
@@ -44,16 +51,16 @@ class MistralCancelBatchJobOperator(MistralBatchOperator):
         *,
         batch_id: str,
         wait_for_completion: bool = False,
-        timeout: float = 3600.0,
-        poll_interval: float = 10.0,
+        timeout: float | timedelta = 3600.0,
+        poll_interval: float | timedelta = 10.0,
         mistral_conn_id: str = "mistral_default",
         **kwargs: Any,
     ) -> None:
         super().__init__(mistral_conn_id=mistral_conn_id, **kwargs)
         self.batch_id = batch_id
         self.wait_for_completion = wait_for_completion
-        self.timeout = timeout
-        self.poll_interval = poll_interval
+        self.timeout: Any = timeout
+        self.poll_interval: Any = poll_interval
 
     def run_batch_task(self, context: Context) -> str:
         """Cancel the job, and wait if the user wants that."""

@@ -85,7 +85,16 @@ class MistralCreateBatchJobOperator(MistralSubmittingOperator):
         "model",
         "agent_id",
         "completion_window",
+        "timeout_hours",
         "metadata",
+        "wait_for_completion",
+        "timeout",
+        "max_failed_ratio",
+        "poll_interval",
+        "poll_interval_min",
+        "force_new",
+        "cancel_on_kill",
+        "cancel_on_timeout",
         "mistral_conn_id",
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {
@@ -108,10 +117,10 @@ class MistralCreateBatchJobOperator(MistralSubmittingOperator):
         metadata: Mapping[str, str] | None = None,
         wait_for_completion: bool = False,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
-        timeout: float | None = None,
+        timeout: float | timedelta | None = None,
         max_failed_ratio: float = 1.0,
-        poll_interval: float = DEFAULT_POLL_INTERVAL,
-        poll_interval_min: float = DEFAULT_POLL_INTERVAL_MIN,
+        poll_interval: float | timedelta = DEFAULT_POLL_INTERVAL,
+        poll_interval_min: float | timedelta = DEFAULT_POLL_INTERVAL_MIN,
         force_new: bool = False,
         cancel_on_kill: bool = True,
         cancel_on_timeout: bool = True,
@@ -130,10 +139,10 @@ class MistralCreateBatchJobOperator(MistralSubmittingOperator):
         self.metadata = metadata
         self.wait_for_completion = wait_for_completion
         self.deferrable = deferrable
-        self.timeout = timeout
+        self.timeout: Any = timeout
         self.max_failed_ratio = max_failed_ratio
-        self.poll_interval = poll_interval
-        self.poll_interval_min = poll_interval_min
+        self.poll_interval: Any = poll_interval
+        self.poll_interval_min: Any = poll_interval_min
         self.force_new = force_new
         self.cancel_on_kill = cancel_on_kill
         self.cancel_on_timeout = cancel_on_timeout

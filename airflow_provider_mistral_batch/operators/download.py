@@ -13,7 +13,7 @@ from airflow_provider_mistral_batch.api.models import BatchStatus
 from airflow_provider_mistral_batch.links.mistral_batch import MistralBatchJobLink
 from airflow_provider_mistral_batch.operators.base import MistralBatchOperator
 from airflow_provider_mistral_batch.policies.verdict import describe_gone, describe_job_errors
-from airflow_provider_mistral_batch.storage.paths import storage_path
+from airflow_provider_mistral_batch.storage.paths import absolute_path
 from airflow_provider_mistral_batch.tasks.destination import IF_EXISTS, Destination
 from airflow_provider_mistral_batch.tasks.identity import identity_of
 from airflow_provider_mistral_batch.tasks.xcoms import job_xcoms, push_xcoms
@@ -43,7 +43,7 @@ class MistralDownloadBatchResultsOperator(MistralBatchOperator):
     :param mistral_conn_id: The connection's id.
     """
 
-    template_fields: Sequence[str] = ("batch_id", "destination", "mistral_conn_id")
+    template_fields: Sequence[str] = ("batch_id", "destination", "if_exists", "mistral_conn_id")
     operator_extra_links = (MistralBatchJobLink(),)
 
     def __init__(
@@ -63,7 +63,7 @@ class MistralDownloadBatchResultsOperator(MistralBatchOperator):
     def run_batch_task(self, context: Context) -> dict[str, Any]:
         """Check, download, split, publish."""
         check_choice("if_exists", self.if_exists, IF_EXISTS)
-        folder = storage_path(self.destination, field="destination")
+        folder = absolute_path(self.destination, field="destination")
         destination = Destination(folder, identity_of(context, self.hook), "jsonl")
         # Before the download, which may have a million rows.
         destination.claim(self.if_exists)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, conf
@@ -20,7 +21,7 @@ from airflow_provider_mistral_batch.links.mistral_batch import MistralBatchJobLi
 from airflow_provider_mistral_batch.operators.base import check_requests, check_requests_are_stable
 from airflow_provider_mistral_batch.operators.submitting import MistralSubmittingOperator
 from airflow_provider_mistral_batch.policies.cadence import DEFAULT_POLL_INTERVAL, DEFAULT_POLL_INTERVAL_MIN
-from airflow_provider_mistral_batch.storage.paths import storage_path
+from airflow_provider_mistral_batch.storage.paths import absolute_path
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, ObjectStoragePath
@@ -66,6 +67,9 @@ class MistralBatchInferenceOperator(MistralSubmittingOperator):
     :param max_failed_ratio: Share of requests that may fail, 0 to 1; a batch in which none succeeded fails in any case.
     :param max_cost_usd: Send nothing if the batch may cost more US dollars than this, estimated from its tokens and
         ``max_tokens`` (needs the extra ``costs``).
+    :param prices: Your own prices, by model, such as ``{"my-model": {"input": 0.1, "output": 0.3}}``. In US dollars,
+        before the batch discount of 50 %: ``input``, ``output`` and ``cached`` for a million tokens, ``page``,
+        ``annotated_page``, ``audio_minute``. They replace those that the price list has for the model.
     :param output_format: ``jsonl``, or ``parquet`` (needs the extra ``parquet``).
     :param if_exists: What to do if the destination has another batch's results: ``fail``, or ``replace`` them.
     :param delete_files: ``on_success`` deletes the uploaded files and the results from the account once the
@@ -92,11 +96,35 @@ class MistralBatchInferenceOperator(MistralSubmittingOperator):
         "model",
         "agent_id",
         "system",
+        "max_tokens",
+        "temperature",
+        "response_format",
+        "parameters",
+        "reask_invalid",
         "completion_window",
+        "timeout_hours",
         "metadata",
+        "row_retries",
+        "max_failed_ratio",
+        "max_cost_usd",
+        "output_format",
+        "if_exists",
+        "delete_files",
+        "timeout",
+        "poll_interval",
+        "poll_interval_min",
+        "max_pending_requests",
+        "force_new",
+        "cancel_on_kill",
+        "cancel_on_timeout",
         "mistral_conn_id",
     )
-    template_fields_renderers: ClassVar[dict[str, str]] = {"requests": "json", "metadata": "json"}
+    template_fields_renderers: ClassVar[dict[str, str]] = {
+        "requests": "json",
+        "response_format": "json",
+        "parameters": "json",
+        "metadata": "json",
+    }
     operator_extra_links = (MistralBatchJobLink(),)
 
     #: Whether :meth:`_source` may give something else in each try, although nothing in the Dag has changed.
@@ -124,13 +152,14 @@ class MistralBatchInferenceOperator(MistralSubmittingOperator):
         row_retries: int = 1,
         max_failed_ratio: float = 1.0,
         max_cost_usd: float | None = None,
+        prices: Mapping[str, Mapping[str, float]] | None = None,
         output_format: Literal["jsonl", "parquet"] = "jsonl",
         if_exists: Literal["fail", "replace"] = "fail",
         delete_files: Literal["never", "on_success"] = "never",
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
-        timeout: float | None = None,
-        poll_interval: float = DEFAULT_POLL_INTERVAL,
-        poll_interval_min: float = DEFAULT_POLL_INTERVAL_MIN,
+        timeout: float | timedelta | None = None,
+        poll_interval: float | timedelta = DEFAULT_POLL_INTERVAL,
+        poll_interval_min: float | timedelta = DEFAULT_POLL_INTERVAL_MIN,
         max_pending_requests: int = limits.MAX_REQUESTS_PER_JOB,
         max_job_requests: int = limits.MAX_REQUESTS_PER_JOB,
         force_new: bool = False,
@@ -160,6 +189,7 @@ class MistralBatchInferenceOperator(MistralSubmittingOperator):
         self.row_retries = row_retries
         self.max_failed_ratio = max_failed_ratio
         self.max_cost_usd = max_cost_usd
+        self.prices = prices
         self.output_format = output_format
         self.if_exists = if_exists
         self.delete_files = delete_files
@@ -220,5 +250,5 @@ class MistralBatchInferenceOperator(MistralSubmittingOperator):
             check_requests(self.requests)
             return self.requests
         if isinstance(self.path, Sequence) and not isinstance(self.path, (str, bytes)):
-            return [storage_path(path, field="path") for path in self.path]
-        return storage_path(self.path, field="path")
+            return [absolute_path(path, field="path") for path in self.path]
+        return absolute_path(self.path, field="path")

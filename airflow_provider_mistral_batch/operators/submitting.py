@@ -15,6 +15,7 @@ from airflow_provider_mistral_batch.tasks.endings import (
     ends_for_good,
     failing_for_good,
 )
+from airflow_provider_mistral_batch.tasks.rendering import read_arguments
 from airflow_provider_mistral_batch.tasks.worker_wait import deferral_took_too_long
 
 if TYPE_CHECKING:
@@ -69,6 +70,12 @@ class MistralSubmittingOperator(MistralBatchOperator):
         return self._submission
 
     @property
+    def linked_batch_id(self) -> str | None:
+        """Id of the newest job that this try has found or created; ``None`` before that."""
+        batch_ids = [] if self._submission is None else self._submission.batch_ids
+        return batch_ids[-1] if batch_ids else None
+
+    @property
     def may_defer(self) -> bool:
         """Whether the task may defer; a last look stays on the worker."""
         return self.deferrable and not self.submission.is_last_look
@@ -81,6 +88,7 @@ class MistralSubmittingOperator(MistralBatchOperator):
         :param submitted: Whether this try may already have submitted jobs.
         """
         with failing_for_good():
+            read_arguments(self)
             submission = self._submission = Submission.of_task(context, self.hook, force_new=self.force_new)
         self._task_instance = context["ti"]
         try:

@@ -15,7 +15,7 @@ from airflow_provider_mistral_batch.operators.base import (
     check_requests,
     check_requests_are_stable,
 )
-from airflow_provider_mistral_batch.storage.paths import storage_path
+from airflow_provider_mistral_batch.storage.paths import absolute_path
 from airflow_provider_mistral_batch.submission.files import upload_shard_once
 from airflow_provider_mistral_batch.tasks.xcoms import push_xcoms
 
@@ -104,5 +104,5 @@ class MistralUploadBatchFileOperator(MistralBatchOperator):
 
     def _paths(self) -> Any:
         if isinstance(self.path, (list, tuple)):
-            return [storage_path(path, field="path") for path in self.path]
-        return storage_path(self.path, field="path")
+            return [absolute_path(path, field="path") for path in self.path]
+        return absolute_path(self.path, field="path")

@@ -19,11 +19,12 @@ from airflow.providers.common.compat.sdk import (
     conf,
 )
 
-from airflow_provider_mistral_batch.api.checks import check_ratio
+from airflow_provider_mistral_batch.api.checks import check_ratio, check_rendered
 from airflow_provider_mistral_batch.hooks.mistral_batch import MistralBatchHook
 from airflow_provider_mistral_batch.links.mistral_batch import MistralBatchJobLink
 from airflow_provider_mistral_batch.policies.cadence import DEFAULT_POLL_INTERVAL_MIN
 from airflow_provider_mistral_batch.tasks.endings import ending_briefly, failing_for_good
+from airflow_provider_mistral_batch.tasks.rendering import DataIsNoTemplate
 from airflow_provider_mistral_batch.tasks.worker_wait import (
     BACKSTOP_SECONDS,
     JobPoller,
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 _TRIGGER = "airflow_provider_mistral_batch.triggers.mistral_batch.MistralBatchJobTrigger"
 
 
-class MistralBatchJobSensor(BaseSensorOperator):
+class MistralBatchJobSensor(DataIsNoTemplate, BaseSensorOperator):
     """
     Wait until a batch job is over, and fail if it did not end well.
 
@@ -57,12 +58,13 @@ class MistralBatchJobSensor(BaseSensorOperator):
     :param max_failed_ratio: Share of requests that may fail, 0 to 1; a job in which none succeeded fails in any case.
     :param deferrable: Wait in the triggerer instead of on a worker.
     :param start_from_trigger: Also start the wait in the triggerer, so that a job that ends well needs no worker. This
-        needs Airflow 3.3 or newer, and a ``batch_id`` that is a plain string or another task's output. Otherwise, a
-        warning is shown when the Dag is parsed, and the task is deferred from a worker.
+        needs Airflow 3.3 or newer, and a ``batch_id`` that is a plain string, another task's output, or a template
+        like ``{{ params.batch_id }}``. Otherwise, a warning is shown when the Dag is parsed, and the task is deferred
+        from a worker.
     :param mistral_conn_id: The connection's id.
     """
 
-    template_fields: Sequence[str] = ("batch_id", "mistral_conn_id")
+    template_fields: Sequence[str] = ("batch_id", "max_failed_ratio", "mistral_conn_id")
     operator_extra_links = (MistralBatchJobLink(),)
     ui_color = "#ffe8d6"
 
@@ -78,7 +80,7 @@ class MistralBatchJobSensor(BaseSensorOperator):
     ) -> None:
         super().__init__(**kwargs)
         self.batch_id = batch_id
-        self.max_failed_ratio = max_failed_ratio
+        self.max_failed_ratio: Any = max_failed_ratio
         self.deferrable = deferrable or start_from_trigger
         self.mistral_conn_id = mistral_conn_id
         if start_from_trigger:
@@ -89,6 +91,11 @@ class MistralBatchJobSensor(BaseSensorOperator):
         """The hook of the connection."""
         return MistralBatchHook(self.mistral_conn_id)
 
+    @property
+    def linked_batch_id(self) -> str | None:
+        """Id of the job that the task's button opens."""
+        return self.batch_id
+
     @cached_property
     def _poller(self) -> JobPoller:
         return JobPoller(self.hook, self.batch_id)
@@ -96,8 +103,7 @@ class MistralBatchJobSensor(BaseSensorOperator):
     def execute(self, context: Context) -> Any:
         """Wait as ``mode`` and ``deferrable`` say."""
         with ending_briefly(), self._skipping_for_the_job_alone():
-            with failing_for_good():
-                check_ratio("max_failed_ratio", self.max_failed_ratio)
+            self._check_arguments()
             if not self.deferrable:
                 try:
                     return super().execute(context)
@@ -120,6 +126,7 @@ class MistralBatchJobSensor(BaseSensorOperator):
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Continue after a deferral; if Airflow ended it because it took too long, time out like any other wait."""
         with ending_briefly(), self._skipping_for_the_job_alone():
+            self._check_arguments()
             if not deferral_took_too_long(next_method, next_kwargs):
                 return super().resume_execution(next_method, next_kwargs, context)
             # The triggerer may have been down, and the job may have been over for a long time.
@@ -131,6 +138,11 @@ class MistralBatchJobSensor(BaseSensorOperator):
         with failing_for_good():
             job = job_after_deferral(event, self.hook)
         return self._conclude(context, job) if job is not None else self._time_out()
+
+    def _check_arguments(self) -> None:
+        with failing_for_good():
+            check_rendered("batch_id", self.batch_id)
+            check_ratio("max_failed_ratio", self.max_failed_ratio)
 
     def _defer(self) -> None:
         # Imported late: parsing a Dag needs none of it.
@@ -147,19 +159,24 @@ class MistralBatchJobSensor(BaseSensorOperator):
     def _start_from_trigger(self) -> None:
         """Make the scheduler start the wait in the triggerer, if that can work."""
         # Imported late: only Dags with such a sensor need it at parse time.
+        from airflow.sdk import get_parsing_context
         from airflow.triggers.base import StartTriggerArgs
 
-        from airflow_provider_mistral_batch.triggers.starting import obstacle_to_start, reference
+        from airflow_provider_mistral_batch.triggers.starting import is_template, obstacle_to_start, reference
 
         # Checked here, because no worker will do so first, and the Dag's author sees an error at parse time.
-        check_ratio("max_failed_ratio", self.max_failed_ratio)
+        if not is_template(self.max_failed_ratio):
+            check_ratio("max_failed_ratio", self.max_failed_ratio)
         obstacle = obstacle_to_start(self)
         if obstacle:
-            warnings.warn(
-                f"Task {self.task_id!r} cannot start in the triggerer, so it is deferred from a worker: {obstacle}",
-                UserWarning,
-                stacklevel=4,
-            )
+            # Each task that runs parses the file again, and needs no warning about another task in its log.
+            if get_parsing_context().task_id is None:
+                warnings.warn(
+                    f"Task {self.task_id!r} cannot start in the triggerer, so it is deferred from a worker: "
+                    f"{obstacle}",
+                    UserWarning,
+                    stacklevel=4,
+                )
             return
         # A mapped sensor is not affected: Airflow reads both attributes from its class or `partial()`, not from here.
         self.start_from_trigger = True
@@ -167,6 +184,7 @@ class MistralBatchJobSensor(BaseSensorOperator):
             trigger_cls=_TRIGGER,
             trigger_kwargs={
                 **self._trigger_options(),
+                "mistral_conn_id": reference(self.mistral_conn_id),
                 "batch_id": reference(self.batch_id),
                 "leave_link": True,
             },

@@ -73,6 +73,23 @@ def storage_path(value: Any, *, field: str) -> StoragePath:
     )
 
 
+def absolute_path(value: Any, *, field: str) -> StoragePath:
+    """
+    Read a path that every worker must understand alike.
+
+    :param value: As in :func:`storage_path`.
+    :param field: How the error names the value.
+    :raises InvalidInputError: Also when it is a local path that is relative: each worker has its own current folder.
+    """
+    path = storage_path(value, field=field)
+    if isinstance(path, Path) and (local := local_path(path)) is not None and not local.is_absolute():
+        raise InvalidInputError(
+            f"{field}={str(value)!r:.200} is a relative path, which each worker reads from its own current folder: "
+            "pass an absolute path or a URL such as s3://bucket/key"
+        )
+    return path
+
+
 def as_path(path: StoragePath | str) -> StoragePath:
     """
     Make a path object of a local path that is given as text. A path object is returned as it is.

@@ -178,11 +178,13 @@ class Destination:
 
         :param content: JSON-like data; it replaces what an earlier try wrote.
         """
-        write_whole(self._work / _FROZEN, msgspec.json.encode(content))
+        with naming(self.folder, "written", field="destination"):
+            write_whole(self._work / _FROZEN, msgspec.json.encode(content))
 
     def frozen(self) -> dict[str, Any] | None:
         """Read what :meth:`keep_frozen` wrote; ``None`` if there is nothing, and empty if it cannot be understood."""
-        return _read_json(self._work / _FROZEN)
+        with naming(self.folder, "read", field="destination"):
+            return _read_json(self._work / _FROZEN)
 
     def own_manifest(self) -> dict[str, Any] | None:
         """Read the manifest of an earlier try of this task instance; ``None`` if there is none."""

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from importlib.metadata import version
-from typing import Any
+from typing import Any, TypeGuard
 
 from airflow.providers.common.compat.sdk import BaseOperator, XComArg
+from airflow.sdk import Param
+from airflow.sdk.definitions.param import DagParam
 from airflow.sdk.definitions.xcom_arg import PlainXComArg
 from packaging.version import Version
 
 from airflow_provider_mistral_batch.triggers.threads import in_thread
+
+#: Templates about the Dag run alone, which the triggerer renders like a worker.
+_OF_THE_RUN = re.compile(
+    r"""\{\{\s*(?:
+        params\.(?P<param>[A-Za-z_]\w*)
+        | params\[\s*(?P<q>['"])(?P<quoted_param>[\w\x20.-]+)(?P=q)\s*\]
+        | dag_run\.conf\.[A-Za-z_]\w*
+        | dag_run\.conf\[\s*(?P<r>['"])[\w\x20.-]+(?P=r)\s*\]
+    )\s*\}\}""",
+    re.ASCII | re.VERBOSE,
+)
 
 #: The first Airflow whose triggerer gives a trigger that no worker has started a context of its own.
 _FIRST_AIRFLOW = Version("3.3")
@@ -23,6 +37,7 @@ def obstacle_to_start(task: Any) -> str:
     :param task: The task, with its ``batch_id`` and ``mistral_conn_id`` as they were passed.
     :return: The reason, to come after a colon; empty when the wait can begin there.
     """
+    dag_params: Any = getattr(task.get_dag(), "params", {})
     if _airflow() < _FIRST_AIRFLOW:
         return f"start_from_trigger needs Airflow {_FIRST_AIRFLOW} or newer, and this is {_airflow()}"
     if isinstance(task.batch_id, XComArg):
@@ -42,12 +57,28 @@ def obstacle_to_start(task: Any) -> str:
     ):
         return "it has on_execute_callback or pre_execute, which only a worker can call"
     for name, value, remedy in (
-        ("batch_id", task.batch_id, "pass the other task's output itself"),
+        ("batch_id", task.batch_id, "pass the other task's output, or a template like {{ params.batch_id }}"),
         ("mistral_conn_id", task.mistral_conn_id, "pass the connection's id itself"),
+        ("max_failed_ratio", task.max_failed_ratio, "pass the number itself"),
     ):
-        # The triggerer does render templates, but waits for ever for `ti.xcom_pull` without `map_indexes` (3.3.2).
-        if isinstance(value, str) and ("{{" in value or "{%" in value):
-            return f"{name}={value!r} is a template, which a worker has to render; {remedy}"
+        if hasattr(value, "resolve") and not isinstance(value, (XComArg, DagParam)):
+            return f"{name} is a {type(value).__name__}, which only a worker can resolve; {remedy}"
+        if is_template(value):
+            # The triggerer does render templates, but waits for ever for `ti.xcom_pull` without `map_indexes` (3.3.2).
+            of_the_run = None if name == "max_failed_ratio" else _OF_THE_RUN.fullmatch(value)
+            if of_the_run is None:
+                return f"{name}={value!r} is a template, which a worker has to render; {remedy}"
+            param = of_the_run["param"] or of_the_run["quoted_param"]
+            if param is not None and param not in task.params and param not in dag_params:
+                return f"{name}={value!r} is a template of a param that the Dag does not have; declare it"
+    for params in (dag_params, task.params):
+        for name in params:
+            # Such a param ends the whole triggerer, again after each restart (3.3.2).
+            if params.get_param(name).value is Param().value:
+                return (
+                    f"the param {name!r} has no default, which Airflow's triggerer does not survive; give it one, "
+                    'such as Param("", type="string")'
+                )
     return ""
 
 
@@ -55,12 +86,24 @@ def reference(batch_id: Any) -> Any:
     """
     Write a job's id down as a trigger's argument, which must be plain data.
 
-    :param batch_id: The id, or the output of the task that knows it.
-    :return: The id, or where to find it, for :func:`resolve`. (Airflow does not resolve a task's output for a trigger.)
+    :param batch_id: The id, a template for it, an argument of the Dag, or the output of the task that knows it.
+    :return: The id, or a template, which Airflow renders; or where to find the id, for :func:`resolve`. (Airflow does
+        not resolve a task's output for a trigger.)
     """
     if isinstance(batch_id, PlainXComArg):
         return {"task_id": batch_id.operator.task_id, "key": batch_id.key}
+    if isinstance(batch_id, DagParam):
+        return f"{{{{ params[{batch_id._name!r}] }}}}"
     return batch_id
+
+
+def is_template(value: Any) -> TypeGuard[str]:
+    """
+    Tell whether an argument is a Jinja template.
+
+    :param value: The argument.
+    """
+    return isinstance(value, str) and ("{{" in value or "{%" in value)
 
 
 async def resolve(batch_id: Any, task_instance: Any) -> Any:

@@ -79,6 +79,7 @@ def _hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(RetryPolicy, "pause", short)
     for module in (uploads, jobs_of_tasks):
         monkeypatch.setattr(module, "_RECHECKS", (0.02, 0.05, 0.1))
+    monkeypatch.setattr(jobs_of_tasks, "_FILE_PAUSES", (0.02, 0.05))
 
 
 @pytest.fixture

@@ -104,7 +104,7 @@ def test_rows_without_an_id_are_numbered_and_it_is_said(upload: Any, hook: Any, 
 
 def test_url_and_method_of_the_published_examples(upload: Any, hook: Any) -> None:
     outcome = upload(requests=[row("a", method="POST", url="/v1/chat/completions")])
-    assert content(hook, outcome.value) == [row("a")]
+    assert content(hook, outcome.value) == [row("a", method="POST", url="/v1/chat/completions")]
 
 
 def test_what_is_too_much_for_one_file_becomes_several(

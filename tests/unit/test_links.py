@@ -38,14 +38,22 @@ def link_of(task: Any) -> str:
         (["job-1"], None, CONSOLE_URL),
     ],
 )
-def test_which_job(xcom: Any, argument: Any, link: str, stored: Any, connection: Callable[..., Any]) -> None:
-    connection()
+def test_which_job_of_a_task_of_another_class(xcom: Any, argument: Any, link: str, stored: Any) -> None:
     stored["batch_id"] = xcom
-    if argument is None:
-        task: Any = MistralBatchInferenceOperator(task_id="t", requests=[], destination="/r")
-    else:
-        task = MistralBatchJobSensor(task_id="t", batch_id=argument)
-    assert link_of(task) == link
+    assert link_of(SimpleNamespace(batch_id=argument)) == link
+
+
+def test_our_tasks_know_their_job_and_read_no_xcom(
+    connection: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Airflow logs an error for an XCom that is not there, after each deferral and each poke."""
+    connection()
+    monkeypatch.setattr(XCom, "get_value", lambda **_: pytest.fail("an XCom was read"))
+    assert link_of(MistralBatchJobSensor(task_id="t", batch_id="job-1")) == f"{CONSOLE_URL}/job-1"
+    batch = MistralBatchInferenceOperator(task_id="t", requests=[], destination="/r")
+    assert link_of(batch) == CONSOLE_URL
+    batch._submission = SimpleNamespace(batch_ids=["job-1", "job-2"])  # type: ignore[assignment]
+    assert link_of(batch) == f"{CONSOLE_URL}/job-2"
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from datetime import datetime, timezone
 from typing import Any
 
 import pytest
-from airflow.sdk import DAG, XComArg, task, task_group
+from airflow.sdk import DAG, Param, XComArg, task, task_group
 from airflow.serialization.serialized_objects import DagSerialization
 
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
@@ -113,7 +114,17 @@ def test_no_connection_is_needed_to_parse(name: str, dag: Any) -> None:
 
 
 OBSTACLES: dict[str, tuple[dict[str, Any], str]] = {
-    "a template": ({"batch_id": "{{ params.b }}"}, "is a template"),
+    "a template": ({"batch_id": "{{ ti.xcom_pull(task_ids='made') }}"}, "is a template"),
+    "a template of more": ({"batch_id": "{{ params.known | trim }}"}, "is a template"),
+    "a param that is not there": ({"batch_id": "{{ params.b }}"}, "is a template of a param"),
+    "a template for a number": (
+        {"batch_id": "b", "max_failed_ratio": "{{ params.known }}"},
+        "max_failed_ratio=",
+    ),
+    "a param without a default": (
+        {"batch_id": "b", "params": {"x": Param(type="string")}},
+        "'x' has no default",
+    ),
     "an output of a function": ({"batch_id": "MAPPED"}, "by a function"),
     "a connection from another task": ({"batch_id": "b", "mistral_conn_id": "OUTPUT"}, "mistral_conn_id"),
     "a callback": ({"batch_id": "b", "on_execute_callback": print}, "on_execute_callback"),
@@ -125,7 +136,7 @@ OBSTACLES: dict[str, tuple[dict[str, Any], str]] = {
 def test_what_cannot_start_in_the_triggerer_is_said_while_the_dag_is_parsed(
     options: dict[str, Any], reason: str
 ) -> None:
-    with DAG("d", schedule=None, start_date=START):
+    with DAG("d", schedule=None, start_date=START, params={"known": ""}):
         made = MistralCreateBatchJobOperator(task_id="made", input_files=["f"])
         given = {"OUTPUT": made.output, "MAPPED": made.output.map(str)}
         options = {
@@ -134,6 +145,46 @@ def test_what_cannot_start_in_the_triggerer_is_said_while_the_dag_is_parsed(
         }
         with pytest.warns(UserWarning, match=f"cannot start in the triggerer.*{reason}"):
             sensor = MistralBatchJobSensor(task_id="wait", start_from_trigger=True, **options)
+    assert (sensor.start_from_trigger, sensor.deferrable) == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("batch_id", "in_trigger"),
+    [
+        ("b", "b"),
+        ("{{ params.b }}", "{{ params.b }}"),
+        ("{{params[ 'b' ]}}", "{{params[ 'b' ]}}"),
+        ("{{ dag_run.conf.anything }}", "{{ dag_run.conf.anything }}"),
+        ('{{ dag_run.conf["any thing"] }}', '{{ dag_run.conf["any thing"] }}'),
+        ("ARGUMENT", "{{ params['b'] }}"),
+    ],
+)
+def test_what_the_run_says_starts_in_the_triggerer(batch_id: str, in_trigger: str) -> None:
+    with DAG("d", schedule=None, params={"b": Param("", type="string")}) as dag:
+        argument = dag.param("b", "")
+        sensor = MistralBatchJobSensor(
+            task_id="wait", batch_id=argument if batch_id == "ARGUMENT" else batch_id, start_from_trigger=True
+        )
+    assert sensor.start_from_trigger is True
+    assert sensor.start_trigger_args is not None
+    assert (sensor.start_trigger_args.trigger_kwargs or {})["batch_id"] == in_trigger
+
+
+def test_a_param_without_a_default_keeps_the_whole_dag_off_the_triggerer() -> None:
+    with (
+        DAG("d", schedule=None, params={"x": Param(type="string"), "b": ""}),
+        pytest.warns(UserWarning, match="'x' has no default"),
+    ):
+        sensor = MistralBatchJobSensor(task_id="wait", batch_id="{{ params.b }}", start_from_trigger=True)
+    assert (sensor.start_from_trigger, sensor.deferrable) == (False, True)
+
+
+def test_a_task_that_runs_is_not_told_of_other_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    # As Airflow sets it while a worker parses the file.
+    monkeypatch.setenv("_AIRFLOW_PARSING_CONTEXT_TASK_ID", "another")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        sensor = MistralBatchJobSensor(task_id="w", batch_id="{{ ds }}", start_from_trigger=True)
     assert (sensor.start_from_trigger, sensor.deferrable) == (False, True)
 
 

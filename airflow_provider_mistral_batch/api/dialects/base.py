@@ -145,6 +145,9 @@ class Dialect(Protocol):
     #: How many request files one job takes; ``None``: any number.
     files_per_job: ClassVar[int | None]
 
+    #: Whether every server has a listing of jobs. If not, a 500 may mean that there is none.
+    always_lists_jobs: ClassVar[bool]
+
     #: Whether an upload names the model of its requests, so that a gateway knows which provider gets the file.
     uploads_have_model: ClassVar[bool]
 

@@ -40,6 +40,7 @@ class MistralDialect:
     jobs_have_model: ClassVar[bool] = True
     rows_have_url: ClassVar[bool] = False
     files_per_job: ClassVar[int | None] = None
+    always_lists_jobs: ClassVar[bool] = True
     uploads_have_model: ClassVar[bool] = False
     searches_files: ClassVar[bool] = True
 

@@ -52,12 +52,26 @@ class Ending(msgspec.Struct, gc=False):
     finish_reason: FinishReason | None = None
 
 
+class Image(msgspec.Struct, gc=False):
+    """One of the ``images`` of a page."""
+
+    image_annotation: Any = None
+
+
+class PageOfImages(msgspec.Struct, gc=False):
+    """One of the ``pages`` of OCR, as far as it says what it cost."""
+
+    images: list[Image] | None = None
+
+
 class Costs(msgspec.Struct, gc=False):
     """What an answer's body says about its costs, and whether it is an answer."""
 
     usage: Usage | None = None
     usage_info: PageUsage | None = None
     choices: Sequence[Ending] | None = None
+    pages: Sequence[PageOfImages] | None = None
+    document_annotation: Any = None
     #: Set by :func:`odd_costs`: some amount cannot be read, so the sums lack it.
     is_partly_unreadable: bool = msgspec.field(default=False, name="(unreadable amounts)")
 
@@ -75,7 +89,7 @@ class Choice(Ending, gc=False):
     messages: list[Any] | None = None
 
 
-class Page(msgspec.Struct, gc=False):
+class Page(PageOfImages, gc=False):
     """One of the ``pages`` of OCR."""
 
     markdown: str | None = None
@@ -188,6 +202,8 @@ def odd_costs(body: Any) -> Costs:
         _usage(usage, _countable),
         _page_usage(info, _countable),
         _choices(choices),
+        _pages(fields.get("pages")),
+        fields.get("document_annotation"),
         is_partly_unreadable=_has_uncountable(usage) or _has_uncountable(info),
     )
 
@@ -264,7 +280,13 @@ def _choice(value: Any) -> Choice:
 def _pages(value: Any) -> list[Page] | None:
     if not isinstance(value, list):
         return None
-    return [Page(_text(page.get("markdown")) if isinstance(page, dict) else None) for page in value]
+    pages = [page if isinstance(page, dict) else {} for page in value]
+    return [Page(_images(page.get("images")), _text(page.get("markdown"))) for page in pages]
+
+
+def _images(value: Any) -> list[Image] | None:
+    images = value if isinstance(value, list) else ()
+    return [Image(image.get("image_annotation")) for image in images if isinstance(image, dict)]
 
 
 def _list(value: Any) -> list[Any] | None:

@@ -140,6 +140,9 @@ class Tally:
         """
         usages = [usage for body in bodies if body is not None and (usage := body.usage) is not None]
         pages = [info for body in bodies if body is not None and (info := body.usage_info) is not None]
+        annotated = [
+            _annotated_pages(body) for body in bodies if body is not None and body.usage_info is not None
+        ]
         prompts = [usage.prompt_tokens for usage in usages]
         cached = [details.cached_tokens for usage in usages if (details := usage.prompt_tokens_details)]
         amounts: dict[str, int | float] = {
@@ -149,7 +152,7 @@ class Tally:
             "cached_tokens": sum(filter(None, cached)),
             "prompt_audio_seconds": sum([usage.prompt_audio_seconds or 0 for usage in usages]),
             "pages_processed": sum([_pages(info) for info in pages]),
-            "pages_processed_annotation": sum([info.pages_processed_annotation or 0 for info in pages]),
+            "pages_processed_annotation": sum(annotated),
         }
         for name, amount in amounts.items():
             self._add_amount(name, amount)
@@ -173,3 +176,15 @@ def _is_measured(body: Costs | None) -> bool:
 def _pages(info: PageUsage) -> int:
     """All pages: some servers count those with annotations apart."""
     return max(info.pages_processed or 0, info.pages_processed_annotation or 0)
+
+
+def _annotated_pages(body: Costs) -> int:
+    """Pages with annotations: if the server does not count them, all pages of an answer that has some."""
+    info = body.usage_info or PageUsage()
+    if info.pages_processed_annotation is not None:
+        return info.pages_processed_annotation
+    images = [image for page in body.pages or () for image in page.images or ()]
+    has_some = body.document_annotation is not None or any(
+        image.image_annotation is not None for image in images
+    )
+    return _pages(info) if has_some else 0

@@ -59,7 +59,7 @@ def ask(airflow: Any, table: Table, out: Path) -> Callable[..., Any]:
     def ask(ti: Any, **options: Any) -> Any:
         def make() -> Any:
             with DAG("dag", schedule=None):
-                decorated = task.mistral_batch(
+                decorated: Any = task.mistral_batch(
                     **{
                         "task_id": "task",
                         "destination": str(out),
@@ -86,7 +86,7 @@ def failing(step: str) -> Any:
     return mock.patch.object(Batch, step, _die)
 
 
-@pytest.fixture(params=["kept", "torn", "foreign", "no plan", "gone", "emptied"])
+@pytest.fixture(params=["kept", "torn", "foreign", "no plan", "a folder", "gone", "emptied"])
 def record(request: pytest.FixtureRequest, out: Path) -> Callable[[], None]:
     """What became of the record in the destination between two tries."""
 
@@ -99,6 +99,9 @@ def record(request: pytest.FixtureRequest, out: Path) -> Callable[[], None]:
                 file.write_text(json.dumps({**json.loads(file.read_bytes()), "source": "another"}))
             case "no plan":
                 file.write_text('{"jobs": 3}')
+            case "a folder":
+                file.unlink()
+                file.mkdir()
             case "gone":
                 file.unlink()
             case "emptied":
@@ -162,6 +165,7 @@ def test_a_clear_that_gets_the_same_rows_costs_nothing(ask: Any, new_ti: Any, jo
         {"response_format": {"type": "json_object"}},
         {"parameters": {"top_p": 0.9}},
         {"completion_window": "48h"},
+        {"max_pending_requests": 2},
     ],
     ids=lambda changed: next(iter(changed)),
 )
@@ -363,7 +367,7 @@ def test_a_clear_of_an_ocr_task_uploads_no_document_again(
 
     def make() -> Any:
         with DAG("dag", schedule=None):
-            decorated = task.mistral_batch(
+            decorated: Any = task.mistral_batch(
                 task_id="task",
                 destination=str(out),
                 endpoint="/v1/ocr",

@@ -576,3 +576,10 @@ def test_the_connections_form_offers_the_dialects_there_are():
 def test_unknown_dialect(name):
     with pytest.raises(InvalidInputError, match=r"dialect=.* is not known: use one of mistral, openai"):
         dialect_named(name)
+
+
+def test_a_gateway_that_gives_the_same_page_for_each_number_may_say_that_it_is_the_last():
+    files = [{"id": f"f{number}"} for number in range(100)]
+    for has_more, cursor in ((False, None), (None, "1/100"), (True, "1/100")):
+        answer = json.dumps({"data": files, "has_more": has_more}).encode()
+        assert MISTRAL.decode_files(answer, None, 100).next == cursor

@@ -20,6 +20,7 @@ from airflow_provider_mistral_batch.api.errors import (
     RequestTooLargeError,
     ServerError,
     error_from_answer,
+    speaks_of_size,
 )
 from airflow_provider_mistral_batch.api.texts import excerpt
 
@@ -132,3 +133,26 @@ def test_errors_survive_pickling(error):
 def test_excerpt():
     assert excerpt("a" * 10, 4) == "aaaa…"
     assert excerpt(" a \n\t b ") == "a b"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Too many requests in batch: 150000 > 100000", True),
+        ("Batch size exceeds the limit of 100,000 requests", True),
+        ("The number of lines in the input file exceeds the maximum of 50000.", True),
+        ("body.input_files: a job may have at most 1000000 entries", True),
+        ("Batch input file is 12.0 MB, which exceeds the configured max_batch_file_size_mb of 10 MB.", True),
+        ("file too large", True),
+        ("Invalid model: nope", False),
+        ("body.metadata: Dictionary should have at most 16 items", False),
+        ("body.metadata.x: String should have at most 512 characters", False),
+        ("body.timeout_hours: Input should be less than or equal to 168, the maximum of a job", False),
+        ("The request exceeds the context limit of 32768 tokens", False),
+        ("Rate limit exceeded: at most 6 requests per second", False),
+        ("No file matches the given query", False),
+        ("", False),
+    ],
+)
+def test_what_speaks_of_the_size_of_a_job(text, expected):
+    assert speaks_of_size(text) is expected

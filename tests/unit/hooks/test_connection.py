@@ -207,6 +207,7 @@ def test_all_fields_of_the_form_are_read_and_all_that_are_read_are_in_the_form(c
         "default_model",
         "deployment",
         "dialect",
+        "rows_have_url",
         "timeout",
         "retries",
         "proxies",
@@ -254,7 +255,7 @@ def test_fields_that_nothing_reads_are_named_once_and_their_values_never(connect
     [line] = [line for line in logged() if "extra" in line or "hunter2" in line]
     assert line == (
         f"warning: The extra of connection 'mistral_default' has unknown fields, which are ignored: {names}. "
-        "Known fields are default_model, dialect, deployment, timeout, retries, proxies, verify."
+        "Known fields are default_model, dialect, deployment, rows_have_url, timeout, retries, proxies, verify."
     )
 
 

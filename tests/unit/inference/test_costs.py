@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.inference.budget import can_afford, estimated_cost
 from airflow_provider_mistral_batch.inference.costs import estimate, price_usd
+from airflow_provider_mistral_batch.inference.prices import check_prices
 from airflow_provider_mistral_batch.jsonl.lines import MAX_ROW_BYTES
 
 pytest.importorskip("genai_prices")
@@ -29,6 +31,13 @@ def file_of(tmp_path: Path, *bodies: dict[str, Any]) -> Path:
 
 def chat(content: Any, **fields: Any) -> dict[str, Any]:
     return {"messages": [{"role": "user", "content": content}], "max_tokens": 10, **fields}
+
+
+CONVERSATIONS = "/v1/conversations"
+
+
+def talk(**fields: Any) -> dict[str, Any]:
+    return {"inputs": "one", "completion_args": {"max_tokens": 10}, **fields}
 
 
 #: Body, and bounds of its prompt's tokens by a tokenizer that makes one of each short English word.
@@ -71,6 +80,15 @@ def test_several_answers_to_one_prompt_cost_as_many(tmp_path: Path) -> None:
         (CHAT, MODEL, chat([{"type": "document_url", "document_url": "u"}]), "'document_url'"),
         (CHAT, MODEL, chat([{"document_url": "u"}]), "'document_url'"),
         (CHAT, MODEL, chat([{"input_audio": "u"}]), "'input_audio'"),
+        (CHAT, MODEL, chat("x", tools=[{"type": "web_search"}]), "'web_search'"),
+        (CHAT, MODEL, chat("x", tools=["connector"]), "'connector'"),
+        (CHAT, MODEL, chat("x", agent_id="a"), "agent_id"),
+        (CHAT, MODEL, chat("x", tools=[{"type": "x" * 10_000}]), "leave max_cost_usd out"),
+        *(
+            (CONVERSATIONS, MODEL, talk(tools=[{"type": "function"}, {"type": kind}]), repr(kind))
+            for kind in ("web_search_premium", "code_interpreter", "image_generation", "document_library")
+        ),
+        (CONVERSATIONS, MODEL, talk(conversation_id="c"), "conversation_id"),
     ],
 )
 def test_no_bound(endpoint: str, model: str | None, body: dict[str, Any], named: str, tmp_path: Path) -> None:
@@ -138,7 +156,7 @@ def test_cached_tokens_and_annotated_pages_have_prices_of_their_own() -> None:
 
 
 def options(**changes: Any) -> Any:
-    return SimpleNamespace(max_cost_usd=1.0, endpoint=CHAT, **changes)
+    return SimpleNamespace(**{"max_cost_usd": 1.0, "endpoint": CHAT, "prices": None, **changes})
 
 
 def test_nothing_about_prices_raises_once_answers_are_paid(
@@ -159,3 +177,74 @@ def test_nothing_about_prices_raises_once_answers_are_paid(
     assert estimated_cost(MODEL, usage) is None
     assert not can_afford([path], options(), MODEL, [usage])
     assert "a price list of tomorrow" in caplog.text
+
+
+OWN = {"input": 1, "output": 4.0, "cached": 0.5, "page": 0.002, "annotated_page": 0.004, "audio_minute": 0.6}
+
+
+@pytest.mark.parametrize(
+    ("prices", "usage", "usd"),
+    [
+        (OWN, {"prompt_tokens": 1_000_000, "completion_tokens": 500_000}, 3),
+        (OWN, {"prompt_tokens": 1_000_000, "cached_tokens": 400_000}, 0.8),
+        ({"input": 1}, {"prompt_tokens": 1_000_000, "cached_tokens": 400_000}, 1),
+        (OWN, {"prompt_tokens": 7, "pages_processed": 10, "pages_processed_annotation": 4}, 0.028),
+        (OWN, {"prompt_tokens": 7, "prompt_audio_seconds": 30.0}, 0.3),
+        ({"input": 0}, {"prompt_tokens": 7}, 0),
+        (OWN, {}, 0),
+        ({"input": 1}, {"prompt_tokens": 7, "completion_tokens": 1}, None),
+        ({"page": 1}, {"pages_processed": 2, "pages_processed_annotation": 2}, None),
+        ({"input": 1}, {"pages_processed": 2}, None),
+        (OWN, {"prompt_tokens": 7, "rows_not_measured": 1}, None),
+        (OWN, {"prompt_tokens": 1, "cached_tokens": 2}, None),
+        (OWN, {"prompt_tokens": float("nan")}, None),
+    ],
+)
+def test_prices_of_the_user(prices: dict[str, float], usage: dict[str, float], usd: float | None) -> None:
+    for model in ("my-own", MODEL):
+        price = estimated_cost(model, usage, {model: prices})
+        assert price == (None if usd is None else pytest.approx(usd / 2))
+
+
+def test_prices_of_the_user_need_no_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "genai_prices", None)
+    usage = {"prompt_tokens": 1_000_000}
+    assert estimated_cost("my-own", usage, {"my-own": {"input": 1}}) == 0.5
+    assert estimated_cost("other", usage, {"my-own": {"input": 1}}) is None
+
+
+def test_a_limit_obeys_the_prices_of_the_user(tmp_path: Path) -> None:
+    path = file_of(tmp_path, chat("one two", max_tokens=1_000_000))
+    cost = estimate([path], endpoint=CHAT, model="my-own", prices={"my-own": {"input": 0, "output": 4}})
+    assert cost.usd == pytest.approx(2)
+    dear = options(prices={MODEL: {"input": 1, "output": 4}})
+    assert not can_afford([path], dear, MODEL, [{"prompt_tokens": 5}])
+    with pytest.raises(InvalidInputError, match=r"prices\['my-own'\] has no price for all tokens"):
+        estimate([path], endpoint=CHAT, model="my-own", prices={"my-own": {"input": 1}})
+
+
+@pytest.mark.parametrize(
+    ("prices", "named"),
+    [
+        ([], "prices=[]"),
+        ({"": {"input": 1}}, "no model's name"),
+        ({1: {"input": 1}}, "no model's name"),
+        ({"m": {}}, "prices['m']={} has no prices"),
+        ({"m": 1}, "prices['m']=1 has no prices"),
+        ({"m": {"inputs": 1}}, "'inputs' is not known: use one of input, output, cached"),
+        ({"m": {"input": -1}}, "prices['m']['input']=-1"),
+        ({"m": {"input": True}}, "prices['m']['input']=True"),
+        ({"m": {"input": "1"}}, "prices['m']['input']='1'"),
+        ({"m": {"input": float("nan")}}, "=nan"),
+        ({"m": {"input": float("inf")}}, "=inf"),
+    ],
+)
+def test_bad_prices_are_named(prices: Any, named: str) -> None:
+    with pytest.raises(InvalidInputError) as raised:
+        check_prices(prices)
+    assert named in str(raised.value)
+
+
+@pytest.mark.parametrize("prices", [None, {}, {"m": OWN}])
+def test_good_prices(prices: Any) -> None:
+    check_prices(prices)

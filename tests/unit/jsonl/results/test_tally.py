@@ -125,6 +125,25 @@ def test_the_digest_is_bounded(split):
     assert summary.errors[-1]["message"] == "other errors"
 
 
+@pytest.mark.parametrize(
+    ("odd", "annotated"),
+    [
+        ({"document_annotation": "{}"}, 24),
+        ({"pages": [{"images": []}, {"images": [{"id": "i", "image_annotation": "{}"}]}]}, 24),
+        ({"pages": [{"images": [{"image_annotation": None}]}, {"images": None}, {}]}, 0),
+        ({"pages": [7, {"images": [7, {"image_annotation": "{}"}]}]}, 24),
+        ({"document_annotation": None, "pages": 7}, 0),
+    ],
+)
+def test_pages_with_annotations_that_the_api_counts_like_others(split, odd, annotated):
+    # So does the API's own example of annotations: usage_info has pages_processed only.
+    body = {"usage_info": {"pages_processed": 24, "doc_size_bytes": 5}, **odd}
+    usage = split(
+        lines(result("a", body=body), result("b", body={"usage_info": {"pages_processed": 1}}))
+    ).usage
+    assert (usage["pages_processed"], usage.get("pages_processed_annotation", 0)) == (25, annotated)
+
+
 KEY = "s3cr3t/key+of-the-api=="
 HIDING = [
     KEY,
