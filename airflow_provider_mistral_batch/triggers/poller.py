@@ -166,10 +166,11 @@ class ConnectionPoller:
                 self._show(job)
             is_last = page.next is None or bool(page.items and wanted.is_before(page.items[-1]))
             reading.page_came(is_last=is_last, jobs_in_all=page.total, now=time.monotonic())
+            if is_last:
+                break
             try:
                 bounds.page_came(page)
-                if not is_last:
-                    bounds.check_goes_on()
+                bounds.check_goes_on()
             except MistralResponseError as error:
                 reading.listing.rests(time.monotonic())
                 self._warn_of_listing(error)

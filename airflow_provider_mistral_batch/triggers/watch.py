@@ -44,9 +44,9 @@ class Watch:
         self._job: BatchJobOut | None = None
         self._error: BaseException | None = None
         self._has_news = False
-        self._outage = outage or Outage()
+        self._outage = outage
         self._is_in_trouble = False
-        self._lines: list[tuple[int, str]] = []
+        self._lines: tuple[tuple[int, str], ...] = ()
         self._waiter: asyncio.Future[None] | None = None
         self._alarm: asyncio.TimerHandle | None = None
 
@@ -74,9 +74,9 @@ class Watch:
             raise self._error.with_traceback(None)
         return self._job
 
-    def lines(self) -> list[tuple[int, str]]:
+    def lines(self) -> tuple[tuple[int, str], ...]:
         """Return the lines that are to be logged by the waiting task, which has a log of its own: level and text."""
-        lines, self._lines = self._lines, []
+        lines, self._lines = self._lines, ()
         return lines
 
     def show(self, job: BatchJobOut, clock_offset: float) -> None:
@@ -91,12 +91,14 @@ class Watch:
     def trouble(self, error: Exception) -> None:
         """Note that the job cannot be looked at for now."""
         self._is_in_trouble = True
+        # Made late: most watches never need one.
+        self._outage = self._outage or Outage()
         self._say(logging.WARNING, self._outage.failed(error, time.monotonic()))
 
     def answered(self) -> None:
         """Note that the API answers."""
         # Another watch of the same task may still be in trouble.
-        if self._is_in_trouble:
+        if self._is_in_trouble and self._outage is not None:
             self._is_in_trouble = False
             self._say(logging.INFO, self._outage.over(time.monotonic()))
 
@@ -113,7 +115,7 @@ class Watch:
 
     def _say(self, level: int, line: str | None) -> None:
         if line is not None:
-            self._lines.append((level, line))
+            self._lines += ((level, line),)
             self._wake()
 
     def _set_alarm(self, loop: asyncio.AbstractEventLoop, when: float) -> None:

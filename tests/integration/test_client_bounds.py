@@ -84,9 +84,10 @@ def test_a_trickle_ends_with_the_time_of_the_call(name, by_proxy):
     assert (caught.value.transient, caught.value.may_have_acted) == (True, True)
 
 
-@pytest.mark.usefixtures("_little_patience")
 @pytest.mark.parametrize("status", [302, 400])
-def test_the_body_of_what_is_no_success_holds_nobody(status):
+def test_the_body_of_what_is_no_success_holds_nobody(status, monkeypatch):
+    # Whoever waited for the end of the body would run out of it.
+    monkeypatch.setattr(Transport, "patience", lambda _: Patience(20.0))
     head = f"HTTP/1.1 {status} Oh\r\nLocation: /elsewhere\r\n\r\nno".encode()
     with (
         ScriptedServer(lambda _: Stream(_trickle(head, b" ")), as_json(JOB)) as server,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import traceback
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import (
@@ -22,6 +23,13 @@ from airflow_provider_mistral_batch.api.errors import (
     error_from_answer,
 )
 from airflow_provider_mistral_batch.jsonl.results.splitter import TruncatedResultsError
+from airflow_provider_mistral_batch.operators.mistral_batch import (
+    MistralBatchInferenceOperator,
+    MistralCancelBatchJobOperator,
+    MistralCreateBatchJobOperator,
+    MistralDownloadBatchResultsOperator,
+    MistralUploadBatchFileOperator,
+)
 from airflow_provider_mistral_batch.sensors.mistral_batch import MistralBatchJobSensor
 from airflow_provider_mistral_batch.tasks.endings import (
     ending_briefly,
@@ -81,6 +89,8 @@ def test_what_is_no_error_passes(signal: BaseException) -> None:
     assert caught.value is signal
 
 
+ROWS = [{"custom_id": "a", "body": {"messages": [{"role": "user", "content": "Hi"}]}}]
+
 LONG = (
     "GET /v1/batch/jobs/11111111-1111-1111-1111-111111111111 was answered with 404: no such job (type=not_found). "
     "It was deleted, or it belongs to another workspace: check the id and the API key"
@@ -104,11 +114,24 @@ def test_a_long_message_is_broken_before_what_to_do(message: str, lines: list[st
     assert in_lines(message).split("\n") == lines
 
 
-def test_a_task_of_ours_ends_with_one_message_and_few_frames() -> None:
-    task = MistralBatchJobSensor(task_id="t", batch_id="job-1", mistral_conn_id="nobodys")
-    ti = SimpleNamespace(task_id="t", try_number=1)
+@pytest.mark.parametrize(
+    ("kind", "arguments"),
+    [
+        (MistralUploadBatchFileOperator, {"requests": ROWS}),
+        (MistralCreateBatchJobOperator, {"requests": ROWS, "model": "m"}),
+        (MistralCancelBatchJobOperator, {"batch_id": "job-1"}),
+        (MistralDownloadBatchResultsOperator, {"batch_id": "job-1", "destination": "/nowhere"}),
+        (MistralBatchInferenceOperator, {"requests": ROWS, "destination": "/nowhere"}),
+        (MistralBatchJobSensor, {"batch_id": "job-1"}),
+        (MistralBatchJobSensor, {"batch_id": "job-1", "deferrable": True}),
+    ],
+)
+def test_each_task_ends_with_one_message_and_few_frames(kind: Any, arguments: dict[str, Any]) -> None:
+    task = kind(task_id="t", mistral_conn_id="nobodys", **arguments)
+    ti = SimpleNamespace(dag_id="d", task_id="t", run_id="r", map_index=-1, try_number=1, max_tries=0)
+    run = SimpleNamespace(clear_number=0, run_after=None, start_date=None)
     with pytest.raises(AirflowFailException) as caught:
-        task.execute({"ti": ti})  # type: ignore[typeddict-item]
+        task.execute({"ti": ti, "dag_run": run})
     shown = "".join(traceback.format_exception(caught.value))
     assert shown.count("nobodys") == 1
     ours = [
