@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import IO, Any, BinaryIO, cast
 
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
 
@@ -43,6 +43,20 @@ def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
     :raises NotAFileError: If it is anything else. Nothing was opened.
     """
     return cast("BinaryIO", open(path, "rb", opener=_open_regular))
+
+
+def check_opened(file: IO[Any]) -> None:
+    """
+    Check that an open file is a regular one, or none of the operating system's at all.
+
+    :param file: The open file.
+    :raises NotAFileError: If it is a pipe, a device or a socket.
+    """
+    try:
+        mode = os.fstat(file.fileno()).st_mode
+    except (AttributeError, OSError, ValueError):
+        return
+    _check(str(getattr(file, "name", "the open file")), mode)
 
 
 def check_regular(path: str | os.PathLike[str], *, may_be_missing: bool = False) -> None:

@@ -13,6 +13,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from airflow_provider_mistral_batch.api.errors import MistralAPIError, MistralCallError
 from airflow_provider_mistral_batch.api.once import look_repeatedly, send_once
+from airflow_provider_mistral_batch.api.regular_files import check_opened, open_regular
 
 if TYPE_CHECKING:
     import os
@@ -50,8 +51,9 @@ def upload_content_once(
         given = options.pop("filename", None) or str(getattr(file, "name", file))
         if hasattr(file, "read"):
             opened: IO[bytes] = file  # type: ignore[assignment]
+            check_opened(opened)
         else:
-            opened = stack.enter_context(Path(file).open("rb"))
+            opened = stack.enter_context(open_regular(file))
         opened.seek(0)
         sha256, size = hashlib.sha256(), 0
         while chunk := opened.read(1 << 20):

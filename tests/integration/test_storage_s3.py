@@ -21,7 +21,7 @@ from airflow_provider_mistral_batch.storage.atomic import AtomicFiles
 from airflow_provider_mistral_batch.tasks.destination import Destination
 from tests.s3_server import S3Server
 
-REFUSED = r"cannot be {} with connection 'store' \(PermissionError: (Forbidden|Access Denied)\): .*allow its account"
+REFUSED = r"cannot be {} with connection 'store' \(PermissionError: (Forbidden|Access Denied)\):\s.*allow its account"
 DELETES = r"DELETE |POST /\w+/?\?delete"
 
 

@@ -13,6 +13,7 @@ from airflow.sdk import ObjectStoragePath
 
 from airflow_provider_mistral_batch.api.client import MistralBatchClient
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
+from airflow_provider_mistral_batch.hooks.uploads import upload_content_once
 from airflow_provider_mistral_batch.jsonl.requests.prepare import prepare_requests
 from airflow_provider_mistral_batch.jsonl.results.manifest import read_manifest
 from airflow_provider_mistral_batch.policies.ownership import TaskIdentity
@@ -53,6 +54,11 @@ def upload(path: Path, scratch: Path) -> Any:
         return client.upload_file(path)
 
 
+def upload_once(path: Path, scratch: Path) -> Any:
+    with MistralBatchClient("key", "http://127.0.0.1:9") as client:
+        return upload_content_once(client, path, "ocr")
+
+
 READERS: dict[str, Callable[[Path, Path], Any]] = {
     "requests": lambda path, scratch: prepare_requests(path, endpoint=CHAT, directory=scratch),
     "requests by URL": lambda path, scratch: prepare_requests(
@@ -61,6 +67,7 @@ READERS: dict[str, Callable[[Path, Path], Any]] = {
     "results": lambda path, scratch: list(read_results(str(path))),
     "manifest": lambda path, scratch: read_manifest(path),
     "upload": upload,
+    "upload once": upload_once,
 }
 
 
