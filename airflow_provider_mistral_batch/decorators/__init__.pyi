@@ -1,6 +1,6 @@
 """The types of ``@task.mistral_batch``, for editors and type checkers; a test compares them with the operator."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Literal
 
@@ -8,12 +8,22 @@ from airflow.sdk import ObjectStoragePath
 from airflow.sdk.bases.decorator import TaskDecorator
 from airflow.sdk.definitions.decorators import TaskDecoratorCollection
 
+from airflow_provider_mistral_batch.tables import AnswerColumns, SqlTable
+
 __all__ = ["task"]
 
 class MistralTaskDecoratorCollection(TaskDecoratorCollection):
     def mistral_batch(
         self,
         *,
+        key: str | Sequence[str] | None = None,
+        prompt: str | None = None,
+        prompt_file: str | ObjectStoragePath | None = None,
+        messages: Sequence[Mapping[str, Any]] | None = None,
+        keep: Sequence[str] = (),
+        on_null: Literal["fail", "skip", "empty"] = "fail",
+        columns: AnswerColumns | None = None,
+        target: SqlTable | None = None,
         destination: str | ObjectStoragePath,
         endpoint: str = "/v1/chat/completions",
         model: str | None = None,
@@ -32,7 +42,7 @@ class MistralTaskDecoratorCollection(TaskDecoratorCollection):
         max_failed_ratio: float = 1.0,
         max_cost_usd: float | None = None,
         prices: Mapping[str, Mapping[str, float]] | None = None,
-        output_format: Literal["jsonl", "parquet"] = "jsonl",
+        output_format: Literal["jsonl", "parquet"] | None = None,
         if_exists: Literal["fail", "replace"] = "fail",
         delete_files: Literal["never", "on_success"] = "never",
         deferrable: bool = ...,
@@ -52,6 +62,8 @@ class MistralTaskDecoratorCollection(TaskDecoratorCollection):
 
         It takes the parameters of ``MistralBatchInferenceOperator`` and of every task.
 
+        :param key: The column, or columns, that tell the rows of a table apart.
+        :param prompt: The prompt of each row of the table that the function returns, with columns in braces.
         :param destination: Folder for the results, local or on any object storage. Each run and each mapped task needs
             its own.
         :param endpoint: API endpoint that each request goes to.

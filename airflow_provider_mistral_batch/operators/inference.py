@@ -26,9 +26,7 @@ from airflow_provider_mistral_batch.storage.paths import absolute_path
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, ObjectStoragePath
 
-    from airflow_provider_mistral_batch.tables.answers import AnswerColumns
-    from airflow_provider_mistral_batch.tables.sources.base import RowSource
-    from airflow_provider_mistral_batch.tables.targets.sql import SqlTable
+    from airflow_provider_mistral_batch.tables import AnswerColumns, RowSource, SqlTable
 
 
 class MistralBatchInferenceOperator(MistralSubmittingOperator):

@@ -1,8 +1,9 @@
 """Table in, table out: rows from where they live become requests, and answers come back as columns beside them."""
 
 from airflow_provider_mistral_batch.tables.answers import AnswerColumns
+from airflow_provider_mistral_batch.tables.sources.base import RowSource
 from airflow_provider_mistral_batch.tables.sources.files import FileRows
 from airflow_provider_mistral_batch.tables.sources.sql import SqlRows
 from airflow_provider_mistral_batch.tables.targets.sql import SqlTable
 
-__all__ = ["AnswerColumns", "FileRows", "SqlRows", "SqlTable"]
+__all__ = ["AnswerColumns", "FileRows", "RowSource", "SqlRows", "SqlTable"]

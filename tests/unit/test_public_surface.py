@@ -18,6 +18,7 @@ PUBLIC_MODULES = (
     "results",
     "exceptions",
     "emulator",
+    "tables",
     "triggers.mistral_batch",
     "triggers.inference",
     "links.mistral_batch",

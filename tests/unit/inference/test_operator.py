@@ -78,7 +78,7 @@ def test_the_stub_says_what_the_operator_takes() -> None:
     operator = {
         name: None if parameter.default is inspect.Parameter.empty else parameter.default
         for name, parameter in parameters.items()
-        if parameter.kind is inspect.Parameter.KEYWORD_ONLY and name not in ("requests", "path")
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY and name not in ("requests", "path", "source")
     }
     assert stub.pop("multiple_outputs", 0) is None
     # Its default is the configuration's.
