@@ -29,6 +29,9 @@ def scope(error: Exception) -> Scope:
 
     :param error: What the call raised.
     """
+    if isinstance(error, MistralAPIError) and error.no_listing:
+        # Some gateways say so with a 5xx.
+        return Scope.THIS_CALL
     if isinstance(error, (ServerError, MistralResponseError)):
         # The server may have trouble with one job only.
         return Scope.UNKNOWN

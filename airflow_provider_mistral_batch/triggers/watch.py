@@ -25,6 +25,7 @@ class Watch:
     __slots__ = (
         "_alarm",
         "_error",
+        "_has_lines",
         "_has_news",
         "_is_in_trouble",
         "_job",
@@ -44,6 +45,7 @@ class Watch:
         self._job: BatchJobOut | None = None
         self._error: BaseException | None = None
         self._has_news = False
+        self._has_lines = False
         self._outage = outage
         self._is_in_trouble = False
         self._lines: tuple[tuple[int, str], ...] = ()
@@ -58,7 +60,7 @@ class Watch:
         :return: The job, or ``None`` when nothing changed in that time.
         :raises Exception: When the job cannot be watched any more.
         """
-        if not self._has_news and not self._lines:
+        if not self._has_news and not self._has_lines:
             loop = asyncio.get_running_loop()
             self._set_alarm(loop, loop.time() + max(0.0, timeout))
             self._waiter = loop.create_future()
@@ -66,6 +68,8 @@ class Watch:
                 await self._waiter
             finally:
                 self._waiter = None
+        # Once for each line: whoever leaves the lines alone must not be woken for them for ever.
+        self._has_lines = False
         if not self._has_news:
             return None
         self._has_news = False
@@ -116,6 +120,7 @@ class Watch:
     def _say(self, level: int, line: str | None) -> None:
         if line is not None:
             self._lines += ((level, line),)
+            self._has_lines = True
             self._wake()
 
     def _set_alarm(self, loop: asyncio.AbstractEventLoop, when: float) -> None:

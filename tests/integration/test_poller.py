@@ -328,9 +328,10 @@ def test_a_look_that_fails_when_nobody_watches_the_job_any_more(
         {"status": 403},
         {"status": 404},
         {"status": 501},
+        {"status": 500, "message": "this provider does not support listings"},
         {"status": 200, "body": {"data": [{"id": 1}]}},
     ],
-    ids=["500", "403", "404", "501", "an unreadable job in it"],
+    ids=["500", "403", "404", "501", "500 of a gateway", "an unreadable job in it"],
 )
 def test_a_listing_that_does_not_work_is_done_without(
     fault: dict[str, Any], control: Control, logged: Any
@@ -450,7 +451,7 @@ def test_a_long_pause_ends_with_the_last_watcher(control: Control) -> None:
     "kind",
     [
         {"kind": "status", "status": 500},
-        {"kind": "status", "status": 429, "retry_after": 0.1},
+        {"kind": "status", "status": 429},
         {"kind": "drop"},
         {"kind": "html"},
     ],
