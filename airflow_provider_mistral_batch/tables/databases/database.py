@@ -64,6 +64,9 @@ class Database:
         self.driver = type(connection).__module__.partition(".")[0].lstrip("_")
         #: ``postgresql``, ``mysql``, ``sqlite``, ``duckdb``, or ``other``.
         self.kind = _KINDS.get(self.driver, "other")
+        #: Whether one statement for many rows is the quickest. psycopg 3 reads long statements slowly, and sends many
+        #: short ones at once; of a database that is not known, nobody knows.
+        self.many_rows = self.kind != "other" and self.driver != "psycopg"
 
     def quoted(self, name: str, *, bound: bool = False) -> str:
         """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -14,7 +14,7 @@ from airflow_provider_mistral_batch.tables.databases.column_types import kind_of
 from airflow_provider_mistral_batch.tables.databases.database import TRANSACTIONAL, opened
 from airflow_provider_mistral_batch.tables.targets.columns import TableColumn, described, is_unique, matched
 from airflow_provider_mistral_batch.tables.targets.statements import (
-    MANY_ROWS,
+    UPSERTS,
     Form,
     column_type,
     create_table,
@@ -48,12 +48,14 @@ class _Plan(NamedTuple):
     :param form: The parts of the statements.
     :param updates: Whether one statement inserts or updates; otherwise rows are deleted and inserted.
     :param kinds: The kind of each column of the table.
+    :param many_rows: Whether a statement has many rows; otherwise the driver repeats one for each row.
     :param creation: The statement that makes the table, if it is missing.
     """
 
     form: Form
     updates: bool
     kinds: list[str]
+    many_rows: bool
     creation: str | None = None
 
 
@@ -109,7 +111,7 @@ class SqlTable:
             if plan.creation is not None and database.kind in TRANSACTIONAL:
                 with database.trouble(f"{self!r} cannot be made"), database.transaction(keep=False) as cursor:
                     cursor.execute(plan.creation)
-            if not plan.updates and database.kind in MANY_ROWS:
+            if not plan.updates and database.kind in UPSERTS:
                 _log.warning(
                     "%r has no primary key or unique index on %s: rows are deleted and inserted anew. Two runs at the "
                     "same time may then leave two rows a key: create a unique index on the key",
@@ -173,7 +175,7 @@ class SqlTable:
             types = [column_type(one.type, database.kind, of_key=one.name in key) for one in schema]
             creation = create_table(form, types)
             names = dict(zip(schema.names, schema.names, strict=True))
-            updates = database.kind in MANY_ROWS
+            updates = database.kind in UPSERTS
         else:
             own = matched(schema, there, database.kind, repr(self))
             types = [column.type_name for column in own]
@@ -181,7 +183,7 @@ class SqlTable:
             names = {one: column.name for one, column in zip(schema.names, own, strict=True)}
             updates = self._updates(database, list(names.values()), [names[one] for one in key])
         form = self._form(database, list(names.values()), [names[one] for one in key], bound=True)
-        return _Plan(form, updates, [kind_of(one) for one in types], creation)
+        return _Plan(form, updates, [kind_of(one) for one in types], database.many_rows, creation)
 
     def _columns(self, database: Database) -> list[TableColumn] | None:
         """Describe the table's columns; None if it is missing, and may be made."""
@@ -246,13 +248,17 @@ def _chunks(batch: pyarrow.RecordBatch, plan: _Plan, added: Sequence[str | None]
 def _write_rows(cursor: Any, rows: Sequence[Sequence[Any]], plan: _Plan) -> None:
     form = plan.form
     if plan.updates:
-        cursor.execute(upsert(form, len(rows)), list(chain.from_iterable(rows)))
+        _run(cursor, upsert, rows, plan)
         return
     places = [form.columns.index(name) for name in form.key]
-    keys = [tuple(row[place] for place in places) for row in rows]
-    if form.database in MANY_ROWS:
-        cursor.execute(delete(form, len(rows)), list(chain.from_iterable(keys)))
-        cursor.execute(insert(form, len(rows)), list(chain.from_iterable(rows)))
+    _run(cursor, delete, [tuple(row[place] for place in places) for row in rows], plan)
+    _run(cursor, insert, rows, plan)
+
+
+def _run(
+    cursor: Any, statement: Callable[[Form, int], str], rows: Sequence[Sequence[Any]], plan: _Plan
+) -> None:
+    if plan.many_rows:
+        cursor.execute(statement(plan.form, len(rows)), list(chain.from_iterable(rows)))
     else:
-        cursor.executemany(delete(form, 1), keys)
-        cursor.executemany(insert(form, 1), rows)
+        cursor.executemany(statement(plan.form, 1), rows)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     import pyarrow
 
-#: Databases that have several rows in one INSERT; the others get them one by one, from the driver's ``executemany``.
-MANY_ROWS = ("postgresql", "mysql", "sqlite", "duckdb")
+#: Databases that can insert or update in one statement.
+UPSERTS = ("postgresql", "mysql", "sqlite", "duckdb")
 
 #: Databases that have arrays as columns.
 _ARRAYS = ("postgresql", "duckdb")
