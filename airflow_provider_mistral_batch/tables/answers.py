@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_provider_mistral_batch.jsonl.results.placeholder_rows import is_missing_row
 from airflow_provider_mistral_batch.jsonl.results.reader import read_blocks
-from airflow_provider_mistral_batch.jsonl.results.rows import ResultRow, result_row
+from airflow_provider_mistral_batch.jsonl.results.row_columns import RowColumns, row_columns
 from airflow_provider_mistral_batch.tables.columns import ANSWER
 from airflow_provider_mistral_batch.tables.key import custom_ids
 from airflow_provider_mistral_batch.tables.rows_beside import SKIPPED, read_rows_beside, schema_of
@@ -88,8 +88,7 @@ def write_answers(
         unfit: dict[int, str] = {}
         batch = _answer_batch(rows, shape, columns, unfit)
         if unfit:
-            failed = [replace_error(rows[number], reason) for number, reason in unfit.items()]
-            failures.add(_failure_batch(failed, columns))
+            failures.add(_unfit_batch(rows, unfit, columns))
             batch = batch.filter(_array([number not in unfit for number in range(len(rows))]))
             unfit_rows += len(unfit)
         answers.add(batch)
@@ -104,29 +103,17 @@ def write_answers(
     return TableSummary(skipped, unfit_rows)
 
 
-def replace_error(row: ResultRow, reason: str) -> ResultRow:
-    """
-    Give a row an error.
-
-    :param row: A row that succeeded.
-    :param reason: The error.
-    """
-    from msgspec.structs import replace
-
-    return replace(row, error=reason)
-
-
-def _rows(path: StoragePath) -> Iterator[list[ResultRow]]:
+def _rows(path: StoragePath) -> Iterator[RowColumns]:
     waiting: list[bytes] = []
     size = 0
     for lines in read_blocks(path):
         waiting += lines
         size += sum(map(len, lines))
         if size >= _BYTES_AT_ONCE or len(waiting) >= _ROWS_AT_ONCE:
-            yield list(map(result_row, waiting))
+            yield row_columns(waiting)
             waiting, size = [], 0
     if waiting:
-        yield list(map(result_row, waiting))
+        yield row_columns(waiting)
 
 
 def _ids(rows_beside: Sequence[StoragePath], key: Sequence[str]) -> pyarrow.Array:
@@ -139,39 +126,40 @@ def _ids(rows_beside: Sequence[StoragePath], key: Sequence[str]) -> pyarrow.Arra
 
 
 def _answer_batch(
-    rows: list[ResultRow], shape: Shape, columns: AnswerColumns, unfit: dict[int, str]
-) -> pyarrow.RecordBatch:
-    answer = shape.read(rows, unfit)
-    named = zip([field.name for field in shape.fields()], answer, strict=True)
-    return _batch(rows, dict(named), ["ok"] * len(rows), columns)
-
-
-def _failure_batch(rows: list[ResultRow], columns: AnswerColumns) -> pyarrow.RecordBatch:
-    status = ["missing" if is_missing_row(row.raw) else "failed" for row in rows]
-    return _batch(rows, {ANSWER: _array([row.content for row in rows])}, status, columns)
-
-
-def _batch(
-    rows: list[ResultRow], answer: dict[str, Any], status: list[str], columns: AnswerColumns
+    rows: RowColumns, shape: Shape, columns: AnswerColumns, unfit: dict[int, str]
 ) -> pyarrow.RecordBatch:
     import pyarrow
 
-    arrays = {
-        ID: _array([row.custom_id for row in rows]),
-        **answer,
-        **{
-            name: pyarrow.array([getattr(row, name) for row in rows], kind)
-            for name, kind in _about_types().items()
-            if name != "status"
-        },
-        "status": _array(status),
-    }
+    answer = shape.read(rows, unfit)
+    named = zip([field.name for field in shape.fields()], answer, strict=True)
+    return _batch(rows, dict(named), pyarrow.repeat("ok", len(rows)), columns)
+
+
+def _failure_batch(rows: RowColumns, columns: AnswerColumns) -> pyarrow.RecordBatch:
+    status = _array(["missing" if is_missing_row(line) else "failed" for line in rows.lines])
+    return _batch(rows, {ANSWER: _array(rows.content)}, status, columns)
+
+
+def _unfit_batch(rows: RowColumns, unfit: dict[int, str], columns: AnswerColumns) -> pyarrow.RecordBatch:
+    """Make failed rows of answers that do not fit their columns; they keep their text."""
+    some = _failure_batch(rows, columns).take(list(unfit))
+    return some.set_column(some.schema.get_field_index("error"), "error", _array(list(unfit.values())))
+
+
+def _batch(
+    rows: RowColumns, answer: dict[str, Any], status: Any, columns: AnswerColumns
+) -> pyarrow.RecordBatch:
+    import pyarrow
+
+    arrays = {ID: _array(rows.custom_id), **answer}
+    for name, kind in _about_types().items():
+        arrays[name] = status if name == "status" else pyarrow.array(getattr(rows, name), kind)
     if columns.raw:
-        arrays["raw"] = pyarrow.array([row.raw for row in rows], pyarrow.binary())
+        arrays["raw"] = pyarrow.array(rows.lines, pyarrow.binary())
     return pyarrow.record_batch(list(arrays.values()), names=list(arrays))
 
 
-def _array(values: list[Any]) -> pyarrow.Array:
+def _array(values: Sequence[Any]) -> pyarrow.Array:
     import pyarrow
 
     return pyarrow.array(

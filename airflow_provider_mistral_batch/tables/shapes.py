@@ -12,12 +12,13 @@ import msgspec
 
 from airflow_provider_mistral_batch.api.decoding import UNREADABLE
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
+from airflow_provider_mistral_batch.jsonl.results.rows import body_of
 from airflow_provider_mistral_batch.tables.columns import ANSWER, Column, schema_columns
 
 if TYPE_CHECKING:
     import pyarrow
 
-    from airflow_provider_mistral_batch.jsonl.results.rows import ResultRow
+    from airflow_provider_mistral_batch.jsonl.results.row_columns import RowColumns
 
 EmbeddingType = Literal["float32", "float16", "int8"]
 
@@ -32,7 +33,7 @@ class Shape(ABC):
         """Give the columns' names and types, as far as they are known before the first answer."""
 
     @abstractmethod
-    def read(self, rows: Sequence[ResultRow], unfit: dict[int, str]) -> list[pyarrow.Array]:
+    def read(self, rows: RowColumns, unfit: dict[int, str]) -> list[pyarrow.Array]:
         """
         Read the columns of some answers.
 
@@ -72,11 +73,11 @@ class TextShape(Shape):
 
         return [pyarrow.field(ANSWER, pyarrow.string())]
 
-    def read(self, rows: Sequence[ResultRow], unfit: dict[int, str]) -> list[pyarrow.Array]:
+    def read(self, rows: RowColumns, unfit: dict[int, str]) -> list[pyarrow.Array]:
         """Read the texts."""
         import pyarrow
 
-        return [pyarrow.array([row.content for row in rows], pyarrow.string())]
+        return [pyarrow.array(rows.content, pyarrow.string())]
 
 
 class FieldsShape(Shape):
@@ -102,11 +103,11 @@ class FieldsShape(Shape):
         """Give the schema's fields."""
         return [column.field() for column in self._columns]
 
-    def read(self, rows: Sequence[ResultRow], unfit: dict[int, str]) -> list[pyarrow.Array]:
+    def read(self, rows: RowColumns, unfit: dict[int, str]) -> list[pyarrow.Array]:
         """Read all answers at once where they are as expected, and else one by one."""
         import pyarrow
 
-        texts = [row.content or "" for row in rows]
+        texts = [content or "" for content in rows.content]
         try:
             if (table := self._read_at_once(texts)) is not None:
                 return [
@@ -184,13 +185,13 @@ class EmbeddingShape(Shape):
 
         return [pyarrow.field("embedding", pyarrow.list_(self._number(), self._size or -1))]
 
-    def read(self, rows: Sequence[ResultRow], unfit: dict[int, str]) -> list[pyarrow.Array]:
+    def read(self, rows: RowColumns, unfit: dict[int, str]) -> list[pyarrow.Array]:
         """Read the vectors."""
         import pyarrow
 
         vectors = []
-        for number, row in enumerate(rows):
-            vector = _vector(row.raw)
+        for number, line in enumerate(rows.lines):
+            vector = _vector(line)
             if vector is not None and not self._size:
                 self._size = len(vector)
             if vector is None or len(vector) != self._size:
@@ -258,14 +259,14 @@ class PagesShape(Shape):
         page = pyarrow.struct([("index", pyarrow.int64()), ("markdown", pyarrow.string())])
         return [pyarrow.field("markdown", pyarrow.string()), pyarrow.field("pages", pyarrow.list_(page))]
 
-    def read(self, rows: Sequence[ResultRow], unfit: dict[int, str]) -> list[pyarrow.Array]:
+    def read(self, rows: RowColumns, unfit: dict[int, str]) -> list[pyarrow.Array]:
         """Read the pages."""
         import pyarrow
 
-        pages = [_pages(row.body) for row in rows]
+        pages = [_pages(body_of(line)) for line in rows.lines]
         texts, lists = self.fields()
         return [
-            pyarrow.array([row.content for row in rows], texts.type),
+            pyarrow.array(rows.content, texts.type),
             pyarrow.array(pages, lists.type),
         ]
 
@@ -293,11 +294,11 @@ class ModerationShape(Shape):
             pyarrow.field("flagged", pyarrow.list_(pyarrow.string())),
         ]
 
-    def read(self, rows: Sequence[ResultRow], unfit: dict[int, str]) -> list[pyarrow.Array]:
+    def read(self, rows: RowColumns, unfit: dict[int, str]) -> list[pyarrow.Array]:
         """Read the first result of each answer."""
         import pyarrow
 
-        results = [_first_result(row.body) for row in rows]
+        results = [_first_result(body_of(line)) for line in rows.lines]
         scores = [_scores(result.get("category_scores")) for result in results]
         flagged = [
             [name for name, value in categories.items() if value is True]
@@ -324,17 +325,17 @@ class ClassificationShape(Shape):
             pyarrow.field("scores", pyarrow.map_(pyarrow.string(), scores)),
         ]
 
-    def read(self, rows: Sequence[ResultRow], unfit: dict[int, str]) -> list[pyarrow.Array]:
+    def read(self, rows: RowColumns, unfit: dict[int, str]) -> list[pyarrow.Array]:
         """Read the first result of each answer."""
         import pyarrow
 
         scores = [
             {
                 target: _scores(one.get("scores")) or []
-                for target, one in _first_result(row.body).items()
+                for target, one in _first_result(body_of(line)).items()
                 if isinstance(one, dict)
             }
-            for row in rows
+            for line in rows.lines
         ]
         labels = [
             [(target, max(one, key=lambda pair: pair[1])[0]) for target, one in row.items() if one]

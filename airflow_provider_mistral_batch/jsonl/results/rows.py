@@ -56,7 +56,7 @@ class ResultRow(msgspec.Struct, gc=False, frozen=True):
     @property
     def body(self) -> Any:
         """The answer's whole body, decoded."""
-        return _body(self.raw)
+        return body_of(self.raw)
 
     def as_dict(self, *, raw: bool = False) -> dict[str, Any]:
         """
@@ -91,7 +91,7 @@ def _odd_row(line: bytes) -> ResultRow:
     error = None
     if row is None or not succeeded(row):
         error = reason.message or f"no answer (status code {reason.status_code})"
-    answer = odd_answer(_body(line))
+    answer = odd_answer(body_of(line))
     custom_id = id_of_unread(line) if row is None else row.custom_id
     return _result_row(line, custom_id, reason.status_code, answer, error)
 
@@ -113,7 +113,12 @@ def _result_row(
     )
 
 
-def _body(line: bytes) -> Any:
+def body_of(line: bytes) -> Any:
+    """
+    Decode an answer's whole body; ``None`` if there is none.
+
+    :param line: The row as the API gave it.
+    """
     response = (row_fields(line) or {}).get("response")
     return response.get("body") if isinstance(response, dict) else None
 
