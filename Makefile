@@ -125,6 +125,6 @@ $(VENV)/installed-build: $(VENV)/uv pyproject.toml constraints.txt
 	$(call install,--group build)
 
 $(VENV)/installed-bench: $(VENV)/installed
-	$(call install,--editable ".[emulator$(comma)parquet$(comma)zstd]" --group bench)
+	$(call install,--editable ".[emulator$(comma)parquet$(comma)sql$(comma)zstd]" --group bench)
 
 comma := ,

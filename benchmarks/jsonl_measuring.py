@@ -31,6 +31,8 @@ def compare(
     sdk: str | None = None,
     targets: Mapping[str, float | None],
     prepare: Callable[[Path], None] | None = None,
+    script: Path = _STEPS,
+    most_mb: float = MOST_MB,
 ) -> None:
     """
     Measure steps and print a table and a line of JSON.
@@ -45,6 +47,8 @@ def compare(
     :param targets: Claims by step. Each step stays below 150 MB at any number of rows. If a share of the limit is
         given, the step also reaches that share and is 30 times as fast as the SDK.
     :param prepare: Called with the files' directory after the files are made.
+    :param script: The program that runs the steps.
+    :param most_mb: Most MB of memory of each step that has a target.
     """
     arguments = _arguments(title)
     found: dict[str, Any] = {}
@@ -52,15 +56,15 @@ def compare(
     with tempfile.TemporaryDirectory(prefix="mistral-batch-bench-", dir=arguments.directory) as name:
         for rows in sorted({min(SMALL, arguments.rows), arguments.rows}):
             directory = Path(name) / str(rows)
-            _run("make files", directory, rows)
+            _run(script, "make files", directory, rows)
             if prepare is not None:
                 prepare(directory)
             runs: dict[str, list[dict[str, Any]]] = {step: [] for step in steps}
             for _ in range(arguments.turns):
                 for step in steps:
-                    runs[step].append(_run(step, directory, rows))
+                    runs[step].append(_run(script, step, directory, rows))
             if sdk and sdk_rate is None:
-                runs[sdk] = [_run(sdk, directory, rows)]
+                runs[sdk] = [_run(script, sdk, directory, rows)]
                 sdk_rate = rows / runs[sdk][0]["seconds"]
             found[str(rows)] = {step: _figures(took, runs[limit], sdk_rate) for step, took in runs.items()}
             _print(title, rows, limit, found[str(rows)])
@@ -68,7 +72,7 @@ def compare(
     for step, share in targets.items():
         for rows, steps_found in found.items():
             size = f"{step}, {int(rows):,} rows"
-            claims.append((f"{size}, peak MB", steps_found[step]["peak_mb"], "under", MOST_MB))
+            claims.append((f"{size}, peak MB", steps_found[step]["peak_mb"], "under", most_mb))
         if share is not None:
             claims.append((f"{size}, share of {limit}", steps_found[step]["of_limit"], "at least", share))
         if share is not None and sdk:
@@ -95,9 +99,9 @@ def _figures(
     return figures
 
 
-def _run(step: str, directory: Path, rows: int) -> dict[str, Any]:
+def _run(script: Path, step: str, directory: Path, rows: int) -> dict[str, Any]:
     done = subprocess.run(
-        [sys.executable, str(_STEPS), step, str(directory), str(rows)], check=True, stdout=subprocess.PIPE
+        [sys.executable, str(script), step, str(directory), str(rows)], check=True, stdout=subprocess.PIPE
     )
     return json.loads(done.stdout) if done.stdout else {}
 

@@ -71,8 +71,14 @@ def make_files(directory: Path, rows: int) -> None:
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
     with (directory / "results.jsonl").open("w") as results:
         for number in order:
+            answer = " ".join(random.choices(WORDS, k=20))
             results.write(
-                json.dumps(_result(random, number), ensure_ascii=False, separators=(",", ":")) + "\n"
+                json.dumps(
+                    result(random, number, f"order-{number:07d}", answer),
+                    ensure_ascii=False,
+                    separators=(",", ":"),
+                )
+                + "\n"
             )
 
 
@@ -88,8 +94,9 @@ def _body(random: Random, words: int) -> dict[str, Any]:
     }
 
 
-def _result(random: Random, number: int) -> dict[str, Any]:
-    message = {"role": "assistant", "content": " ".join(random.choices(WORDS, k=20)), "tool_calls": None}
+def result(random: Random, number: int, custom_id: str, content: str) -> dict[str, Any]:
+    """Make the result of a chat."""
+    message = {"role": "assistant", "content": content, "tool_calls": None}
     body = {
         "id": f"{random.getrandbits(128):032x}",
         "object": "chat.completion",
@@ -100,7 +107,7 @@ def _result(random: Random, number: int) -> dict[str, Any]:
     }
     return {
         "id": f"batch-cd0da3ab-{number}-377e2e82-7cbb-4f72-bc67-533512f70955",
-        "custom_id": f"order-{number:07d}",
+        "custom_id": custom_id,
         "response": {"status_code": 200, "body": body},
         "error": None,
     }
@@ -114,7 +121,13 @@ def _copy(name: str) -> Callable[[Path, int], None]:
     return copy
 
 
-def _decode(name: str) -> Callable[[Path, int], None]:
+def decode(name: str) -> Callable[[Path, int], None]:
+    """
+    Make a step that only decodes a file.
+
+    :param name: The file.
+    """
+
     def decode(directory: Path, rows: int) -> None:
         import msgspec
 
@@ -234,13 +247,13 @@ def _sdk_output(directory: Path, rows: int) -> None:
 
 STEPS: dict[str, Callable[[Path, int], None]] = {
     "copy requests": _copy("requests.jsonl"),
-    "decode requests": _decode("requests.jsonl"),
+    "decode requests": decode("requests.jsonl"),
     "prepare": _prepare("requests.jsonl"),
     "prepare with parameters": _prepare("requests.jsonl", temperature=0.1),
-    "decode published": _decode("published.jsonl"),
+    "decode published": decode("published.jsonl"),
     "prepare published": _prepare("published.jsonl"),
     "copy results": _copy("results.jsonl"),
-    "decode results": _decode("results.jsonl"),
+    "decode results": decode("results.jsonl"),
     "split": _split("jsonl"),
     "split with missing rows": _split("jsonl", fault=True),
     "split to parquet": _split("parquet"),
@@ -267,7 +280,7 @@ def main() -> None:
     started, busy = time.perf_counter(), time.process_time()
     step(directory, rows)
     seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - busy
-    took = {"rows": rows, "seconds": seconds, "cpu_seconds": cpu_seconds, "peak_mb": _peak_mb()}
+    took = {"rows": rows, "seconds": seconds, "cpu_seconds": cpu_seconds, "peak_mb": peak_mb()}
     print(json.dumps({**took, "mb": (directory / _source(name)).stat().st_size / 1e6}))
 
 
@@ -294,7 +307,8 @@ def _import_everything(name: str) -> None:
         import pyarrow.parquet  # noqa: F401
 
 
-def _peak_mb() -> float:
+def peak_mb() -> float:
+    """Give the most memory that this process has had, in MB."""
     try:
         # getrusage of a child starts with its parent's memory at the time of the fork.
         status = Path("/proc/self/status").read_text()
