@@ -128,7 +128,7 @@ def test_a_destination_that_cannot_be_written_is_found_before_anything_is_sent(
 
 def test_object_storage(airflow: Any, batch: Any, tmp_path: Path, control: Any, rows_of: Any) -> None:
     control.plan_jobs(failed_rows=2)
-    outcome = airflow.run(batch(destination=f"file://{tmp_path}/bucket/{{{{ run_id }}}}"))
+    outcome = airflow.run(batch(destination=f"file://{tmp_path}/bucket/run"))
     assert outcome.state == "success", outcome.message
     assert outcome.value["results_path"].startswith("file://")
     assert len(rows_of(outcome.value["results_path"].removeprefix("file://"))) == 5
