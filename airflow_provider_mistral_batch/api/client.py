@@ -10,6 +10,7 @@ import contextlib
 import io
 import itertools
 import logging
+import mimetypes
 import os
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -298,8 +299,9 @@ class MistralBatchClient:
         Upload a file, streaming it from disk.
 
         :param file: Path of a local file, or an open, seekable binary file.
-        :param purpose: ``batch`` for request files.
-        :param filename: Name that the API gives to the file; by default the name on disk.
+        :param purpose: ``batch`` for request files, ``ocr`` for documents, ``audio`` for recordings.
+        :param filename: Name that the API gives to the file; by default the name on disk. Its end tells the type of a
+            document or a recording.
         :param expiry: Hours after which the API deletes it.
         :param visibility: ``workspace`` or ``user``.
         :param model: The model of the requests in it. Only the openai dialect sends it: a gateway chooses the provider
@@ -314,6 +316,7 @@ class MistralBatchClient:
                 file = stack.enter_context(open_regular(file))
             filename = filename or Path(str(getattr(file, "name", ""))).name or "batch.jsonl"
             size = _check_upload(file, filename)
+            content_type = _content_type(filename, purpose)
             fields = {
                 "purpose": purpose,
                 "expiry": expiry,
@@ -327,7 +330,7 @@ class MistralBatchClient:
                 file.seek(0)
                 content = _SizedFile(file, size)
                 progress = _Sending(self._transport.patience(), size, on_progress)
-                encoder = MultipartEncoder({**form, "file": (filename, content, "application/jsonl")})
+                encoder = MultipartEncoder({**form, "file": (filename, content, content_type)})
                 body = MultipartEncoderMonitor(encoder, progress)
                 headers = {"Content-Type": body.content_type}
                 with self._transport.send(
@@ -560,6 +563,12 @@ def _checked_limit(limit: int | None) -> int:
         return limits.PAGE_SIZE
     check_whole("limit", limit, at_least=1, unit="items")
     return limit
+
+
+def _content_type(filename: str, purpose: str) -> str:
+    if purpose == "batch" or filename.endswith(".jsonl"):
+        return "application/jsonl"
+    return mimetypes.guess_type(filename)[0] or "application/octet-stream"
 
 
 def _check_upload(file: IO[bytes], filename: str) -> int:

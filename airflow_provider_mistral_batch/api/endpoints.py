@@ -14,6 +14,57 @@ import msgspec
 CHAT = "/v1/chat/completions"
 CONVERSATIONS = "/v1/conversations"
 
+#: How the names of documents and images end that the API reads, and of recordings.
+DOCUMENT_SUFFIXES = frozenset(
+    {
+        ".pdf",
+        ".docx",
+        ".pptx",
+        ".odt",
+        ".rtf",
+        ".epub",
+        ".png",
+        ".jpg",
+        ".jpeg",
+        ".avif",
+        ".webp",
+        ".gif",
+        ".bmp",
+    }
+    | {".tif", ".tiff", ".heic", ".heif"}
+)
+RECORDING_SUFFIXES = frozenset(
+    {
+        ".mp3",
+        ".wav",
+        ".flac",
+        ".ogg",
+        ".oga",
+        ".opus",
+        ".m4a",
+        ".mp4",
+        ".mpga",
+        ".mpeg",
+        ".webm",
+        ".aac",
+        ".aiff",
+    }
+)
+
+
+class UploadedFiles(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    The uploaded files that requests to an endpoint can name.
+
+    :param purpose: What they are uploaded for.
+    :param suffixes: How their names may end.
+    :param fields: Makes the body's fields of a file's id; ``None`` if messages name it.
+    """
+
+    purpose: str
+    suffixes: frozenset[str]
+    fields: Callable[[str], dict[str, Any]] | None = None
+
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     """
@@ -25,6 +76,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     :param tokens_known: Whether the tokens of a request can be counted before it is sent. Documents and recordings are
         opened by the server.
     :param writes_tokens: Whether its answers have completion tokens. Numbers and labels have none.
+    :param files: The uploaded files that its requests can name.
     """
 
     path: str
@@ -32,6 +84,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     takes: frozenset[str] = frozenset()
     tokens_known: bool = True
     writes_tokens: bool = True
+    files: UploadedFiles | None = None
 
 
 def _field(name: str) -> Callable[[str], dict[str, Any]]:
@@ -48,7 +101,12 @@ _GENERATION = frozenset({"system", "max_tokens", "temperature", "response_format
 ENDPOINTS: Mapping[str, Endpoint] = {
     endpoint.path: endpoint
     for endpoint in (
-        Endpoint(path=CHAT, prompt_fields=lambda prompt: {"messages": _messages(prompt)}, takes=_GENERATION),
+        Endpoint(
+            path=CHAT,
+            prompt_fields=lambda prompt: {"messages": _messages(prompt)},
+            takes=_GENERATION,
+            files=UploadedFiles(purpose="ocr", suffixes=DOCUMENT_SUFFIXES),
+        ),
         Endpoint(path="/v1/embeddings", prompt_fields=_field("input"), writes_tokens=False),
         Endpoint(
             path="/v1/fim/completions",
@@ -65,6 +123,11 @@ ENDPOINTS: Mapping[str, Endpoint] = {
             path="/v1/ocr",
             prompt_fields=lambda url: {"document": {"type": "document_url", "document_url": url}},
             tokens_known=False,
+            files=UploadedFiles(
+                purpose="ocr",
+                suffixes=DOCUMENT_SUFFIXES,
+                fields=lambda file_id: {"document": {"type": "file", "file_id": file_id}},
+            ),
         ),
         Endpoint(path="/v1/classifications", prompt_fields=_field("input"), writes_tokens=False),
         Endpoint(
@@ -78,6 +141,9 @@ ENDPOINTS: Mapping[str, Endpoint] = {
             prompt_fields=_field("file_url"),
             takes=frozenset({"temperature"}),
             tokens_known=False,
+            files=UploadedFiles(
+                purpose="audio", suffixes=RECORDING_SUFFIXES, fields=lambda file_id: {"file_id": file_id}
+            ),
         ),
     )
 }

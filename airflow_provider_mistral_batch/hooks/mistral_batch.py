@@ -335,7 +335,7 @@ class MistralBatchHook(BaseHook):
         Upload a file, streaming it from disk.
 
         :param file: Path of a local file, or an open, seekable binary file.
-        :param purpose: ``batch`` for request files, ``ocr`` for documents.
+        :param purpose: ``batch`` for request files, ``ocr`` for documents, ``audio`` for recordings.
         :param once: If a file with the same content was uploaded with ``once`` before, return that file. The file's
             name in the workspace is then made of its content's hash; only the end, such as ``.pdf``, is yours. A file
             that expires within 8 days is not used again.

@@ -59,9 +59,18 @@ def upload_content_once(
         while chunk := opened.read(1 << 20):
             sha256.update(chunk)
             size += len(chunk)
-        suffix = Path(given).suffix
-        name = f"airflow-{sha256.hexdigest()}{suffix.lower() if _SUFFIX.fullmatch(suffix) else ''}"
+        name = f"airflow-{sha256.hexdigest()}{kept_suffix(given)}"
         return upload_once(client, opened, purpose, filename=name, size=size, **options)
+
+
+def kept_suffix(name: str) -> str:
+    """
+    Give the end that a file keeps when its name is made of its content's hash, such as ``.pdf``.
+
+    :param name: The file's own name.
+    """
+    suffix = Path(name).suffix
+    return suffix.lower() if _SUFFIX.fullmatch(suffix) else ""
 
 
 def upload_once(

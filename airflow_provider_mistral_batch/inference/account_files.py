@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 from airflow_provider_mistral_batch.api.errors import MistralCallError, NotFoundError
+from airflow_provider_mistral_batch.storage.many import side_by_side
 
 if TYPE_CHECKING:
     from airflow_provider_mistral_batch.hooks.mistral_batch import MistralBatchHook
@@ -14,15 +16,20 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def delete_account_files(hook: MistralBatchHook, batch_ids: Iterable[str]) -> None:
+def delete_account_files(
+    hook: MistralBatchHook, batch_ids: Iterable[str], documents: Iterable[str] = ()
+) -> None:
     """
-    Delete the input and output files of jobs; a failure is logged, not raised.
+    Delete the input and output files of jobs, and documents; a failure is logged, not raised.
 
     :param hook: How to talk to the API.
     :param batch_ids: The jobs' ids.
+    :param documents: Ids of uploads that the jobs' requests name.
     """
-    for file_id in dict.fromkeys(_files_of(hook, batch_ids)):
-        _delete(hook, file_id)
+    # Listed to the end first: a listing shifts when files go.
+    file_ids = dict.fromkeys([*documents, *_files_of(hook, batch_ids)])
+    for _ in side_by_side(partial(_delete, hook), file_ids):
+        pass
 
 
 def _delete(hook: MistralBatchHook, file_id: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,6 +14,7 @@ from airflow_provider_mistral_batch.api.errors import NotFoundError, RateLimitEr
 from airflow_provider_mistral_batch.api.models import BatchJobOut, BatchStatus
 from airflow_provider_mistral_batch.inference.account_files import delete_account_files
 from airflow_provider_mistral_batch.inference.budget import can_afford, estimated_cost
+from airflow_provider_mistral_batch.inference.documents import document_ids
 from airflow_provider_mistral_batch.inference.landed_rounds import LandedRounds
 from airflow_provider_mistral_batch.inference.plan import BatchPlan
 from airflow_provider_mistral_batch.inference.table import write_target
@@ -236,7 +237,12 @@ class Batch:
     def clean_up(self, batch_ids: Sequence[str]) -> None:
         """Delete the batch's files from the account, if the user wants that."""
         if self.options.delete_files == "on_success":
-            delete_account_files(self.hook, batch_ids)
+            documents: Iterable[str] = ()
+            if self.work.table is not None:
+                documents = document_ids(
+                    self.hook, endpoint=self.options.endpoint, owner=self.work.files.owner
+                )
+            delete_account_files(self.hook, batch_ids, documents)
 
     # Submitting
 

@@ -37,7 +37,8 @@ def begin(work: Workplace, source: Callable[[], Any], *, alive: bool = False) ->
         if plan is None:
             requests = source() if work.table is None else work.table.requests(source())
             prepared = _prepare(work, requests)
-            plan = _plan(work, prepared, source=source_key(work) if alive else "")
+            content = (None if work.table is None else requests.content) or content_hash(prepared.shards)
+            plan = _plan(work, prepared, content, source=source_key(work) if alive else "")
         batch = Batch(work, plan)
         if (manifest := batch.finished_by_another_try()) is not None:
             return manifest
@@ -71,7 +72,7 @@ def _prepare(work: Workplace, source: Any) -> PreparedRequests:
     )
 
 
-def _plan(work: Workplace, prepared: PreparedRequests, *, source: str) -> BatchPlan:
+def _plan(work: Workplace, prepared: PreparedRequests, content: str, *, source: str) -> BatchPlan:
     options = work.options
     model = chosen_model(
         options.model,
@@ -82,7 +83,7 @@ def _plan(work: Workplace, prepared: PreparedRequests, *, source: str) -> BatchP
     )
     # Two batches that agree on all of this are the same work.
     asked = {
-        "content": content_hash(prepared.shards),
+        "content": content,
         "endpoint": options.endpoint,
         "model": model,
         "agent_id": options.agent_id,

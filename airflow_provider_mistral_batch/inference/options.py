@@ -18,6 +18,7 @@ from airflow_provider_mistral_batch.api.checks import (
     chosen_window,
     completion_window_hours,
 )
+from airflow_provider_mistral_batch.api.endpoints import ENDPOINTS
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.api.models import BatchJobIn
 from airflow_provider_mistral_batch.inference.prices import check_prices
@@ -69,6 +70,7 @@ class BatchOptions:
     messages: Sequence[Mapping[str, Any]] | None
     keep: Sequence[str]
     on_null: str
+    source: Any
     columns: AnswerColumns | None
     target: Any
     if_exists: str
@@ -126,8 +128,27 @@ class BatchOptions:
 
     @property
     def is_table(self) -> bool:
-        """Whether the requests are made of rows, with a prompt over their columns."""
-        return not (self.prompt is self.prompt_file is self.messages is None)
+        """Whether the requests are made of rows, with a prompt over their columns or of documents."""
+        return self.documents or not self._asks_nothing
+
+    @property
+    def documents(self) -> bool:
+        """Whether each request is an uploaded file, without a prompt; a function says it with a key."""
+        if not self._asks_nothing:
+            return False
+        endpoint = ENDPOINTS.get(self.endpoint)
+        reads_files = bool(endpoint and endpoint.files and endpoint.files.fields)
+        return self._has_documents or (self.key is not None and reads_files)
+
+    @property
+    def _asks_nothing(self) -> bool:
+        return self.prompt is self.prompt_file is self.messages is None
+
+    @property
+    def _has_documents(self) -> bool:
+        from airflow_provider_mistral_batch.tables.sources.documents import Documents
+
+        return isinstance(self.source, Documents)
 
     @property
     def landed_format(self) -> str:
@@ -139,15 +160,17 @@ class BatchOptions:
         """What is asked of each row of a table."""
         # Imported late: parsing a Dag needs none of it.
         from airflow_provider_mistral_batch.tables.requests import TableQuestion
+        from airflow_provider_mistral_batch.tables.sources.documents import PATH
 
         return TableQuestion(
-            key=self.key,
+            key=PATH if self.key is None and self._has_documents else self.key,
             prompt=self.prompt,
             prompt_file=self.prompt_file,
             messages=self.messages,
             keep=self.keep,
             on_null=self.on_null,
             endpoint=self.endpoint,
+            documents=self.documents,
         )
 
     @cached_property
@@ -166,6 +189,8 @@ class BatchOptions:
         return shape_of(self.endpoint, schema, embedding=self.answer_columns.embedding)
 
     def _check_table(self) -> None:
+        from airflow_provider_mistral_batch.tables.markdown import markdown_column
+
         if self.is_table:
             if self.output_format == "jsonl":
                 raise InvalidInputError(
@@ -173,6 +198,10 @@ class BatchOptions:
                     "output_format out"
                 )
             _ = self.question, self.shape
+            if self._has_documents:
+                self.question.check_asks_about_documents()
+            if self.answer_columns.markdown:
+                markdown_column(self.shape, self.endpoint)
             return
         names = ("key", "keep", "columns", "target")
         if given := [name for name in names if getattr(self, name)]:

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
-from airflow_provider_mistral_batch.storage.atomic import AtomicFiles
-from airflow_provider_mistral_batch.storage.folders import entries
+from airflow_provider_mistral_batch.inference.documents import bound_documents
+from airflow_provider_mistral_batch.storage.atomic import AtomicFiles, write_whole
+from airflow_provider_mistral_batch.storage.folders import entries, refuse_link, remove_folder
+from airflow_provider_mistral_batch.storage.reading import read_small
+from airflow_provider_mistral_batch.tables.markdown import FOLDER, markdown_column, write_markdown
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pyarrow
 
     from airflow_provider_mistral_batch.inference.options import BatchOptions
+    from airflow_provider_mistral_batch.inference.request_files import RequestFiles
     from airflow_provider_mistral_batch.storage.paths import StoragePath
     from airflow_provider_mistral_batch.tables.requests import TableRequests
     from airflow_provider_mistral_batch.tasks.destination import Destination
@@ -31,13 +38,14 @@ class BatchTable:
 
     :param options: The options of the batch.
     :param destination: Where the results go.
-    :param directory: Local directory, for files on their way.
+    :param files: The request files, and how to talk to the API.
     """
 
-    def __init__(self, options: BatchOptions, destination: Destination, directory: Path) -> None:
+    def __init__(self, options: BatchOptions, destination: Destination, files: RequestFiles) -> None:
         self._options = options
         self._destination = destination
-        self._directory = directory
+        self._files = files
+        self._directory = files.directory
 
     def requests(self, source: Any) -> TableRequests:
         """
@@ -48,20 +56,31 @@ class BatchTable:
         """
         from airflow_provider_mistral_batch.tables.columns import ABOUT_ANSWER, check_names
         from airflow_provider_mistral_batch.tables.requests import TableRequests
+        from airflow_provider_mistral_batch.tables.sources.documents import Documents
         from airflow_provider_mistral_batch.tables.sources.memory import rows_of
 
         question = self._options.question
         names = [field.name for field in self._options.shape.fields()]
         raw = ["raw"] if self._options.answer_columns.raw else []
         check_names(question.kept_columns, [*names, *raw, *ABOUT_ANSWER])
-        return TableRequests(rows_of(source), question, directory=self._directory)
+        rows = rows_of(source)
+        if isinstance(rows, Documents):
+            question.check_asks_about_documents()
+            rows = bound_documents(
+                rows,
+                self._files.hook,
+                endpoint=self._options.endpoint,
+                directory=self._directory,
+                owner=self._files.owner,
+            )
+        return TableRequests(rows, question, directory=self._directory)
 
     def keep_rows(self, requests: TableRequests) -> None:
         """
         Check the target, and keep the rows beside the rounds, before anything is sent.
 
         :param requests: What :meth:`requests` made, after it was read.
-        :raises InvalidInputError: When the answers do not fit the target.
+        :raises InvalidInputError: When the answers do not fit the target, or somebody else's files are where they go.
         """
         from airflow_provider_mistral_batch.tables.answers import table_schema
 
@@ -69,6 +88,8 @@ class BatchTable:
         if self._options.target is not None:
             schema = table_schema(paths, self._options.shape, self._options.answer_columns)
             self._options.target.check(schema, self._options.question.key_columns)
+        if self._options.answer_columns.markdown:
+            self._check_markdown()
         with AtomicFiles() as files:
             for path in paths:
                 path.replace(files.spool(self._destination.work_path(_ROWS, path.name)))
@@ -102,14 +123,58 @@ class BatchTable:
                 results_path=spools[0],
                 errors_path=spools[1],
             )
+            about_markdown = self._write_markdown(spools[0])
             files.publish()
         about = {
             "key": list(self._options.question.key_columns),
             "answer": [field.name for field in self._options.shape.fields()],
             "skipped": summary.skipped,
             "unfit": summary.unfit,
+            **about_markdown,
         }
         return targets, {"table": about}
+
+    def _check_markdown(self) -> None:
+        refuse_link(self._markdown)
+        if entries(self._markdown) and not self._markdown_begun.exists() and not self._has_older_markdown():
+            raise InvalidInputError(
+                f"destination={str(self._destination.folder)!r} has a folder {FOLDER!r} that no batch has written, and "
+                "the answers need that name: choose another destination, or remove the folder"
+            )
+
+    def _write_markdown(self, results: Path) -> dict[str, Any]:
+        """Write the answers as files, if that is wanted, and say what the manifest has about them."""
+        if not self._options.answer_columns.markdown:
+            return {}
+        self._destination.check_claim()
+        refuse_link(self._markdown)
+        if not self._markdown_begun.exists():
+            if self._has_older_markdown():
+                remove_folder(self._markdown)
+            write_whole(self._markdown_begun, b"")
+        count = write_markdown(
+            results,
+            self._markdown,
+            key=self._options.question.key_columns,
+            column=markdown_column(self._options.shape, self._options.endpoint),
+        )
+        return {"markdown": {"path": str(self._markdown), "files": count}}
+
+    @property
+    def _markdown(self) -> StoragePath:
+        return self._destination.folder / FOLDER
+
+    @property
+    def _markdown_begun(self) -> StoragePath:
+        """There from the moment when the folder is this batch's."""
+        return self._destination.work_path("table", "markdown-begun")
+
+    def _has_older_markdown(self) -> bool:
+        """Tell whether the destination has a batch's results that came with such files."""
+        content = read_small(self._destination.manifest_path) or b"{}"
+        with suppress(ValueError, TypeError, LookupError, RecursionError):
+            return bool(json.loads(content)["table"]["markdown"])
+        return False
 
     def _rows(self) -> Sequence[StoragePath]:
         folder = self._destination.work_path(_ROWS)

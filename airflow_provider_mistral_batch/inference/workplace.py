@@ -51,7 +51,7 @@ class Workplace:
     @property
     def table(self) -> BatchTable | None:
         """The table that the requests are made of; ``None`` if they are not."""
-        return BatchTable(self.options, self.destination, self.directory) if self.options.is_table else None
+        return BatchTable(self.options, self.destination, self.files) if self.options.is_table else None
 
     @property
     def ti(self) -> Any:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import glob
 import logging
+import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
@@ -47,6 +48,57 @@ def _matching_files(path: StoragePath) -> Sequence[StoragePath]:
     if not files:
         raise InvalidInputError(f"{text}: no file matches; check the path")
     return files
+
+
+def sized_files(path: StoragePath) -> list[tuple[StoragePath, int]]:
+    """
+    List the files that a path, a glob or a folder stands for, with their bytes, sorted. Of a folder these are all files
+    in it and below it. Hidden ones are left out, unless the path names one itself.
+
+    :param path: A path object.
+    :raises InvalidInputError: When there is nothing, or a folder may not be listed.
+    """
+    with naming(path, "read", field="path", for_good=True):
+        if path.is_dir():
+            found = [(path / name, size) for name, size in _below(path) if not _is_hidden(name)]
+            return sorted(found, key=lambda file: str(file[0]))
+        files = _matching_files(path)
+        try:
+            return [
+                (file, cast("Any", file).stat().st_size)
+                for file in files
+                if file is path or not _is_hidden(file.name)
+            ]
+        except FileNotFoundError:
+            raise InvalidInputError(
+                f"path={str(path)!r:.300}: there is no such file or folder; check the path"
+            ) from None
+
+
+def _below(folder: StoragePath) -> Iterator[tuple[str, int]]:
+    """Name the files below a folder, relative to it, with their bytes."""
+    if (local := local_path(folder)) is not None:
+        for parent, _, names in os.walk(local, onerror=_raise):
+            for name in names:
+                file = Path(parent) / name
+                if file.is_file():
+                    yield str(file.relative_to(local)), file.stat().st_size
+        return
+    _forget_listings(folder)
+    prefix = cast("ObjectPath", folder)
+    start = len(prefix.path.rstrip("/")) + 1
+    # One listing, where asking for each file would be a call each.
+    for name, about in prefix.fs.find(prefix.path, detail=True).items():
+        if about["type"] == "file" and not name.endswith("/"):
+            yield name[start:], about["size"]
+
+
+def _is_hidden(name: str) -> bool:
+    return any(step.startswith(".") for step in name.split("/"))
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def entries(folder: StoragePath) -> list[StoragePath]:

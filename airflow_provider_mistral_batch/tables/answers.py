@@ -34,11 +34,14 @@ class AnswerColumns:
     :param raw: Whether it has the column ``raw``: the row as the API gave it.
     :param failed: Whether failed rows are in the results, too, with nulls. They are always in the errors.
     :param embedding: The type of an embedding's numbers: ``float32``, ``float16`` or ``int8``.
+    :param markdown: Whether each answer is also a file, ``markdown/<name>.md`` beside the results: the pages of a
+        document, or the text of another answer.
     """
 
     raw: bool = False
     failed: bool = False
     embedding: EmbeddingType = "float32"
+    markdown: bool = False
 
     def __post_init__(self) -> None:
         check_embedding(self.embedding)

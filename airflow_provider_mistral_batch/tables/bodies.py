@@ -8,10 +8,11 @@ from typing import Any, Protocol
 
 import msgspec
 
-from airflow_provider_mistral_batch.api.endpoints import CHAT
+from airflow_provider_mistral_batch.api.endpoints import CHAT, ENDPOINTS
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.jsonl.requests.template import RowTemplate
 from airflow_provider_mistral_batch.tables.prompt import Prompt
+from airflow_provider_mistral_batch.tables.sources.documents import FILE_ID
 
 _encode = msgspec.json.Encoder().encode
 
@@ -25,6 +26,8 @@ _NAMES = frozenset({"role", "type"})
 
 class Text(Protocol):
     """A template of one text of a request."""
+
+    template: str
 
     @property
     def columns(self) -> list[str]: ...
@@ -45,6 +48,11 @@ class Bodies:
         encoded = _encode(body)
         #: The body's JSON, cut where texts go: static, number of a text, static, …
         self._cut = _ENCODED_MARK.split(encoded)
+
+    @property
+    def common(self) -> bytes:
+        """What the bodies have in common: all but the rows' texts."""
+        return b"\x00".join(self._cut + [text.template.encode() for text in self.texts])
 
     def lines(self, custom_ids: Sequence[str], texts: Sequence[Sequence[str]]) -> list[bytes]:
         """
@@ -97,6 +105,26 @@ def bodies_of_messages(messages: Sequence[Mapping[str, Any]], template: RowTempl
     if template.system is not None and not any(one.get("role") == "system" for one in filled):
         filled.insert(0, {"role": "system", "content": template.system})
     return Bodies(texts, {**template.defaults(), "messages": filled})
+
+
+def bodies_of_files(template: RowTemplate, endpoint: str) -> Bodies:
+    """
+    Make bodies that name an uploaded file each, by the column ``file_id``.
+
+    :param template: What all bodies have in common.
+    :param endpoint: The job's endpoint.
+    :raises InvalidInputError: When its bodies name no file.
+    """
+    files = ENDPOINTS[endpoint].files
+    if files is None or files.fields is None:
+        reading = " and ".join(path for path, one in ENDPOINTS.items() if one.files and one.files.fields)
+        raise InvalidInputError(
+            f"endpoint={endpoint!r}: its requests need more than a document. Pass endpoint, which reads files alone "
+            f"with {reading}; or ask {CHAT} about documents with messages that have {{file_id}} in a content of type "
+            "'file'"
+        )
+    body = {**template.defaults(), **files.fields(_MARK.format(0))}
+    return Bodies([Prompt(f"{{{FILE_ID}}}")], body)
 
 
 def check_messages(messages: Any, endpoint: str) -> None:

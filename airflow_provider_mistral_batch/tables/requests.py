@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_mistral_batch.api.checks import check_choice, check_exactly_one
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.jsonl.lines import CHUNK_BYTES, LineBlock
+from airflow_provider_mistral_batch.jsonl.requests.template import RowTemplate
 from airflow_provider_mistral_batch.storage.paths import storage_path
 from airflow_provider_mistral_batch.tables.bodies import (
     Bodies,
+    bodies_of_files,
     bodies_of_messages,
     bodies_of_prompt,
     check_messages,
@@ -22,11 +25,11 @@ from airflow_provider_mistral_batch.tables.bodies import (
 from airflow_provider_mistral_batch.tables.key import custom_ids, key_columns
 from airflow_provider_mistral_batch.tables.prompt import Prompt, PromptFile, check_columns
 from airflow_provider_mistral_batch.tables.rows_beside import RowsWriter
+from airflow_provider_mistral_batch.tables.sources.documents import FILE_ID
 
 if TYPE_CHECKING:
     import pyarrow
 
-    from airflow_provider_mistral_batch.jsonl.requests.template import RowTemplate
     from airflow_provider_mistral_batch.tables.sources.base import RowSource
 
 log = logging.getLogger(__name__)
@@ -51,11 +54,16 @@ class TableQuestion:
     keep: Sequence[str]
     on_null: str
     endpoint: str
+    #: Whether each request is an uploaded file, without a prompt.
+    documents: bool = False
 
     def __post_init__(self) -> None:
         check_choice("on_null", self.on_null, ON_NULL)
-        check_exactly_one(prompt=self.prompt, prompt_file=self.prompt_file, messages=self.messages)
-        if self.messages is not None:
+        if not self.documents:
+            check_exactly_one(prompt=self.prompt, prompt_file=self.prompt_file, messages=self.messages)
+        if self.documents:
+            bodies_of_files(RowTemplate(), self.endpoint)
+        elif self.messages is not None:
             check_messages(self.messages, self.endpoint)
         elif not self._text.columns:
             given = "prompt" if self.prompt_file is None else "prompt_file"
@@ -85,8 +93,23 @@ class TableQuestion:
             "key": self.key_columns,
             "keep": list(self.keep),
             "on_null": self.on_null,
-            "prompt": self.messages or self._text.template,
+            "prompt": "" if self.documents else self.messages or self._text.template,
         }
+
+    def check_asks_about_documents(self) -> None:
+        """
+        Check that the requests name the files of :class:`~airflow_provider_mistral_batch.tables.Documents`.
+
+        :raises InvalidInputError: When they do not.
+        """
+        if self.documents:
+            return
+        texts = self.bodies(RowTemplate()).texts
+        if self.messages is None or not any(FILE_ID in text.columns for text in texts):
+            raise InvalidInputError(
+                f"source=Documents: no request names the file. Leave prompt out for endpoints that read files alone; "
+                f"for {self.endpoint} pass messages that have {{file_id}} in a content of type 'file'"
+            )
 
     @cached_property
     def _text(self) -> Prompt | PromptFile:
@@ -111,6 +134,8 @@ class TableQuestion:
 
         :param template: What all bodies have in common.
         """
+        if self.documents:
+            return bodies_of_files(template, self.endpoint)
         if self.messages is not None:
             return bodies_of_messages(self.messages, template)
         return bodies_of_prompt(self._text, template, self.endpoint)
@@ -135,6 +160,17 @@ class TableRequests:
         #: How many rows were skipped, and the keys of the first.
         self.skipped = 0
         self.skipped_keys: list[str] = []
+        self._common = b""
+
+    @property
+    def content(self) -> str | None:
+        """
+        What the requests ask, as a hash, once they were read; ``None`` if their files' hash says it.
+
+        The same documents, uploaded again, have other ids, and are the same work.
+        """
+        read = self.source.fingerprint()
+        return None if read is None else hashlib.sha256(self._common + read.encode()).hexdigest()
 
     def request_blocks(self, template: RowTemplate) -> Iterator[LineBlock]:
         """
@@ -144,6 +180,7 @@ class TableRequests:
         :raises InvalidInputError: When a column is missing, or a value may not be sent.
         """
         bodies = self.question.bodies(template)
+        self._common = bodies.common
         asked = list(dict.fromkeys(name for text in bodies.texts for name in text.columns))
         self._check_columns(asked)
         wanted = list(dict.fromkeys([*self.question.kept_columns, *asked]))
@@ -174,7 +211,7 @@ class TableRequests:
         there = self.source.columns()
         check_columns(self.question.key_columns, there, field="key")
         given = ("prompt", "prompt_file", "messages")
-        field = next(name for name in given if getattr(self.question, name) is not None)
+        field = next((name for name in given if getattr(self.question, name) is not None), "source")
         check_columns(asked, there, field=field)
         check_columns(self.question.keep, there, field="keep")
 

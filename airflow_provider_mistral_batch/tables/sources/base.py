@@ -47,6 +47,10 @@ class RowSource(ABC):
         :raises InvalidInputError: When a row cannot be read.
         """
 
+    def fingerprint(self) -> str | None:
+        """Hash what was read, if its rows have values that another reading changes; ``None`` if they have none."""
+        return None
+
     def partitions(self, number: int) -> list[RowSource]:
         """
         Cut the source into parts for mapped tasks: ``.partial(…).expand(source=rows.partitions(8))``.
