@@ -1,9 +1,9 @@
 """
-OCR of documents in a batch: URLs in, one Markdown file per document out.
+OCR of a folder of PDFs in a batch: documents in, one Markdown file for each out.
 
-Shows ``/v1/ocr``. Each request names its document, and ``parameters`` holds what all requests have in common. OCR
-is priced per page, so the manifest's ``usage`` counts pages. ``write_documents`` reads the answers one by one and
-writes the pages of each next to the results. No document goes through XCom, whatever its size.
+Shows ``Documents``. Each file is uploaded once and found again by its content, so neither a retry nor a clear sends or
+pays for anything twice. The answers land as a table with the Markdown of each document, and as files in ``markdown/``.
+``write_documents`` stands for whatever fills the folder: it writes two tiny PDFs.
 """
 
 from __future__ import annotations
@@ -16,54 +16,71 @@ from typing import Any
 from airflow.sdk import ObjectStoragePath, Param, dag, task
 
 from airflow_provider_mistral_batch.operators import MistralBatchInferenceOperator
+from airflow_provider_mistral_batch.tables import AnswerColumns, Documents
 
 HOME = Path(os.environ.get("AIRFLOW_HOME", "~/airflow")).expanduser()
 FOLDER = os.environ.get("MISTRAL_BATCH_EXAMPLES_FOLDER", f"file://{HOME}/mistral_batch")
 
-RECEIPT = "https://raw.githubusercontent.com/mistralai/cookbook/refs/heads/main/mistral/ocr/receipt.png"
-DOCUMENTS = {
-    "pixtral": {"type": "document_url", "document_url": "https://arxiv.org/pdf/2410.07073"},
-    "mistral-7b": {"type": "document_url", "document_url": "https://arxiv.org/pdf/2310.06825"},
-    "receipt": {"type": "image_url", "image_url": RECEIPT},
-}
+TEXTS = {"lease": "The rent is due on the first of each month.", "receipt": "Two coffees, 5.40 euros."}
+
+
+def pdf_of(text: str) -> bytes:
+    """Make a PDF of one page with one line of text."""
+    content = f"BT /F1 18 Tf 72 720 Td ({text}) Tj ET"
+    objects = (
+        "<< /Type /Catalog /Pages 2 0 R >>",
+        "<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
+        "<< /Type /Page /Parent 2 0 R /MediaBox [0 0 595 842] /Contents 4 0 R "
+        "/Resources << /Font << /F1 << /Type /Font /Subtype /Type1 /BaseFont /Helvetica >> >> >> >>",
+        f"<< /Length {len(content)} >>\nstream\n{content}\nendstream",
+    )
+    document, places = "%PDF-1.4\n", []
+    for number, one in enumerate(objects, 1):
+        places.append(len(document))
+        document += f"{number} 0 obj\n{one}\nendobj\n"
+    table = "0000000000 65535 f \n" + "".join(f"{place:010} 00000 n \n" for place in places)
+    size = len(objects) + 1
+    trailer = f"trailer\n<< /Size {size} /Root 1 0 R >>\nstartxref\n{len(document)}\n%%EOF\n"
+    return f"{document}xref\n0 {size}\n{table}{trailer}".encode("ascii")
 
 
 @dag(
     dag_id="mistral_batch_ocr",
     schedule=None,
-    params={"folder": Param(FOLDER, type="string", description="Folder for results")},
+    params={"folder": Param(FOLDER, type="string", description="Folder for documents and results")},
     default_args={"retries": 2, "retry_delay": timedelta(minutes=1)},
     tags=["example", "mistral"],
     doc_md=__doc__,
 )
 def ocr() -> None:
+    @task
+    def write_documents(folder: str) -> str:
+        path = ObjectStoragePath(folder)
+        path.mkdir(parents=True, exist_ok=True)
+        for name, text in TEXTS.items():
+            (path / f"{name}.pdf").write_bytes(pdf_of(text))
+        return folder
+
     read = MistralBatchInferenceOperator(
         task_id="read",
-        requests=[
-            {"custom_id": name, "body": {"document": document}} for name, document in DOCUMENTS.items()
-        ],
+        source=Documents("{{ params.folder }}/{{ dag.dag_id }}/documents"),
         endpoint="/v1/ocr",
         model="mistral-ocr-latest",
-        parameters={"include_image_base64": False},
+        columns=AnswerColumns(markdown=True),
         destination="{{ params.folder }}/{{ dag.dag_id }}/{{ run_id }}",
         deferrable=True,
     )
 
     @task
-    def write_documents(manifest: dict[str, Any]) -> dict[str, Any]:
-        """Write each document's text as Markdown; return the paths and the number of pages read."""
-        from airflow_provider_mistral_batch.results import read_results
+    def list_pages(manifest: dict[str, Any]) -> dict[str, int]:
+        """Return the number of pages of each document."""
+        from airflow_provider_mistral_batch.results import read_table
 
-        folder = ObjectStoragePath(manifest["results_path"]).parent / "documents"
-        folder.mkdir(parents=True, exist_ok=True)
-        written = []
-        for row in read_results(manifest):
-            path = folder / f"{row.custom_id}.md"
-            path.write_text(row.content or "", encoding="utf-8")
-            written.append(str(path))
-        return {"documents": sorted(written), "pages": manifest["usage"]["pages_processed"]}
+        rows = read_table(manifest).read_all().to_pylist()
+        return {row["path"]: len(row["pages"]) for row in rows}
 
-    write_documents(read.output)
+    write_documents("{{ params.folder }}/{{ dag.dag_id }}/documents") >> read
+    list_pages(read.output)
 
 
 ocr()

@@ -82,19 +82,12 @@ class MistralBatchDecoratedOperator(DecoratedOperator, MistralBatchInferenceOper
             )
         if self._options().is_table:
             return source
-        from airflow_provider_mistral_batch.tables.sources.base import RowSource
-
-        if isinstance(source, RowSource):
-            raise InvalidInputError(
-                f"the function {self.python_callable.__name__!r} returned {source!r:.120}, a table, and the task asks "
-                "nothing of it: pass prompt; for documents pass key='path'"
-            )
         if isinstance(source, (str, bytes, Mapping)) or not (
             isinstance(source, Iterable) or hasattr(source, "open")
         ):
             raise InvalidInputError(
                 f"the function {self.python_callable.__name__!r} returned {source!r:.80}: return or yield rows or "
-                "prompts, or return the path object of a JSONL file"
+                "prompts, or return the path object of a JSONL file. For a table pass prompt, for documents pass key='path'"
             )
         return source
 

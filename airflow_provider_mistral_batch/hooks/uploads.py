@@ -59,8 +59,17 @@ def upload_content_once(
         while chunk := opened.read(1 << 20):
             sha256.update(chunk)
             size += len(chunk)
-        name = f"airflow-{sha256.hexdigest()}{kept_suffix(given)}"
+        name = f"{name_prefix('')}{sha256.hexdigest()}{kept_suffix(given)}"
         return upload_once(client, opened, purpose, filename=name, size=size, **options)
+
+
+def name_prefix(owner: str) -> str:
+    """
+    Give the begin of the names that uploads get.
+
+    :param owner: What keeps other tasks from using them; empty to share them.
+    """
+    return f"airflow-{owner}-" if owner else "airflow-"
 
 
 def kept_suffix(name: str) -> str:

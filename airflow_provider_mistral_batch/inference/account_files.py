@@ -7,7 +7,9 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING
 
+from airflow_provider_mistral_batch.api.endpoints import ENDPOINTS
 from airflow_provider_mistral_batch.api.errors import MistralCallError, NotFoundError
+from airflow_provider_mistral_batch.hooks.uploads import name_prefix
 from airflow_provider_mistral_batch.storage.many import side_by_side
 
 if TYPE_CHECKING:
@@ -30,6 +32,29 @@ def delete_account_files(
     file_ids = dict.fromkeys([*documents, *_files_of(hook, batch_ids)])
     for _ in side_by_side(partial(_delete, hook), file_ids):
         pass
+
+
+def document_ids(hook: MistralBatchHook, *, endpoint: str, owner: str) -> Iterator[str]:
+    """
+    Find the documents that a task has uploaded for itself, on whichever worker and in whichever try.
+
+    :param hook: How to talk to the API.
+    :param endpoint: The endpoint of the requests.
+    :param owner: What the task has put into the names of its uploads.
+    """
+    files = ENDPOINTS[endpoint].files
+    if files is None or not owner:
+        return
+    prefix = name_prefix(owner)
+    by_name = {"search": prefix} if hook.get_conn().dialect.searches_files else {}
+    try:
+        for file in hook.iter_files(purpose=files.purpose, **by_name):
+            if file.filename.startswith(prefix) and file.purpose == files.purpose:
+                yield file.id
+    except MistralCallError as error:
+        log.warning(
+            "%s Uploaded documents, whose names begin with %s, may stay in the account.", error, prefix
+        )
 
 
 def _delete(hook: MistralBatchHook, file_id: str) -> None:

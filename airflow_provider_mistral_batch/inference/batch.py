@@ -12,9 +12,8 @@ from airflow.providers.common.compat.sdk import AirflowException, AirflowFailExc
 
 from airflow_provider_mistral_batch.api.errors import NotFoundError, RateLimitError
 from airflow_provider_mistral_batch.api.models import BatchJobOut, BatchStatus
-from airflow_provider_mistral_batch.inference.account_files import delete_account_files
+from airflow_provider_mistral_batch.inference.account_files import delete_account_files, document_ids
 from airflow_provider_mistral_batch.inference.budget import can_afford, estimated_cost
-from airflow_provider_mistral_batch.inference.documents import document_ids
 from airflow_provider_mistral_batch.inference.landed_rounds import LandedRounds
 from airflow_provider_mistral_batch.inference.plan import BatchPlan
 from airflow_provider_mistral_batch.inference.table import write_target

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from airflow_provider_mistral_batch.inference.workplace import Workplace
     from airflow_provider_mistral_batch.jsonl.requests.prepare import PreparedRequests
 
+log = logging.getLogger(__name__)
+
 
 def begin(work: Workplace, source: Callable[[], Any], *, alive: bool = False) -> Pause | dict[str, Any]:
     """
@@ -34,6 +37,12 @@ def begin(work: Workplace, source: Callable[[], Any], *, alive: bool = False) ->
     try:
         plan = frozen_plan(work) if alive else None
         prepared = None
+        if plan is not None and work.table is not None and not work.table.has_rows():
+            # The batch has ended: well, so that there is nothing to do, or with a failure that emptied the destination.
+            if (manifest := Batch(work, plan).finished_by_another_try()) is not None:
+                return manifest
+            log.warning("The rows that an earlier try asked about are gone: the source is asked again.")
+            plan = None
         if plan is None:
             requests = source() if work.table is None else work.table.requests(source())
             prepared = _prepare(work, requests)

@@ -1,19 +1,18 @@
-"""A batch's documents: each is uploaded once, and deleted at the end if the task owns the uploads."""
+"""Uploads the documents of a batch, each once."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
 import tempfile
-from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from threading import Lock
 from typing import IO, TYPE_CHECKING
 
 from airflow_provider_mistral_batch.api.endpoints import ENDPOINTS
-from airflow_provider_mistral_batch.api.errors import InvalidInputError, MistralCallError
-from airflow_provider_mistral_batch.hooks.uploads import kept_suffix, upload_once
+from airflow_provider_mistral_batch.api.errors import InvalidInputError
+from airflow_provider_mistral_batch.hooks.uploads import kept_suffix, name_prefix, upload_once
 from airflow_provider_mistral_batch.storage.reading import reading
 from airflow_provider_mistral_batch.storage.trouble import naming_disk
 from airflow_provider_mistral_batch.tables.sources.documents import Documents, Upload
@@ -46,33 +45,6 @@ def bound_documents(
     return source.bound(_Uploads(hook, files.purpose, directory, owner).upload, files.suffixes)
 
 
-def document_ids(hook: MistralBatchHook, *, endpoint: str, owner: str) -> Iterator[str]:
-    """
-    Find the documents that a task has uploaded for itself, on whichever worker and in whichever try.
-
-    :param hook: How to talk to the API.
-    :param endpoint: The endpoint of the requests.
-    :param owner: What the task has put into the names of its uploads.
-    """
-    files = ENDPOINTS[endpoint].files
-    if files is None or not owner:
-        return
-    prefix = _prefix(owner)
-    by_name = {"search": prefix} if hook.get_conn().dialect.searches_files else {}
-    try:
-        for file in hook.iter_files(purpose=files.purpose, **by_name):
-            if file.filename.startswith(prefix) and file.purpose == files.purpose:
-                yield file.id
-    except MistralCallError as error:
-        log.warning(
-            "%s Uploaded documents, whose names begin with %s, may stay in the account.", error, prefix
-        )
-
-
-def _prefix(owner: str) -> str:
-    return f"airflow-{owner}{'-' if owner else ''}"
-
-
 class _Uploads:
     """The uploads of one source. Files with the same content are uploaded once, also if they come at the same time."""
 
@@ -88,7 +60,7 @@ class _Uploads:
         # A copy, so that what is sent is what was hashed, and a store is read once.
         with naming_disk(self._directory), tempfile.TemporaryFile(dir=self._directory) as copy:
             sha256, size = _copied(path, copy)
-            name = f"{_prefix(self._owner)}{sha256}{kept_suffix(path.name)}"
+            name = f"{name_prefix(self._owner)}{sha256}{kept_suffix(path.name)}"
             with self._lock:
                 is_first = name not in self._begun
                 future = self._begun.setdefault(name, Future())

@@ -9,11 +9,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
-from airflow_provider_mistral_batch.inference.documents import bound_documents
 from airflow_provider_mistral_batch.storage.atomic import AtomicFiles, write_whole
 from airflow_provider_mistral_batch.storage.folders import entries, refuse_link, remove_folder
 from airflow_provider_mistral_batch.storage.reading import read_small
-from airflow_provider_mistral_batch.tables.markdown import FOLDER, markdown_column, write_markdown
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,6 +28,9 @@ log = logging.getLogger(__name__)
 
 #: The folder of the rows that were asked about, among what is not final yet.
 _ROWS = "rows"
+
+#: The folder of answers as files, beside the results.
+_MARKDOWN = "markdown"
 
 
 class BatchTable:
@@ -65,6 +66,8 @@ class BatchTable:
         check_names(question.kept_columns, [*names, *raw, *ABOUT_ANSWER])
         rows = rows_of(source)
         if isinstance(rows, Documents):
+            from airflow_provider_mistral_batch.inference.documents import bound_documents
+
             question.check_asks_about_documents()
             rows = bound_documents(
                 rows,
@@ -74,6 +77,10 @@ class BatchTable:
                 owner=self._files.owner,
             )
         return TableRequests(rows, question, directory=self._directory)
+
+    def has_rows(self) -> bool:
+        """Tell whether the rows that were asked about are beside the rounds, without which no answer can land."""
+        return bool(entries(self._destination.work_path(_ROWS)))
 
     def keep_rows(self, requests: TableRequests) -> None:
         """
@@ -138,7 +145,7 @@ class BatchTable:
         refuse_link(self._markdown)
         if entries(self._markdown) and not self._markdown_begun.exists() and not self._has_older_markdown():
             raise InvalidInputError(
-                f"destination={str(self._destination.folder)!r} has a folder {FOLDER!r} that no batch has written, and "
+                f"destination={str(self._destination.folder)!r} has a folder {_MARKDOWN!r} that no batch has written, and "
                 "the answers need that name: choose another destination, or remove the folder"
             )
 
@@ -146,6 +153,8 @@ class BatchTable:
         """Write the answers as files, if that is wanted, and say what the manifest has about them."""
         if not self._options.answer_columns.markdown:
             return {}
+        from airflow_provider_mistral_batch.tables.markdown import markdown_column, write_markdown
+
         self._destination.check_claim()
         refuse_link(self._markdown)
         if not self._markdown_begun.exists():
@@ -162,7 +171,7 @@ class BatchTable:
 
     @property
     def _markdown(self) -> StoragePath:
-        return self._destination.folder / FOLDER
+        return self._destination.folder / _MARKDOWN
 
     @property
     def _markdown_begun(self) -> StoragePath:

@@ -6,7 +6,7 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_mistral_batch.hooks.uploads import upload_once
+from airflow_provider_mistral_batch.hooks.uploads import name_prefix, upload_once
 
 if TYPE_CHECKING:
     from airflow_provider_mistral_batch.api.models import FileOut
@@ -38,7 +38,7 @@ def upload_shard_once(
         hook.get_conn(),
         shard.path,
         "batch",
-        filename=f"airflow-{owner}{'-' if owner else ''}{shard.sha256}.jsonl",
+        filename=f"{name_prefix(owner)}{shard.sha256}.jsonl",
         size=shard.size,
         model=model,
         on_progress=_Progress(shard.path.name),

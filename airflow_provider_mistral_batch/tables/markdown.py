@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from airflow_provider_mistral_batch.storage.paths import StoragePath
     from airflow_provider_mistral_batch.tables.shapes import Shape
 
-#: The folder, beside the results.
-FOLDER = "markdown"
-
 _SUFFIX = ".md"
 
 #: Texts in memory at once.

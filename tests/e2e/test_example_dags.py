@@ -8,6 +8,7 @@ from pydoc_data.topics import topics
 from typing import Any
 
 import pytest
+from pyarrow import parquet
 
 from airflow_provider_mistral_batch.api.client import MistralBatchClient
 from airflow_rest import AirflowRest
@@ -16,6 +17,11 @@ from local_airflow import LocalAirflow
 
 def rows_of(path: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in Path(path.removeprefix("file://")).read_text("utf-8").splitlines()]
+
+
+def count_rows(path: str) -> int:
+    local = path.removeprefix("file://")
+    return parquet.read_metadata(local).num_rows if local.endswith(".parquet") else len(rows_of(path))
 
 
 def failed_logs(airflow: LocalAirflow, dag_id: str, run_id: str) -> str:
@@ -136,7 +142,16 @@ def test_batches_in_one_task(airflow: LocalAirflow, runs: dict[str, str], dag_id
     assert manifests
     for manifest in manifests:
         counts = manifest["counts"]
-        assert counts["succeeded"] == counts["total"] == len(rows_of(manifest["results_path"])) > 0
+        assert counts["succeeded"] == counts["total"] == count_rows(manifest["results_path"]) > 0
+
+
+def test_documents_become_markdown(airflow: LocalAirflow, runs: dict[str, str]) -> None:
+    dag_id = "mistral_batch_ocr"
+    finished(airflow, dag_id, runs[dag_id])
+    markdown = airflow.rest.xcom(dag_id, runs[dag_id], "read")["table"]["markdown"]
+    folder = Path(markdown["path"].removeprefix("file://"))
+    assert sorted(path.name for path in folder.iterdir()) == ["lease.md", "receipt.md"]
+    assert len(airflow.rest.xcom(dag_id, runs[dag_id], "list_pages")) == markdown["files"] == 2
 
 
 def test_one_job_for_each_run(

@@ -98,16 +98,37 @@ def test_a_clear_finds_uploads_and_job_again(read, hook, jobs, new_ti, way):
     assert len(list(hook.iter_files(purpose="batch", source=["upload"]))) == 1
 
 
-def test_a_retry_reads_no_file_again(read, hook, jobs, control, folder, new_ti, way):
-    control.plan_jobs(end="FAILED")
+class Killed(BaseException):
+    """The end of a process."""
+
+
+def test_a_retry_reads_no_file_again(read, airflow, hook, jobs, folder, new_ti):
+    def die() -> None:
+        raise Killed
+
     ti = new_ti()
-    outcome = read(ti=ti, fails=True, **way)
-    assert outcome.state == "retry"
+    airflow.on_deferral = die
+    with pytest.raises(Killed):
+        read(ti=ti, deferrable=True)
+    airflow.on_deferral = lambda: None
     (folder / "new.pdf").write_bytes(PDF + b"new")
     (folder / "b.PNG").unlink()
-    manifest = read(ti=ti.next_try(), **way)
+    manifest = read(ti=ti.next_try(), deferrable=True)
     assert manifest["counts"]["succeeded"] == 3
     assert len(uploads(hook)) == 2
+    assert len(jobs()) == 1
+
+
+@pytest.mark.parametrize("plan", [{"end": "FAILED"}, {"failed_rows": 2}], ids=["job", "rows"])
+def test_a_retry_after_a_failure_lands_all_it_pays_for(read, hook, jobs, control, new_ti, way, plan):
+    control.plan_jobs(**plan)
+    ti = new_ti()
+    assert read(ti=ti, fails=True, max_failed_ratio=0.0, **way).state == "retry"
+    manifest = read(ti=ti.next_try(), max_failed_ratio=0.0, **way)
+    assert len(read_table(manifest).read_all()) == 3
+    assert len(uploads(hook)) == 2
+    assert len(jobs()) == 2
+    assert len(jobs()[-1]["input_files"]) == 1
 
 
 def test_own_uploads_are_deleted_at_the_end_and_no_others(read, hook, jobs, other_run, new_ti, tmp_path, way):
