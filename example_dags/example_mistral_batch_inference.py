@@ -79,10 +79,7 @@ def inference() -> None:
         """Read the answers one by one, as `Review` objects."""
         from airflow_provider_mistral_batch.results import read_results
 
-        moods = {
-            row.custom_id: Review.model_validate_json(row.content or "").mood
-            for row in read_results(manifest)
-        }
+        moods = {row.custom_id: row.parsed.mood for row in read_results(manifest, response_model=Review)}
         return {"moods": moods, "total_tokens": manifest["usage"]["total_tokens"]}
 
     report(read_reviews.output)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sqlite3
 from pathlib import Path
 from pydoc_data.topics import topics
 from typing import Any
 
 import pytest
+from pyarrow import parquet
 
 from airflow_provider_mistral_batch.api.client import MistralBatchClient
 from airflow_rest import AirflowRest
@@ -16,6 +19,11 @@ from local_airflow import LocalAirflow
 
 def rows_of(path: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in Path(path.removeprefix("file://")).read_text("utf-8").splitlines()]
+
+
+def count_rows(path: str) -> int:
+    local = path.removeprefix("file://")
+    return parquet.read_metadata(local).num_rows if local.endswith(".parquet") else len(rows_of(path))
 
 
 def failed_logs(airflow: LocalAirflow, dag_id: str, run_id: str) -> str:
@@ -120,6 +128,7 @@ def test_cancel(airflow: LocalAirflow, runs: dict[str, str], client: MistralBatc
     "dag_id",
     [
         "mistral_batch_inference",
+        "mistral_batch_table",
         "mistral_batch_decorator",
         "mistral_batch_mapped",
         "mistral_batch_embeddings",
@@ -136,7 +145,23 @@ def test_batches_in_one_task(airflow: LocalAirflow, runs: dict[str, str], dag_id
     assert manifests
     for manifest in manifests:
         counts = manifest["counts"]
-        assert counts["succeeded"] == counts["total"] == len(rows_of(manifest["results_path"])) > 0
+        assert counts["succeeded"] == counts["total"] == count_rows(manifest["results_path"]) > 0
+
+
+def test_tables(airflow: LocalAirflow, runs: dict[str, str], warehouse: Path) -> None:
+    dag_id = "mistral_batch_table"
+    finished(airflow, dag_id, runs[dag_id])
+    manifest = airflow.rest.xcom(dag_id, runs[dag_id], "read_reviews")
+    assert (manifest["counts"]["succeeded"], manifest["table"]["skipped"]) == (5, 1)
+    with contextlib.closing(sqlite3.connect(warehouse)) as database:
+        rows = database.execute("select id, product, mood, status from example_moods order by id").fetchall()
+    assert [row[:2] for row in rows] == [(1, "bag"), (2, "bag"), (3, "bag"), (4, "belt"), (5, "belt")]
+    assert sum(airflow.rest.xcom(dag_id, runs[dag_id], "report").values()) == 5
+
+    dag_id = "mistral_batch_embeddings"
+    finished(airflow, dag_id, runs[dag_id])
+    texts = {"bread", "pizza", "tax", "invoice", "comet"}
+    assert airflow.rest.xcom(dag_id, runs[dag_id], "find_neighbours").keys() == texts
 
 
 def test_one_job_for_each_run(
