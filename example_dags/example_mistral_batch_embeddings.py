@@ -75,8 +75,8 @@ def embeddings() -> None:
         from airflow_provider_mistral_batch.results import read_table
 
         table = read_table(manifest).read_all()
-        names = table.column("name").to_pylist()
-        vectors = dict(zip(names, table.column("embedding").to_pylist(), strict=True))
+        names: list[str] = table.column("name").to_pylist()
+        vectors: dict[str, list[float]] = dict(zip(names, table.column("embedding").to_pylist(), strict=True))
 
         def likeness(one: str, other: str) -> float:
             # The vectors have length one, so their product is the cosine of the angle between them.

@@ -53,18 +53,8 @@ class Review(BaseModel):
 def inference() -> None:
     read_reviews = MistralBatchInferenceOperator(
         task_id="read_reviews",
-        requests=[
-            {
-                "custom_id": name,
-                "body": {
-                    "messages": [
-                        {"role": "system", "content": "Say what this review is about."},
-                        {"role": "user", "content": text},
-                    ]
-                },
-            }
-            for name, text in REVIEWS.items()
-        ],
+        requests=[{"custom_id": name, "prompt": text} for name, text in REVIEWS.items()],
+        system="Say what this review is about.",
         model="mistral-small-latest",
         max_tokens=200,
         response_model=Review,

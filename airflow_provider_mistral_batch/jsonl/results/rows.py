@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+from msgspec.structs import asdict
 
 from airflow_provider_mistral_batch.api.decoding import UNREADABLE, decoded
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
@@ -115,7 +116,7 @@ def row_with_model(row: ResultRow, response_model: Any) -> ModelRow:
     :param row: The row.
     :param response_model: The pydantic model class.
     """
-    return ModelRow(*(getattr(row, name) for name in ResultRow.__struct_fields__), response_model)
+    return ModelRow(**asdict(row), response_model=response_model)
 
 
 def result_row(line: bytes) -> ResultRow:

@@ -31,6 +31,7 @@ TEMPLATES = {
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
 def test_every_endpoint_makes_the_body_of_a_plain_prompt(prepare, tmp_path, endpoint, with_url):
     (plain,) = rows_of(prepare([TEXT], endpoint=endpoint, with_url=with_url))
+    assert plain["body"] == ENDPOINTS[endpoint].prompt_fields(TEXT)
     asked = [{"custom_id": "a", "prompt": TEXT}]
     for source in (asked, iter(asked), write(tmp_path / "in.jsonl", asked)):
         assert rows_of(prepare(source, endpoint=endpoint, with_url=with_url)) == [{**plain, "custom_id": "a"}]
