@@ -27,7 +27,7 @@ _decode_succeeded = msgspec.json.Decoder(SucceededRow[Answer]).decode
 
 class ResultRow(msgspec.Struct, gc=False, frozen=True):
     """
-    One result.
+    One result. ``body`` is the whole answer, and ``parsed`` its text decoded from JSON.
 
     :ivar custom_id: The request's id.
     :ivar status_code: HTTP status code of the row's own request; None if there was no response.

@@ -146,3 +146,13 @@ def test_with_a_model_parsed_is_its_instance(tmp_path):
 def test_what_is_no_model_is_refused_at_once(model):
     with pytest.raises(InvalidInputError, match=r"^response_model=.* is no pydantic model class"):
         read_results("/nowhere", response_model=model)
+
+
+def test_tables_of_answers_are_read_by_their_rows_if_they_have_them(tmp_path):
+    path = tmp_path / "results.parquet"
+    pyarrow.parquet.write_table(pyarrow.table({"id": [1], "answer": ["Hé"]}), path)
+    with pytest.raises(InvalidInputError, match=r"is a table of answers.*use read_table or read_models"):
+        list(read_results(path))
+    lines = [row_line("1", CHAT_BODY), None]
+    pyarrow.parquet.write_table(pyarrow.table({"id": [1, 2], "raw": lines}), path)
+    assert list(read_results(path)) == [result_row(lines[0])]
