@@ -39,7 +39,7 @@ install: $(VENV)/installed-tests ## Install Airflow, the provider and what check
 demo: $(VENV)/installed ## Run the nightly example Dag in a real Airflow against the emulator
 	@$(BIN)/python scripts/demo.py
 
-ui: $(VENV)/installed ## Start Airflow's UI with the example Dags, against the emulator
+ui: $(VENV)/installed-ui ## Start Airflow's UI with the example Dags, against the emulator
 	@$(BIN)/python scripts/ui.py
 
 test: lint ## Run all checks and tests; PYTEST_ARGS adds pytest options
@@ -102,6 +102,10 @@ $(VENV)/uv: constraints.txt
 
 $(VENV)/installed: $(VENV)/uv pyproject.toml setup.cfg constraints.txt
 	$(call install,--editable ".[emulator]")
+
+# What the example Dags need.
+$(VENV)/installed-ui: $(VENV)/installed
+	$(call install,--editable ".[emulator$(comma)parquet$(comma)sql]" apache-airflow-providers-sqlite)
 
 $(VENV)/installed-tests: $(VENV)/installed
 	$(call install,--editable ".[costs$(comma)emulator$(comma)parquet$(comma)sql$(comma)zstd]" --group lint --group test)

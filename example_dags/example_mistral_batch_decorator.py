@@ -50,8 +50,7 @@ def decorator() -> None:
     )
     def explain(topics: list[str]) -> Iterator[dict[str, Any]]:
         for topic in topics:
-            question = f"What is {topic!r} in Python?"
-            yield {"custom_id": topic, "body": {"messages": [{"role": "user", "content": question}]}}
+            yield {"custom_id": topic, "prompt": f"What is {topic!r} in Python?"}
 
     @task
     def count_words(manifest: dict[str, Any]) -> dict[str, int]:

@@ -53,18 +53,8 @@ class Review(BaseModel):
 def inference() -> None:
     read_reviews = MistralBatchInferenceOperator(
         task_id="read_reviews",
-        requests=[
-            {
-                "custom_id": name,
-                "body": {
-                    "messages": [
-                        {"role": "system", "content": "Say what this review is about."},
-                        {"role": "user", "content": text},
-                    ]
-                },
-            }
-            for name, text in REVIEWS.items()
-        ],
+        requests=[{"custom_id": name, "prompt": text} for name, text in REVIEWS.items()],
+        system="Say what this review is about.",
         model="mistral-small-latest",
         max_tokens=200,
         response_model=Review,
@@ -79,10 +69,7 @@ def inference() -> None:
         """Read the answers one by one, as `Review` objects."""
         from airflow_provider_mistral_batch.results import read_results
 
-        moods = {
-            row.custom_id: Review.model_validate_json(row.content or "").mood
-            for row in read_results(manifest)
-        }
+        moods = {row.custom_id: row.parsed.mood for row in read_results(manifest, response_model=Review)}
         return {"moods": moods, "total_tokens": manifest["usage"]["total_tokens"]}
 
     report(read_reviews.output)

@@ -34,6 +34,8 @@ def main() -> None:
         airflow.rest.save_connection(
             "mistral_default", conn_type="mistral", host=emulator.url, port=0, password=emulator.api_key
         )
+        # For the example of a table.
+        airflow.rest.save_connection("warehouse", conn_type="sqlite", host=str(HOME / "warehouse.db"))
         print(
             f"\nAirflow      {airflow.url} (no login: every visitor is admin)"
             f"\nA first run  {airflow.url}/dags/mistral_batch_nightly: click Trigger, and again in the dialog"

@@ -223,8 +223,8 @@ class MistralBatchHook(BaseHook):
         :param completion_window: Time that the job may take, ``"<n>h"`` or ``"<n>d"``, 1 hour to 7 days; ``"24h"`` by
             default.
         :param metadata: Keys of 1 to 32 characters, values of 1 to 512.
-        :param requests: Up to 10,000 requests instead of files, each ``{"custom_id", "body"}``; requests without
-            ``custom_id`` are numbered.
+        :param requests: Up to 10,000 requests instead of files, each ``{"custom_id", "prompt"}`` or ``{"custom_id",
+            "body"}``; requests without ``custom_id`` are numbered.
         :param model: The model for all requests; by default the model that they name, or else the connection's
             ``default_model``, unless they name an agent.
         :param agent_id: An agent to use instead of a model.

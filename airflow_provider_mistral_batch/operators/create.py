@@ -55,7 +55,7 @@ class MistralCreateBatchJobOperator(MistralSubmittingOperator):
     ``status``, ``output_file_id``, ``error_file_id``, ``request_counts``.
 
     :param input_files: Ids of uploaded request files. Either these or ``requests``.
-    :param requests: Up to 10,000 requests, each ``{"custom_id", "body"}``.
+    :param requests: Up to 10,000 requests, each ``{"custom_id", "prompt"}`` or ``{"custom_id", "body"}``.
     :param endpoint: API endpoint that each request goes to.
     :param model: The model for all requests; by default the model that they name, or else the connection's
         ``default_model``, unless they name an agent.

@@ -34,7 +34,8 @@ class MistralUploadBatchFileOperator(MistralBatchOperator):
     Returns the ids of the uploaded files: pass them to ``MistralCreateBatchJobOperator(input_files=…)``. XComs:
     ``file_ids``, ``request_count``.
 
-    :param requests: Rows, each ``{"custom_id", "body"}``. Either these or ``path``.
+    :param requests: Rows, each ``{"custom_id", "prompt"}`` or ``{"custom_id", "body"}``, or prompts as plain strings.
+        Either these or ``path``.
     :param path: JSONL file, plain or ``.gz`` or ``.zst``, local or on any object storage
         (``s3://conn@bucket/key``); also a list of them or a glob.
     :param endpoint: The endpoint that the requests are for; a row's ``url``, if present, must be the same.

@@ -13,7 +13,7 @@ from airflow_provider_mistral_batch.emulator import Emulator
 from airflow_rest import AirflowRest
 from local_airflow import LocalAirflow
 
-from .documentation import blocks, write_dags
+from .documentation import blocks, write_dags, write_warehouse
 
 EXAMPLE_DAGS = Path(__file__).parents[2] / "example_dags"
 OUR_DAGS = Path(__file__).parent / "dags"
@@ -25,6 +25,7 @@ STARTED = (
     "mistral_batch_cancel",
     "mistral_batch_inline",
     "mistral_batch_inference",
+    "mistral_batch_table",
     "mistral_batch_decorator",
     "mistral_batch_mapped",
     "mistral_batch_embeddings",
@@ -57,14 +58,25 @@ def dags_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="package")
+def warehouse(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The database of the connection ``warehouse``."""
+    path = tmp_path_factory.mktemp("warehouse") / "warehouse.db"
+    write_warehouse(path)
+    return path
+
+
+@pytest.fixture(scope="package")
 def airflow(
-    emulator: Emulator, dags_folder: Path, tmp_path_factory: pytest.TempPathFactory
+    emulator: Emulator, dags_folder: Path, warehouse: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[LocalAirflow]:
     connection = {"conn_type": "mistral", "host": emulator.url, "password": emulator.api_key}
     with LocalAirflow(
         tmp_path_factory.mktemp("airflow"),
         dags_folder,
-        connections={"mistral_default": connection},
+        connections={
+            "mistral_default": connection,
+            "warehouse": {"conn_type": "sqlite", "host": str(warehouse)},
+        },
         # Sooner than the emulator's jobs are done.
         env={"MISTRAL_BATCH_EXAMPLES_DEADLINE": "1"},
     ) as airflow:

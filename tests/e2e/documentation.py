@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+import pyarrow
+from pyarrow import parquet
 
 CHECKOUT = Path(__file__).parents[2]
 
@@ -14,6 +19,14 @@ BUCKET = "s3://aws_default@bucket"
 
 #: What readers have in it.
 REQUEST = '{"custom_id": "1", "body": {"messages": [{"role": "user", "content": "What is a batch?"}]}}\n'
+
+#: And in the table `reviews` of their warehouse, which here is an SQLite file.
+REVIEW_COLUMNS = ("id", "day", "title", "body", "photo_url")
+REVIEWS = [
+    (1, "2026-01-31", "Bag", "The zip broke on the first evening.", "https://example.com/1.jpg"),
+    (2, "2026-01-31", "Belt", "Great colour, but too short for me.", "https://example.com/2.jpg"),
+    (3, "2026-02-01", "Belt", None, "https://example.com/3.jpg"),
+]
 
 
 @dataclass(frozen=True)
@@ -49,7 +62,21 @@ def write_dags(folder: Path, bucket: Path) -> None:
     (bucket / "requests.jsonl").write_text(REQUEST, "utf-8")
     (bucket / "documents").mkdir()
     (bucket / "documents" / "contract.pdf").write_bytes(b"%PDF-1.7")
+    (bucket / "reviews" / "day=2026-01-31").mkdir(parents=True)
+    columns = {name: [row[number] for row in REVIEWS] for number, name in enumerate(REVIEW_COLUMNS)}
+    parquet.write_table(pyarrow.table(columns), bucket / "reviews" / "day=2026-01-31" / "part-1.parquet")
     for block in blocks():
         if block.dag_ids:
             name = re.sub(r"\W+", "_", str(block))
             (folder / f"{name}.py").write_text(block.code.replace(BUCKET, f"file://{bucket}"), "utf-8")
+
+
+def write_warehouse(path: Path) -> None:
+    """Write the database of the documentation's connection ``warehouse``."""
+    with contextlib.closing(sqlite3.connect(path)) as database, database:
+        # Readers and writers of several Dags do not wait for each other.
+        database.execute("pragma journal_mode = wal")
+        database.execute(
+            "create table reviews (id integer primary key, day date, title text, body text, photo_url text)"
+        )
+        database.executemany("insert into reviews values (?, ?, ?, ?, ?)", REVIEWS)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sqlite3
 from pathlib import Path
 from pydoc_data.topics import topics
 from typing import Any
@@ -126,6 +128,7 @@ def test_cancel(airflow: LocalAirflow, runs: dict[str, str], client: MistralBatc
     "dag_id",
     [
         "mistral_batch_inference",
+        "mistral_batch_table",
         "mistral_batch_decorator",
         "mistral_batch_mapped",
         "mistral_batch_embeddings",
@@ -152,6 +155,22 @@ def test_documents_become_markdown(airflow: LocalAirflow, runs: dict[str, str]) 
     folder = Path(markdown["path"].removeprefix("file://"))
     assert sorted(path.name for path in folder.iterdir()) == ["lease.md", "receipt.md"]
     assert len(airflow.rest.xcom(dag_id, runs[dag_id], "list_pages")) == markdown["files"] == 2
+
+
+def test_tables(airflow: LocalAirflow, runs: dict[str, str], warehouse: Path) -> None:
+    dag_id = "mistral_batch_table"
+    finished(airflow, dag_id, runs[dag_id])
+    manifest = airflow.rest.xcom(dag_id, runs[dag_id], "read_reviews")
+    assert (manifest["counts"]["succeeded"], manifest["table"]["skipped"]) == (5, 1)
+    with contextlib.closing(sqlite3.connect(warehouse)) as database:
+        rows = database.execute("select id, product, mood, status from example_moods order by id").fetchall()
+    assert [row[:2] for row in rows] == [(1, "bag"), (2, "bag"), (3, "bag"), (4, "belt"), (5, "belt")]
+    assert sum(airflow.rest.xcom(dag_id, runs[dag_id], "report").values()) == 5
+
+    dag_id = "mistral_batch_embeddings"
+    finished(airflow, dag_id, runs[dag_id])
+    texts = {"bread", "pizza", "tax", "invoice", "comet"}
+    assert airflow.rest.xcom(dag_id, runs[dag_id], "find_neighbours").keys() == texts
 
 
 def test_one_job_for_each_run(

@@ -64,7 +64,9 @@ def test_inline_requests(create: Any, hook: Any, jobs: Any) -> None:
 
 def test_requests_without_an_id_are_numbered_and_it_is_said(create: Any, hook: Any, logged: Any) -> None:
     body = {"messages": [{"role": "user", "content": "Hi"}]}
-    outcome = create(requests=[{"body": body}, {"custom_id": "mine", "body": body}], wait_for_completion=True)
+    outcome = create(
+        requests=[{"body": body}, {"custom_id": "mine", "prompt": "Hi"}], wait_for_completion=True
+    )
     rows = hook.get(outcome.value, inline=True).outputs
     assert sorted(row["custom_id"] for row in rows) == ["mine", "row-1"]
     assert "info: 1 of 2 requests had no custom_id and were numbered." in logged()

@@ -53,6 +53,9 @@ def content(hook: MistralBatchHook, file_ids: list[str]) -> list[dict[str, Any]]
 
 SOURCES: dict[str, Callable[[Path, str], dict[str, Any]]] = {
     "a list": lambda folder, memory: {"requests": ROWS},
+    "ids and prompts": lambda folder, memory: {
+        "requests": [{"custom_id": one["custom_id"], "prompt": "Hi"} for one in ROWS]
+    },
     "a tuple": lambda folder, memory: {"requests": tuple(ROWS)},
     "a path as text": lambda folder, memory: {"path": str(written(folder / "a.jsonl"))},
     "a path": lambda folder, memory: {"path": written(folder / "a.jsonl")},

@@ -61,7 +61,6 @@ class RequestReader:
         # The first row that names an agent, and the first that names none.
         self._with_agent: str | None = None
         self._without_agent: str | None = None
-        self._endpoint = endpoint
         self._template = template
         self._max_row_bytes = max_row_bytes
         self._rules = RowRules(
@@ -89,7 +88,6 @@ class RequestReader:
         for origin in open_sources(
             source,
             template=self._template,
-            endpoint=self._endpoint,
             max_row_bytes=self._max_row_bytes,
             refuse=refuse,
         ):
@@ -159,7 +157,15 @@ class RequestReader:
         data, lines = block.data, block.lines
         places: Sequence[int] = range(block.first_line, block.first_line + len(lines))
         sound = len(data) <= self._max_row_bytes and is_utf8(data) and not any_too_deep(lines)
-        if sound and (accepted := self._rules.fast_path.accept(data, lines)) is not None:
+        accepted = self._rules.fast_path.accept(data, lines) if sound else None
+        if (
+            sound
+            and accepted is None
+            and (filled := self._rules.prompts.with_bodies(data, lines)) is not None
+        ):
+            lines = filled
+            accepted = self._rules.fast_path.accept(b"\n".join(lines), lines)
+        if accepted is not None:
             self._note_models(accepted.models, places)
             self._note_agents(accepted.agents, places)
             self._note_rows(places)

@@ -67,8 +67,8 @@ def prepare_requests(
     Validate, number and shard requests in one pass and constant memory.
 
     :param source: A path (str, Path or ObjectStoragePath; JSONL, also gzip or Zstandard; may be a glob), several path
-        objects, or any iterable of rows and prompts: rows are ``{"custom_id", "body"}``, with or without ``method`` and
-        ``url``; prompts are strings.
+        objects, or any iterable of rows and prompts: rows are ``{"custom_id", "body"}`` or ``{"custom_id", "prompt"}``,
+        with or without ``method`` and ``url``; prompts are strings.
     :param endpoint: The endpoint that the job targets, such as ``/v1/chat/completions``.
     :param directory: Local directory for the request files; made if it is not there.
     :param with_url: Whether the API wants ``method`` and ``url`` in each row; otherwise, rows that have them keep them.

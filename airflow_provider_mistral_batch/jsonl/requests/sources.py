@@ -50,7 +50,6 @@ def open_sources(
     source: Any,
     *,
     template: RowTemplate,
-    endpoint: str,
     max_row_bytes: int,
     refuse: Callable[[int, Problem], None],
 ) -> Iterator[Source]:
@@ -58,8 +57,7 @@ def open_sources(
     Open what the source stands for: one sequence of lines for each file, or one for all rows from Python.
 
     :param source: See :func:`~airflow_provider_mistral_batch.jsonl.requests.prepare.prepare_requests`.
-    :param template: Makes bodies of plain prompts.
-    :param endpoint: The job's endpoint.
+    :param template: What all bodies have in common, for sources that write them.
     :param max_row_bytes: Longer rows are cut after this many bytes and one.
     :param refuse: Takes the number of a row from Python that cannot become a line, and the problem.
     """
@@ -89,17 +87,15 @@ def open_sources(
                     str(file), line_blocks(file_chunks(file, field="path"), max_line_bytes=max_row_bytes)
                 )
     else:
-        yield Source(None, _item_blocks(chain([first], rest), template, endpoint, refuse))
+        yield Source(None, _item_blocks(chain([first], rest), refuse))
 
 
-def _item_blocks(
-    items: Iterable[Any], template: RowTemplate, endpoint: str, refuse: Callable[[int, Problem], None]
-) -> Iterator[LineBlock]:
+def _item_blocks(items: Iterable[Any], refuse: Callable[[int, Problem], None]) -> Iterator[LineBlock]:
     lines: list[bytes] = []
     size = 0
     number = 0
     for number, item in enumerate(items, 1):
-        line = _item_line(item, template, endpoint)
+        line = _item_line(item)
         if isinstance(line, Problem):
             refuse(number, line)
             line = b""
@@ -112,7 +108,7 @@ def _item_blocks(
         yield LineBlock(b"\n".join(lines), lines, number - len(lines) + 1, ends_cut=False)
 
 
-def _item_line(item: Any, template: RowTemplate, endpoint: str) -> bytes | Problem:
+def _item_line(item: Any) -> bytes | Problem:
     if isinstance(item, str):
         if item.endswith(_REQUEST_FILE_SUFFIXES) and not any(character.isspace() for character in item):
             return Problem(
@@ -120,7 +116,7 @@ def _item_line(item: Any, template: RowTemplate, endpoint: str) -> bytes | Probl
                 "Pass several files as path objects, or one glob",
                 value=shortened(item),
             )
-        item = {"body": template.body(item, endpoint)}
+        item = {"prompt": item}
     elif isinstance(item, Mapping):
         item = item if isinstance(item, dict) else dict(item)
     else:

@@ -17,10 +17,13 @@ from airflow_provider_mistral_batch.jsonl.requests.encoding import encoded
 from airflow_provider_mistral_batch.jsonl.requests.fast_path import FastPath, Message
 from airflow_provider_mistral_batch.jsonl.requests.nesting import MAX_LEVELS, is_too_deep
 from airflow_provider_mistral_batch.jsonl.requests.problems import Problem, shortened
+from airflow_provider_mistral_batch.jsonl.requests.prompt_rows import PromptRows
 from airflow_provider_mistral_batch.jsonl.requests.template import COMPLETION_ARGS, RowTemplate
 
-_FIELDS = ("custom_id", "method", "url", "body")
-_SHAPE = 'A row is {"custom_id": …, "body": {…}}; the request itself belongs in body'
+_FIELDS = ("custom_id", "method", "url", "body", "prompt")
+_SHAPE = (
+    'A row is {"custom_id": …, "body": {…}}, or {"custom_id": …, "prompt": "…"}; all else belongs in body'
+)
 
 # A row that somebody meant for us, even if it is not JSON.
 _OUR_ROW = re.compile(rb'\s*\{.*"(custom_id|body)"\s*:', re.DOTALL)
@@ -96,6 +99,8 @@ class RowRules:
         if template.system is not None:
             self._encoded_default("system", template.system)
             self._system = _encoder.encode(template.system_message())
+        #: Makes rows with a body of rows with a prompt.
+        self.prompts = PromptRows(template, endpoint)
         #: To be tried first: a block that it does not accept may be acceptable all the same.
         self.fast_path = FastPath(
             endpoint=endpoint,
@@ -157,6 +162,11 @@ class RowRules:
         problems = self._field_problems(fields)
         if problems:
             return problems
+        try:
+            if "prompt" in fields:
+                line = self.prompts.with_body(line)
+        except UNREADABLE as error:
+            return [_malformed(line, error)]
         try:
             row = _decode_row(line)
             return row, self._with_defaults(_decode_head(row.body))
@@ -245,9 +255,11 @@ class RowRules:
             for name, value in fields.items()
             if name not in _FIELDS
         ][:3]
-        if "body" not in fields:
+        if "prompt" in fields:
+            problems += _prompt_problems(fields["prompt"], has_body="body" in fields)
+        elif "body" not in fields:
             problems.append(Problem("missing", _SHAPE, field="body"))
-        else:
+        if "body" in fields:
             problems += _body_problems(fields["body"], with_messages=self._system is not None)
         custom_id = _value(fields, "custom_id")
         if custom_id is not None and not (isinstance(custom_id, str) and custom_id):
@@ -312,6 +324,23 @@ def _with_first(opening: bytes, items: Iterable[bytes], value: Any, has_more: bo
     if not joined:
         return msgspec.Raw(bytes(value))
     return msgspec.Raw(opening + joined + (b"," if has_more else b"") + bytes(value).lstrip()[1:])
+
+
+def _prompt_problems(raw: msgspec.Raw, *, has_body: bool) -> list[Problem]:
+    prompt = bytes(raw).strip()
+    if has_body:
+        remedy = "Leave one of them out: the prompt becomes a body, and a body has its own"
+        return [Problem("the row has a body, too", remedy, field="prompt", value=shortened(prompt))]
+    if not prompt.startswith(b'"'):
+        return [
+            Problem(
+                "must be a text",
+                "Put messages and the like into body",
+                field="prompt",
+                value=shortened(prompt),
+            )
+        ]
+    return []
 
 
 def _body_problems(raw: msgspec.Raw, *, with_messages: bool) -> list[Problem]:

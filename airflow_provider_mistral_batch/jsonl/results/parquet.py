@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.jsonl.lines import MissingExtraError
 from airflow_provider_mistral_batch.jsonl.results.rows import ResultRow
 from airflow_provider_mistral_batch.storage.paths import StoragePath
@@ -67,11 +68,17 @@ def read_parquet(path: StoragePath | str) -> Iterator[list[bytes]]:
     Read the rows of a Parquet file of results as the API gave them, in blocks of bounded size.
 
     :param path: The file.
+    :raises InvalidInputError: If it is a table of answers without them.
     :raises MissingExtraError: If the extra ``parquet`` is not installed.
     """
     _, parquet = _pyarrow()
     with reading(path) as file, parquet.ParquetFile(file) as table:
         raw = table.schema_arrow.get_field_index("raw")
+        if raw < 0:
+            raise InvalidInputError(
+                f"{path} is a table of answers, without the rows as the API gave them: use read_table or read_models, "
+                "or pass columns=AnswerColumns(raw=True) to the task"
+            )
         for number in range(table.num_row_groups):
             group = table.metadata.row_group(number)
             row_bytes = group.column(raw).total_uncompressed_size // max(1, group.num_rows)
@@ -80,7 +87,8 @@ def read_parquet(path: StoragePath | str) -> Iterator[list[bytes]]:
                 row_groups=[number],
                 columns=["raw"],
             ):
-                yield block.column(0).to_pylist()
+                # Of a table's rows that were not asked about there is nothing.
+                yield block.column(0).drop_null().to_pylist()
 
 
 def _groups(rows: Iterable[ResultRow]) -> Iterator[list[ResultRow]]:

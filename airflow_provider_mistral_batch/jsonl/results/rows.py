@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+from msgspec.structs import asdict
 
 from airflow_provider_mistral_batch.api.decoding import UNREADABLE, decoded
+from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.jsonl.requests.nesting import is_too_deep
 from airflow_provider_mistral_batch.jsonl.results.api_rows import (
     Answer,
@@ -19,12 +21,13 @@ from airflow_provider_mistral_batch.jsonl.results.api_rows import (
 from airflow_provider_mistral_batch.jsonl.results.outcomes import failure, succeeded
 from airflow_provider_mistral_batch.jsonl.results.placeholder_rows import id_of_unread
 
+_decode_any = msgspec.json.Decoder().decode
 _decode_succeeded = msgspec.json.Decoder(SucceededRow[Answer]).decode
 
 
 class ResultRow(msgspec.Struct, gc=False, frozen=True):
     """
-    One result.
+    One result. ``body`` is the whole answer, and ``parsed`` its text decoded from JSON.
 
     :ivar custom_id: The request's id.
     :ivar status_code: HTTP status code of the row's own request; None if there was no response.
@@ -58,14 +61,62 @@ class ResultRow(msgspec.Struct, gc=False, frozen=True):
         """The answer's whole body, decoded."""
         return body_of(self.raw)
 
+    @property
+    def parsed(self) -> Any:
+        """The answer decoded from JSON; None if it is no JSON. With a ``response_model`` its instance instead."""
+        if self.content is None:
+            return None
+        try:
+            return decoded(_decode_any, self.content.encode("utf-8", "replace"))
+        except UNREADABLE:
+            return None
+
     def as_dict(self, *, raw: bool = False) -> dict[str, Any]:
         """
         Give the fields, for a row of a data frame.
 
         :param raw: Give ``raw``, too, as text. It repeats all other fields, and takes several times their memory.
         """
-        fields = {name: getattr(self, name) for name in self.__struct_fields__ if name != "raw"}
+        fields = {name: getattr(self, name) for name in ResultRow.__struct_fields__ if name != "raw"}
         return {**fields, "raw": self.raw.decode("utf-8", "replace")} if raw else fields
+
+
+class ModelRow(ResultRow, gc=False, frozen=True):
+    """
+    One result whose answer is read as a model.
+
+    :ivar response_model: The pydantic model class.
+    """
+
+    response_model: Any
+
+    @property
+    def parsed(self) -> Any:
+        """
+        The answer as an instance of the model; None if the row failed.
+
+        :raises InvalidInputError: When the answer does not match the model.
+        """
+        if not self.succeeded:
+            return None
+        try:
+            return self.response_model.model_validate_json(self.content or "")
+        except ValueError as error:
+            reason = " ".join(str(error).split())
+            raise InvalidInputError(
+                f"the answer of {self.custom_id!r:.100} does not match {self.response_model.__name__}: {reason:.300}; "
+                "read the results with the response_model of their task"
+            ) from error
+
+
+def row_with_model(row: ResultRow, response_model: Any) -> ModelRow:
+    """
+    Give a row the model that its answer is read as.
+
+    :param row: The row.
+    :param response_model: The pydantic model class.
+    """
+    return ModelRow(**asdict(row), response_model=response_model)
 
 
 def result_row(line: bytes) -> ResultRow:

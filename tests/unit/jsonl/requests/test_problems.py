@@ -90,4 +90,4 @@ def test_messages_show_the_content_of_request_rows(prepare, tmp_path, line):
 
 
 def test_messages_show_the_content_of_rows_from_python(prepare):
-    assert '"hunter2"' in str(problems_of(lambda: prepare([{"prompt": "hunter2"}])))
+    assert '"hunter2"' in str(problems_of(lambda: prepare([{"question": "hunter2"}])))

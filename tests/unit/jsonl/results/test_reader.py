@@ -7,8 +7,10 @@ import gzip
 import json
 
 import pyarrow.parquet
+import pydantic
 import pytest
 
+from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.jsonl.lines import MissingExtraError, file_chunks
 from airflow_provider_mistral_batch.jsonl.results import parquet
 from airflow_provider_mistral_batch.jsonl.results.reader import read_blocks
@@ -92,3 +94,65 @@ def test_a_missing_extra_is_named(tmp_path, monkeypatch, extra):
     with pytest.raises(MissingExtraError, match=rf"\[{extra}\]"):
         needing()
     assert not (tmp_path / "r").exists()
+
+
+class Mood(pydantic.BaseModel):
+    mood: str
+    score: int = 0
+
+
+def answer_line(custom_id, text, **fields):
+    body = {"model": "m", "choices": [{"message": {"content": text}, "finish_reason": "stop"}]}
+    return row_line(custom_id, body, **fields)
+
+
+@pytest.mark.parametrize(
+    ("text", "parsed"),
+    [
+        ('{"mood": "happy", "score": 2}', {"mood": "happy", "score": 2}),
+        ("[1, 2]", [1, 2]),
+        (' "text" ', "text"),
+        ("null", None),
+        ("Happy.", None),
+        ('{"mood": "hap', None),
+        ("", None),
+        (None, None),
+        ("[" * 100_000, None),
+    ],
+)
+def test_parsed_is_the_answers_json(text, parsed):
+    assert result_row(answer_line("a", text)).parsed == parsed
+
+
+def test_with_a_model_parsed_is_its_instance(tmp_path):
+    path = tmp_path / "r.jsonl"
+    lines = [
+        answer_line("good", '{"mood": "happy", "score": 2}'),
+        answer_line("failed", '{"mood": "odd"}', error={"message": "no"}),
+        answer_line("bad", '{"score": "many"}'),
+    ]
+    path.write_bytes(b"\n".join(lines))
+    good, failed, bad = read_results(path, response_model=Mood)
+    assert good.parsed == Mood(mood="happy", score=2)
+    assert failed.parsed is None
+    with pytest.raises(
+        InvalidInputError, match=r"^the answer of 'bad' does not match Mood: 2 validation errors"
+    ):
+        _ = bad.parsed
+    assert good.as_dict() == result_row(lines[0]).as_dict()
+
+
+@pytest.mark.parametrize("model", [{"type": "object"}, Mood(mood="x"), dict])
+def test_what_is_no_model_is_refused_at_once(model):
+    with pytest.raises(InvalidInputError, match=r"^response_model=.* is no pydantic model class"):
+        read_results("/nowhere", response_model=model)
+
+
+def test_tables_of_answers_are_read_by_their_rows_if_they_have_them(tmp_path):
+    path = tmp_path / "results.parquet"
+    pyarrow.parquet.write_table(pyarrow.table({"id": [1], "answer": ["Hé"]}), path)
+    with pytest.raises(InvalidInputError, match=r"is a table of answers.*use read_table or read_models"):
+        list(read_results(path))
+    lines = [row_line("1", CHAT_BODY), None]
+    pyarrow.parquet.write_table(pyarrow.table({"id": [1, 2], "raw": lines}), path)
+    assert list(read_results(path)) == [result_row(lines[0])]
