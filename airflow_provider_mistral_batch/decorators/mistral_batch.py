@@ -87,7 +87,8 @@ class MistralBatchDecoratedOperator(DecoratedOperator, MistralBatchInferenceOper
         ):
             raise InvalidInputError(
                 f"the function {self.python_callable.__name__!r} returned {source!r:.80}: return or yield rows or "
-                "prompts, or return the path object of a JSONL file. For a table pass prompt, for documents pass key='path'"
+                "prompts, or return the path object of a JSONL file. For a table pass prompt, for documents pass "
+                "key='path'"
             )
         return source
 

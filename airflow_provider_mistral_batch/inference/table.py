@@ -145,8 +145,8 @@ class BatchTable:
         refuse_link(self._markdown)
         if entries(self._markdown) and not self._markdown_begun.exists() and not self._has_older_markdown():
             raise InvalidInputError(
-                f"destination={str(self._destination.folder)!r} has a folder {_MARKDOWN!r} that no batch has written, and "
-                "the answers need that name: choose another destination, or remove the folder"
+                f"destination={str(self._destination.folder)!r} has a folder {_MARKDOWN!r} that no batch has written, "
+                "and the answers need that name: choose another destination, or remove the folder"
             )
 
     def _write_markdown(self, results: Path) -> dict[str, Any]:
