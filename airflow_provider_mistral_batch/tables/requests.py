@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mistral_batch.api.checks import check_choice, check_exactly_one
-from airflow_provider_mistral_batch.api.errors import InvalidInputError
+from airflow_provider_mistral_batch.api.errors import EmptyPartError, InvalidInputError
 from airflow_provider_mistral_batch.jsonl.lines import CHUNK_BYTES, LineBlock
 from airflow_provider_mistral_batch.jsonl.requests.template import RowTemplate
 from airflow_provider_mistral_batch.storage.paths import storage_path
@@ -197,6 +197,8 @@ class TableRequests:
                 for start, some in _cut(lines):
                     yield LineBlock(b"\n".join(some), some, first_line + start, ends_cut=False)
                 first_line += len(lines)
+        if first_line == 1:
+            raise self._empty()
         if self.skipped:
             more = "" if self.skipped == len(self.skipped_keys) else ", …"
             log.warning(
@@ -248,6 +250,13 @@ class TableRequests:
             texts = [[text for index, text in enumerate(column) if index not in blank] for column in texts]
             rows = [row for index, row in enumerate(rows) if index not in blank]
         return texts, rows if on_null == "skip" and len(rows) < batch.num_rows else None
+
+    def _empty(self) -> InvalidInputError:
+        reason = f"all its {self.skipped:,} rows were skipped" if self.skipped else "it has no rows"
+        message = f"source={self.source!r:.200}: {reason}, so there is nothing to ask"
+        return (EmptyPartError if self.source.partition else InvalidInputError)(
+            f"{message}; a batch needs at least one request"
+        )
 
     def _unfit(self, batch: pyarrow.RecordBatch, index: int, reason: str) -> InvalidInputError:
         key = ", ".join(
