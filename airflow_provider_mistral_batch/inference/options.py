@@ -65,7 +65,6 @@ class BatchOptions:
     max_cost_usd: float | None
     prices: Mapping[str, Mapping[str, float]] | None
     output_format: str | None
-    source: Any
     key: str | Sequence[str] | None
     prompt: str | None
     prompt_file: Any

@@ -138,7 +138,6 @@ class MistralUploadBatchFileOperator(MistralBatchOperator):
             return self.requests
         # Imported late: parsing a Dag needs none of it.
         from airflow_provider_mistral_batch.tables.requests import TableQuestion, TableRequests
-        from airflow_provider_mistral_batch.tables.sources.memory import rows_of
 
         if self.source is None:
             raise InvalidInputError("prompt, prompt_file and messages belong to a table: pass source, too")
@@ -151,7 +150,7 @@ class MistralUploadBatchFileOperator(MistralBatchOperator):
             on_null=self.on_null,
             endpoint=self.endpoint,
         )
-        return TableRequests(rows_of(self.source), question, directory=directory)
+        return TableRequests(self.source, question, directory=directory)
 
     def _paths(self) -> Any:
         if isinstance(self.path, (list, tuple)):

@@ -25,18 +25,19 @@ _JINJA = re.compile(
 )
 
 
-def check_no_jinja(text: str, *, field: str) -> None:
+def check_no_jinja(text: str, *, field: str, remedy: str = "make the value a column of the source") -> None:
     """
     Refuse a Jinja expression where Airflow renders none, and nobody would notice.
 
     :param text: The text.
     :param field: The parameter that has it.
+    :param remedy: What to do instead.
     :raises InvalidInputError: When there is one.
     """
     if found := _JINJA.search(text):
         raise InvalidInputError(
-            f"{field} has {found.group()[:80]}, which Airflow does not render there: make the value a column of the "
-            "source. If braces are meant to stay, leave out the spaces within them"
+            f"{field} has {found.group()[:80]}, which Airflow does not render there: {remedy}. If "
+            "braces are meant to stay, leave out the spaces within them"
         )
 
 

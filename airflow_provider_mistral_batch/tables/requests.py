@@ -23,14 +23,14 @@ from airflow_provider_mistral_batch.tables.bodies import (
     check_messages,
 )
 from airflow_provider_mistral_batch.tables.key import custom_ids, key_columns
-from airflow_provider_mistral_batch.tables.prompt import Prompt, PromptFile, check_columns
+from airflow_provider_mistral_batch.tables.prompt import Prompt, PromptFile, check_columns, check_no_jinja
 from airflow_provider_mistral_batch.tables.rows_beside import RowsWriter
 from airflow_provider_mistral_batch.tables.sources.documents import FILE_ID
+from airflow_provider_mistral_batch.tables.sources.memory import rows_of
 
 if TYPE_CHECKING:
     import pyarrow
 
-    from airflow_provider_mistral_batch.tables.sources.base import RowSource
 
 log = logging.getLogger(__name__)
 
@@ -148,13 +148,21 @@ class TableRequests:
 
     Reading it writes the rows that were asked about beside the requests: :attr:`rows`.
 
-    :param source: The rows.
+    :param source: The rows: a source, a data frame, or dicts.
+    :raises InvalidInputError: When it is no table.
     :param question: What is asked of each.
     :param directory: Local directory for the rows.
     """
 
-    def __init__(self, source: RowSource, question: TableQuestion, *, directory: Path) -> None:
-        self.source = source
+    def __init__(self, source: Any, question: TableQuestion, *, directory: Path) -> None:
+        self.source = rows_of(source)
+        for name in self.source.template_fields:
+            # Such as a query that a function returned: the database would compare with the braces.
+            if isinstance(text := getattr(self.source, name), str):
+                remedy = (
+                    "write it into the Dag, or make it with the function's arguments, such as def rows(ds)"
+                )
+                check_no_jinja(text, field=f"source: {name}", remedy=remedy)
         self.question = question
         self.rows = RowsWriter(directory)
         #: How many rows were skipped, and the keys of the first.

@@ -14,7 +14,7 @@ from typing import Any, NoReturn, cast
 from unittest import mock
 
 import pytest
-from airflow.sdk import DAG
+from airflow.sdk import DAG, task
 
 from airflow_provider_mistral_batch.inference.batch import Batch
 from airflow_provider_mistral_batch.operators.inference import MistralBatchInferenceOperator
@@ -332,11 +332,26 @@ def test_templates_in_sources_are_rendered_for_each_run_anew():
             )
             for name in ("one", "two")
         )  # fmt: skip
-    for task, ds in ((one, "2026-01-01"), (two, "2026-01-02"), (copy.copy(one), "2026-01-03")):
-        running = copy.copy(task)
+    for written, ds in ((one, "2026-01-01"), (two, "2026-01-02"), (copy.copy(one), "2026-01-03")):
+        running: Any = copy.copy(written)
         running.render_template_fields(cast("Any", {"ds": ds, "ds_nodash": ds.replace("-", "")}))
         assert running.source.sql == f"select '{ds}'"
         assert running.target.name == f"t_{ds.replace('-', '')}"
     assert source.sql == "select '{{ ds }}'"
     for value in (source, FileRows("/x/*.csv"), SqlTable("t", conn_id="c"), AnswerColumns()):
         assert repr(copy.deepcopy(value)) == repr(pickle.loads(pickle.dumps(value))) == repr(value)
+
+
+def test_a_query_that_a_function_returned_is_no_template(airflow, reviews, jobs, tmp_path):
+    def make() -> Any:
+        with DAG("dag", schedule=None):
+            decorated: Any = task.mistral_batch(
+                task_id="task", key="id", prompt="{body}", destination=str(tmp_path / "out")
+            )
+            query = "select * from reviews where body <= '{{ ds }}'"
+            return decorated(lambda: SqlRows(query, conn_id="warehouse"))().operator
+
+    outcome = airflow.run(make)
+    assert outcome.state == "failed"
+    assert "source: sql has {{ ds }}, which Airflow does not render there" in outcome.message
+    assert not jobs()

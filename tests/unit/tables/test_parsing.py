@@ -7,6 +7,7 @@ import sys
 
 PARSE = """
 import json, sys
+from airflow.providers.standard.operators.python import PythonOperator
 from airflow.sdk import DAG
 from airflow_provider_mistral_batch.operators import MistralBatchInferenceOperator, MistralUploadBatchFileOperator
 from airflow_provider_mistral_batch.tables import AnswerColumns, FileRows, SqlRows, SqlTable
@@ -21,6 +22,10 @@ def parse():
             MistralBatchInferenceOperator.partial(
                 task_id=name, destination="/out/{{ ti.map_index }}", target=target, **common
             ).expand(source=parts)
+        paths = PythonOperator(task_id="paths", python_callable=list).output
+        MistralBatchInferenceOperator.partial(task_id="mapped", destination="/out/{{ ti.map_index }}", **common).expand(
+            source=paths.map(FileRows)
+        )
         MistralUploadBatchFileOperator(task_id="upload", source=query, key="id", prompt="Say {body}")
     return dag
 
