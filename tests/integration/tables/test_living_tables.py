@@ -68,7 +68,7 @@ def _die(*_: Any, **__: Any) -> NoReturn:
     raise Killed
 
 
-def ids(manifest: Any) -> list[int]:
+def ids(manifest: Any) -> list[Any]:
     return read_table(manifest).read_all().column("id").to_pylist()
 
 
