@@ -109,6 +109,22 @@ def check_flag(field: str, value: Any) -> None:
 # Words
 
 
+def check_no_table(**given: object) -> None:
+    """
+    Refuse parameters that belong to a table where there is no prompt over its columns.
+
+    :param given: The parameters' values.
+    :raises InvalidInputError: When there is one.
+    """
+    for name, value in given.items():
+        # Not all values can be told true or false.
+        if value is not None and value != ():
+            raise InvalidInputError(
+                f"{name}={value!r:.80} belongs to a table, whose requests come of a prompt over its columns: pass "
+                "prompt, such as prompt='Summarise: {body}'"
+            )
+
+
 def check_rendered(field: str, value: object) -> None:
     """
     Refuse a Jinja template where only a rendered one makes sense.

@@ -19,6 +19,10 @@ class InvalidInputError(MistralBatchError, ValueError):
     """A value that the caller passed is invalid; nothing was sent. A retry cannot help."""
 
 
+class EmptyPartError(InvalidInputError):
+    """A part of a source has no rows. That is no fault: the others may have all."""
+
+
 class StorageError(MistralBatchError, OSError):
     """
     A disk or an object store failed: it does not answer, is full, or refuses. A retry may help.

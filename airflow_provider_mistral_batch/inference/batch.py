@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -203,6 +203,9 @@ class Batch:
         log.log(logging.WARNING if verdict.rows_failed else logging.INFO, "%s", message)
         if self.submission.may_have_duplicates:
             self.submission.cancel_running(keep=plan.batch_ids)
+        # A target that is down must not cost the tasks that read the files.
+        if options.target is not None:
+            push_return_value(self.work.ti, manifest)
         write_target(options, manifest)
         self.clean_up(plan.batch_ids)
         return manifest
@@ -215,6 +218,7 @@ class Batch:
             manifest is None
             or manifest.get("key") != self.plan.key
             or not manifest.get("acceptable")
+            or not self._has_form(manifest)
             or not judge_rows(
                 manifest["counts"], (), max_failed_ratio=self.options.max_failed_ratio, may_pass=0
             ).acceptable
@@ -232,6 +236,13 @@ class Batch:
         destination.release()
         self.clean_up(manifest["batch_ids"])
         return manifest
+
+    def _has_form(self, manifest: Mapping[str, Any]) -> bool:
+        """Tell whether the landed table has the columns that this task wants: keeping another one costs nothing."""
+        if not self.options.is_table:
+            return True
+        table = manifest.get("table") or {}
+        return all(table.get(name) == value for name, value in self.options.table_form.items())
 
     def clean_up(self, batch_ids: Sequence[str]) -> None:
         """Delete the batch's files from the account, if the user wants that."""

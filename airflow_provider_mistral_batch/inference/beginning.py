@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from airflow_provider_mistral_batch.api.checks import chosen_model
+from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.inference.batch import Batch
 from airflow_provider_mistral_batch.inference.budget import check_cost
 from airflow_provider_mistral_batch.inference.frozen import freeze, frozen_plan, source_key
@@ -37,24 +38,28 @@ def begin(work: Workplace, source: Callable[[], Any], *, alive: bool = False) ->
     try:
         plan = frozen_plan(work) if alive else None
         prepared = None
-        if plan is not None and work.table is not None and not work.table.has_rows():
-            # The batch has ended: well, so that there is nothing to do, or with a failure that emptied the destination.
-            if (manifest := Batch(work, plan).finished_by_another_try()) is not None:
-                return manifest
-            log.warning("The rows that an earlier try asked about are gone: the source is asked again.")
-            plan = None
-        if plan is None:
+        if plan is not None and (manifest := Batch(work, plan).finished_by_another_try()) is not None:
+            return manifest
+        if plan is None or (work.table is not None and not work.table.has_rows(plan.key)):
+            frozen = plan
             requests = source() if work.table is None else work.table.requests(source())
             prepared = _prepare(work, requests)
             content = (None if work.table is None else requests.content) or content_hash(prepared.shards)
             plan = _plan(work, prepared, content, source=source_key(work) if alive else "")
+            if frozen is not None and frozen.key != plan.key:
+                raise InvalidInputError(
+                    f"destination={str(work.destination.folder)!r:.200} was emptied. The rows that an earlier try "
+                    "asked about are gone, and the source gives others now. The answers stay in the account: land them "
+                    "with MistralDownloadBatchResultsOperator; or clear the task, which asks about the new "
+                    "rows, and pays for them"
+                )
         batch = Batch(work, plan)
-        if (manifest := batch.finished_by_another_try()) is not None:
-            return manifest
         if prepared is not None:
+            if (manifest := batch.finished_by_another_try()) is not None:
+                return manifest
             check_cost(prepared.paths, work.options, plan.model)
             if work.table is not None:
-                work.table.keep_rows(requests)
+                work.table.keep_rows(requests, plan.key)
             plan.rounds.append(work.files.upload(prepared.shards, plan.model))
             if alive:
                 freeze(work, plan)
@@ -98,7 +103,6 @@ def _plan(work: Workplace, prepared: PreparedRequests, content: str, *, source: 
         "agent_id": options.agent_id,
         "window": options.window,
         "form": options.structured.schema if options.structured else None,
-        **({"keep": options.question.kept_columns} if options.is_table else {}),
         "run_token": work.submission.run_token,
     }
     key = hashlib.sha256(msgspec.json.encode(asked, order="deterministic")).hexdigest()

@@ -57,6 +57,7 @@ def source_key(work: Workplace) -> str:
         "with_url": hook.rows_have_url,
         "requests_per_job": options.requests_per_job,
         "table": options.question.work if options.is_table else None,
+        "source": getattr(options.source, "definition", None),
     }
     content = msgspec.json.encode(asked, order="deterministic", enc_hook=_encoded)
     return hashlib.sha256(content).hexdigest()[:32]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mistral_batch.api.errors import InvalidInputError, NotFoundError
+from airflow_provider_mistral_batch.inference.table import with_unfit
 from airflow_provider_mistral_batch.policies.verdict import describe_gone
 from airflow_provider_mistral_batch.tasks.destination import MANIFEST
 
@@ -153,7 +154,8 @@ class LandedRounds:
         paths = destination.round_paths(last)
         about_table: dict[str, Any] = {}
         if self.table is not None:
-            paths, about_table = self.table.land(*paths)
+            paths, about_table = self.table.land(*paths, self.plan.key)
+            final = with_unfit(final, about_table["table"]["unfit"])
         destination.publish(paths)
         fields = ("counts", "usage", "errors", "may_pass")
         return {

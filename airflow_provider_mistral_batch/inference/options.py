@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ from airflow_provider_mistral_batch.api import limits
 from airflow_provider_mistral_batch.api.body_fields import check_body_fields
 from airflow_provider_mistral_batch.api.checks import (
     check_choice,
+    check_no_table,
     check_positive,
     check_ratio,
     check_whole,
@@ -188,6 +189,16 @@ class BatchOptions:
         schema = self.structured.schema if self.structured else None
         return shape_of(self.endpoint, schema, embedding=self.answer_columns.embedding)
 
+    @property
+    def table_form(self) -> dict[str, Any]:
+        """What the table of answers looks like, for the manifest. The requests do not depend on all of it."""
+        return {
+            "key": list(self.question.key_columns),
+            "keep": list(self.keep),
+            "answer": [field.name for field in self.shape.fields()],
+            "columns": asdict(self.answer_columns),
+        }
+
     def _check_table(self) -> None:
         from airflow_provider_mistral_batch.tables.markdown import markdown_column
 
@@ -203,12 +214,9 @@ class BatchOptions:
             if self.answer_columns.markdown:
                 markdown_column(self.shape, self.endpoint)
             return
-        names = ("key", "keep", "columns", "target")
-        if given := [name for name in names if getattr(self, name)]:
-            raise InvalidInputError(
-                f"{given[0]}={getattr(self, given[0])!r:.80} belongs to a table, whose requests come of a prompt over "
-                "its columns: pass prompt, such as prompt='Summarise: {body}'"
-            )
+        check_no_table(
+            key=self.key, keep=self.keep, columns=self.columns, target=self.target, source=self.source
+        )
 
     @cached_property
     def structured(self) -> StructuredOutput | None:

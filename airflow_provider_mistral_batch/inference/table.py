@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_mistral_batch.api.errors import InvalidInputError
+from airflow_provider_mistral_batch.api.errors import InvalidInputError, MistralBatchError
 from airflow_provider_mistral_batch.storage.atomic import AtomicFiles, write_whole
 from airflow_provider_mistral_batch.storage.folders import entries, refuse_link, remove_folder
 from airflow_provider_mistral_batch.storage.reading import read_small
@@ -78,15 +79,12 @@ class BatchTable:
             )
         return TableRequests(rows, question, directory=self._directory)
 
-    def has_rows(self) -> bool:
-        """Tell whether the rows that were asked about are beside the rounds, without which no answer can land."""
-        return bool(entries(self._destination.work_path(_ROWS)))
-
-    def keep_rows(self, requests: TableRequests) -> None:
+    def keep_rows(self, requests: TableRequests, key: str) -> None:
         """
         Check the target, and keep the rows beside the rounds, before anything is sent.
 
         :param requests: What :meth:`requests` made, after it was read.
+        :param key: The batch's key. Rows of another input are never mixed with these.
         :raises InvalidInputError: When the answers do not fit the target, or somebody else's files are where they go.
         """
         from airflow_provider_mistral_batch.tables.answers import table_schema
@@ -99,17 +97,18 @@ class BatchTable:
             self._check_markdown()
         with AtomicFiles() as files:
             for path in paths:
-                path.replace(files.spool(self._destination.work_path(_ROWS, path.name)))
+                path.replace(files.spool(self._destination.work_path(_ROWS, self._name(key), path.name)))
             files.publish()
 
     def land(
-        self, results: StoragePath, errors: StoragePath
+        self, results: StoragePath, errors: StoragePath, key: str
     ) -> tuple[tuple[StoragePath, StoragePath], dict[str, Any]]:
         """
         Write the tables of answers and of failures, where they are not final yet.
 
         :param results: The rows that succeeded, as JSONL.
         :param errors: All others.
+        :param key: The batch's key.
         :return: Where the tables are, and what the manifest says of them.
         """
         from airflow_provider_mistral_batch.tables.answers import write_answers
@@ -123,7 +122,7 @@ class BatchTable:
             summary = write_answers(
                 results,
                 errors,
-                self._rows(),
+                self._rows(key),
                 key=self._options.question.key_columns,
                 shape=self._options.shape,
                 columns=self._options.answer_columns,
@@ -133,8 +132,7 @@ class BatchTable:
             about_markdown = self._write_markdown(spools[0])
             files.publish()
         about = {
-            "key": list(self._options.question.key_columns),
-            "answer": [field.name for field in self._options.shape.fields()],
+            **self._options.table_form,
             "skipped": summary.skipped,
             "unfit": summary.unfit,
             **about_markdown,
@@ -185,14 +183,27 @@ class BatchTable:
             return bool(json.loads(content)["table"]["markdown"])
         return False
 
-    def _rows(self) -> Sequence[StoragePath]:
-        folder = self._destination.work_path(_ROWS)
+    def has_rows(self, key: str) -> bool:
+        """
+        Tell whether :meth:`keep_rows` has kept the rows of a batch.
+
+        :param key: The batch's key.
+        """
+        return bool(entries(self._destination.work_path(_ROWS, self._name(key))))
+
+    def _name(self, key: str) -> str:
+        """Name the folder of an input's rows: the same requests may come of rows with other columns to keep."""
+        kept = "\n".join([key, *self._options.question.kept_columns])
+        return hashlib.sha256(kept.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+    def _rows(self, key: str) -> Sequence[StoragePath]:
+        folder = self._destination.work_path(_ROWS, self._name(key))
         paths = entries(folder)
         if not paths:
             raise InvalidInputError(
                 f"{folder} is gone, which had the keys and the columns to keep: somebody emptied the destination. The "
-                "answers are still in the account: land them with MistralDownloadBatchResultsOperator, or set "
-                "force_new=True and clear the task to submit, and pay for, the requests again"
+                "answers are still in the account. Clear the task: it reads the source again, and pays only if the "
+                "rows have changed meanwhile; or land the answers with MistralDownloadBatchResultsOperator"
             )
         return sorted(paths, key=lambda path: (len(path.name), path.name))
 
@@ -212,5 +223,39 @@ def write_target(options: BatchOptions, manifest: Mapping[str, Any]) -> None:
         yield from read_table(manifest)
 
     run = {"run_id": manifest["task"]["run_id"], "batch_id": manifest["batch_ids"][0]}
-    count = options.target.write(batches(), manifest["table"]["key"], run)
+    try:
+        count = options.target.write(batches(), manifest["table"]["key"], run)
+    except MistralBatchError as error:
+        raise type(error)(
+            f"{error}. The answers are safe in {manifest['results_path']}: another try writes them into the table, and "
+            "pays nothing"
+        ) from None
     log.info("Wrote %d rows into %r.", count, options.target)
+
+
+def with_unfit(final: Mapping[str, Any], unfit: int) -> dict[str, Any]:
+    """
+    Count answers that do not fit their columns among the failures.
+
+    :param final: Fields of a manifest, before the answers became columns.
+    :param unfit: How many answers do not fit.
+    """
+    if not unfit:
+        return dict(final)
+    counts = final["counts"]
+    failure = {
+        "status_code": None,
+        "code": "unfit_answer",
+        "message": "the answer does not fit its columns",
+        "count": unfit,
+        "example": None,
+    }
+    return {
+        **final,
+        "counts": {
+            **counts,
+            "succeeded": counts["succeeded"] - unfit,
+            "failed": counts["failed"] + unfit,
+        },
+        "errors": sorted([*final["errors"], failure], key=lambda error: -error["count"]),
+    }

@@ -277,7 +277,8 @@ class MistralBatchInferenceOperator(MistralSubmittingOperator):
     @property
     def _source_is_alive(self) -> bool:
         """Whether :meth:`_source` may give something else in each try, although nothing in the Dag has changed."""
-        return self.source is not None and self.source.alive
+        # What another task returned stays as it is.
+        return hasattr(self.source, "definition")
 
     def _source(self, context: Context) -> Any:
         """Return the source of the requests."""

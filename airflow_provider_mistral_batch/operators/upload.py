@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow_provider_mistral_batch.api import limits
-from airflow_provider_mistral_batch.api.checks import check_exactly_one
+from airflow_provider_mistral_batch.api.checks import check_exactly_one, check_no_table
 from airflow_provider_mistral_batch.api.endpoints import DEFAULT_ENDPOINT
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.operators.base import (
@@ -21,6 +22,8 @@ from airflow_provider_mistral_batch.tasks.xcoms import push_xcoms
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, ObjectStoragePath
+
+    from airflow_provider_mistral_batch.tables import RowSource
 
 
 class MistralUploadBatchFileOperator(MistralBatchOperator):
@@ -38,11 +41,25 @@ class MistralUploadBatchFileOperator(MistralBatchOperator):
         Either these or ``path``.
     :param path: JSONL file, plain or ``.gz`` or ``.zst``, local or on any object storage
         (``s3://conn@bucket/key``); also a list of them or a glob.
+    :param source: Instead of requests, the rows of a table: files, a query, documents. Each row becomes one request.
+    :param key: The column, or columns, that tell the rows apart.
+    :param prompt: The prompt of each row, a template over columns: ``"Title: {title}"``.
+    :param prompt_file: A file with the prompt as a Jinja template over columns, instead of ``prompt``.
+    :param messages: The messages of each row, with columns in their texts and URLs, instead of ``prompt``.
+    :param on_null: What to do with a row whose prompt would have a null or be empty: ``fail``, ``skip`` it, or send it
+        with an ``empty`` text.
     :param endpoint: The endpoint that the requests are for; a row's ``url``, if present, must be the same.
     :param mistral_conn_id: The connection's id.
     """
 
-    template_fields: Sequence[str] = ("requests", "path", "endpoint", "mistral_conn_id")
+    template_fields: Sequence[str] = (
+        "requests",
+        "path",
+        "source",
+        "prompt_file",
+        "endpoint",
+        "mistral_conn_id",
+    )
     template_fields_renderers: ClassVar[dict[str, str]] = {"requests": "json"}
 
     def __init__(
@@ -50,6 +67,12 @@ class MistralUploadBatchFileOperator(MistralBatchOperator):
         *,
         requests: Iterable[Mapping[str, Any]] | None = None,
         path: str | ObjectStoragePath | Sequence[str | ObjectStoragePath] | None = None,
+        source: RowSource | None = None,
+        key: str | Sequence[str] | None = None,
+        prompt: str | None = None,
+        prompt_file: str | ObjectStoragePath | None = None,
+        messages: Sequence[Mapping[str, Any]] | None = None,
+        on_null: Literal["fail", "skip", "empty"] = "fail",
         endpoint: str = DEFAULT_ENDPOINT,
         mistral_conn_id: str = "mistral_default",
         **kwargs: Any,
@@ -58,6 +81,12 @@ class MistralUploadBatchFileOperator(MistralBatchOperator):
         check_requests_are_stable(requests)
         self.requests = requests
         self.path = path
+        self.source = source
+        self.key = key
+        self.prompt = prompt
+        self.prompt_file = prompt_file
+        self.messages = messages
+        self.on_null = on_null
         self.endpoint = endpoint
 
     def run_batch_task(self, context: Context) -> list[str]:
@@ -66,13 +95,9 @@ class MistralUploadBatchFileOperator(MistralBatchOperator):
         from airflow_provider_mistral_batch.jsonl.requests.prepare import prepare_requests
         from airflow_provider_mistral_batch.jsonl.requests.template import RowTemplate
 
-        check_exactly_one(requests=self.requests, path=self.path)
-        if self.path is None:
-            check_requests(self.requests)
-        source = self.requests if self.path is None else self._paths()
         with tempfile.TemporaryDirectory(prefix="mistral-batch-") as directory:
             prepared = prepare_requests(
-                source,
+                self._requests(Path(directory)),
                 endpoint=self.endpoint,
                 directory=directory,
                 with_url=self.hook.rows_have_url,
@@ -97,11 +122,35 @@ class MistralUploadBatchFileOperator(MistralBatchOperator):
     def _check_count(self, count: int) -> None:
         """Fail before the upload if there are more requests than one job may have, because all files go to one job."""
         if count > limits.MAX_REQUESTS_PER_JOB:
-            field = "requests" if self.path is None else "path"
+            field = next(name for name in ("requests", "path", "source") if getattr(self, name) is not None)
             raise InvalidInputError(
                 f"{field} has {count:,} requests, and a job may have at most {limits.MAX_REQUESTS_PER_JOB:,}: use "
                 "MistralBatchInferenceOperator, which creates several jobs, or split the input"
             )
+
+    def _requests(self, directory: Path) -> Any:
+        check_exactly_one(requests=self.requests, path=self.path, source=self.source)
+        if all(one is None for one in (self.prompt, self.prompt_file, self.messages)):
+            check_no_table(key=self.key, source=self.source)
+            if self.path is not None:
+                return self._paths()
+            check_requests(self.requests)
+            return self.requests
+        # Imported late: parsing a Dag needs none of it.
+        from airflow_provider_mistral_batch.tables.requests import TableQuestion, TableRequests
+
+        if self.source is None:
+            raise InvalidInputError("prompt, prompt_file and messages belong to a table: pass source, too")
+        question = TableQuestion(
+            key=self.key,
+            prompt=self.prompt,
+            prompt_file=self.prompt_file,
+            messages=self.messages,
+            keep=(),
+            on_null=self.on_null,
+            endpoint=self.endpoint,
+        )
+        return TableRequests(self.source, question, directory=directory)
 
     def _paths(self) -> Any:
         if isinstance(self.path, (list, tuple)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import string
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
@@ -15,6 +16,29 @@ _CONVERSIONS: dict[str | None, Callable[[Any], Any]] = {
     "r": repr,
     "a": ascii,
 }
+
+
+#: What Dag authors write in Jinja: an expression with spaces around it, or one of Airflow's names.
+_JINJA = re.compile(
+    r"\{\{(\s+[A-Za-z_][^{}]*\s+|\s*(ds|ds_nodash|ts|ts_nodash|run_id|dag_run|logical_date|data_interval_start|"
+    r"data_interval_end|params|macros|var|conn|ti|task_instance)\b[^{}]*)\}\}(?!\})"
+)
+
+
+def check_no_jinja(text: str, *, field: str, remedy: str = "make the value a column of the source") -> None:
+    """
+    Refuse a Jinja expression where Airflow renders none, and nobody would notice.
+
+    :param text: The text.
+    :param field: The parameter that has it.
+    :param remedy: What to do instead.
+    :raises InvalidInputError: When there is one.
+    """
+    if found := _JINJA.search(text):
+        raise InvalidInputError(
+            f"{field} has {found.group()[:80]}, which Airflow does not render there: {remedy}. If "
+            "braces are meant to stay, leave out the spaces within them"
+        )
 
 
 class Prompt:
@@ -33,6 +57,7 @@ class Prompt:
             raise InvalidInputError(
                 f"{field}={template!r:.80} is no text: pass a template such as 'Summarise: {{body}}'"
             )
+        check_no_jinja(template, field=field)
         self.template = template
         self._field = field
         # Text, then the column after it, and how to format its value.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 ModelT = TypeVar("ModelT")
 
 
-def read_table(manifest: Mapping[str, Any], *, failed: bool = False) -> pyarrow.RecordBatchReader:
+def read_table(
+    manifest: Mapping[str, Any] | Iterable[Mapping[str, Any]], *, failed: bool = False
+) -> pyarrow.RecordBatchReader:
     """
     Read a table of answers in constant memory; ``read_table(manifest).read_pandas()`` makes a data frame.
 
@@ -30,12 +32,8 @@ def read_table(manifest: Mapping[str, Any], *, failed: bool = False) -> pyarrow.
     import_pyarrow()
     import pyarrow
 
-    manifests = [manifest] if isinstance(manifest, Mapping) else list(manifest)
-    if not manifests:
-        raise InvalidInputError("manifest: there is none; pass what the task returned")
+    manifests = _manifests(manifest)
     name = "errors_path" if failed else "results_path"
-    for one in manifests:
-        _check_is_table(one)
     schemas = [_schema(one[name]) for one in manifests]
     try:
         schema = pyarrow.unify_schemas(schemas, promote_options="permissive")
@@ -50,21 +48,23 @@ def read_table(manifest: Mapping[str, Any], *, failed: bool = False) -> pyarrow.
     return pyarrow.RecordBatchReader.from_batches(schema, batches())
 
 
-def read_models(manifest: Mapping[str, Any], model: type[ModelT]) -> Iterator[tuple[Any, ModelT]]:
+def read_models(
+    manifest: Mapping[str, Any] | Iterable[Mapping[str, Any]], model: type[ModelT]
+) -> Iterator[tuple[Any, ModelT]]:
     """
     Read the answers of a table as instances of the model that the task had as ``response_model``.
 
-    :param manifest: What the task returned.
+    :param manifest: What the task returned; or several of mapped tasks.
     :param model: The pydantic model class.
     :return: The key of each row, a tuple if it has several columns, and its answer.
     :raises InvalidInputError: When the results are no table with the model's fields.
     """
-    _check_is_table(manifest)
-    key: Sequence[str] = manifest["table"]["key"]
+    manifests = _manifests(manifest)
+    key: Sequence[str] = manifests[0]["table"]["key"]
     if not isinstance(model, type) or not hasattr(model, "model_validate"):
         raise InvalidInputError(f"model={model!r:.80} is no pydantic model class")
-    reader = read_table(manifest)
-    fields = [name for name in manifest["table"]["answer"] if name in reader.schema.names]
+    reader = read_table(manifests)
+    fields = [name for name in manifests[0]["table"]["answer"] if name in reader.schema.names]
     encoded = {name for name in fields if IS_JSON in (reader.schema.field(name).metadata or {})}
     for batch in reader:
         keys = list(zip(*(batch.column(name).to_pylist() for name in key), strict=True))
@@ -83,6 +83,17 @@ def read_models(manifest: Mapping[str, Any], model: type[ModelT]) -> Iterator[tu
 
 def _from_json(text: str | None) -> Any:
     return None if text is None else msgspec.json.decode(text)
+
+
+def _manifests(manifest: Any) -> list[Mapping[str, Any]]:
+    """Give the manifests of the tasks that have one: a mapped task that was skipped has none."""
+    several = isinstance(manifest, Iterable) and not isinstance(manifest, (Mapping, str, bytes))
+    found = [one for one in manifest if one is not None] if several else [manifest]
+    if not found:
+        raise InvalidInputError("manifest: there is none; pass what the task returned")
+    for one in found:
+        _check_is_table(one)
+    return found
 
 
 def _check_is_table(manifest: Any) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mistral_batch.api.checks import check_choice, check_exactly_one
-from airflow_provider_mistral_batch.api.errors import InvalidInputError
+from airflow_provider_mistral_batch.api.errors import EmptyPartError, InvalidInputError
 from airflow_provider_mistral_batch.jsonl.lines import CHUNK_BYTES, LineBlock
 from airflow_provider_mistral_batch.jsonl.requests.template import RowTemplate
 from airflow_provider_mistral_batch.storage.paths import storage_path
@@ -23,14 +23,14 @@ from airflow_provider_mistral_batch.tables.bodies import (
     check_messages,
 )
 from airflow_provider_mistral_batch.tables.key import custom_ids, key_columns
-from airflow_provider_mistral_batch.tables.prompt import Prompt, PromptFile, check_columns
+from airflow_provider_mistral_batch.tables.prompt import Prompt, PromptFile, check_columns, check_no_jinja
 from airflow_provider_mistral_batch.tables.rows_beside import RowsWriter
 from airflow_provider_mistral_batch.tables.sources.documents import FILE_ID
+from airflow_provider_mistral_batch.tables.sources.memory import rows_of
 
 if TYPE_CHECKING:
     import pyarrow
 
-    from airflow_provider_mistral_batch.tables.sources.base import RowSource
 
 log = logging.getLogger(__name__)
 
@@ -148,13 +148,21 @@ class TableRequests:
 
     Reading it writes the rows that were asked about beside the requests: :attr:`rows`.
 
-    :param source: The rows.
+    :param source: The rows: a source, a data frame, or dicts.
+    :raises InvalidInputError: When it is no table.
     :param question: What is asked of each.
     :param directory: Local directory for the rows.
     """
 
-    def __init__(self, source: RowSource, question: TableQuestion, *, directory: Path) -> None:
-        self.source = source
+    def __init__(self, source: Any, question: TableQuestion, *, directory: Path) -> None:
+        self.source = rows_of(source)
+        for name in self.source.template_fields:
+            # Such as a query that a function returned: the database would compare with the braces.
+            if isinstance(text := getattr(self.source, name), str):
+                remedy = (
+                    "write it into the Dag, or make it with the function's arguments, such as def rows(ds)"
+                )
+                check_no_jinja(text, field=f"source: {name}", remedy=remedy)
         self.question = question
         self.rows = RowsWriter(directory)
         #: How many rows were skipped, and the keys of the first.
@@ -197,6 +205,8 @@ class TableRequests:
                 for start, some in _cut(lines):
                     yield LineBlock(b"\n".join(some), some, first_line + start, ends_cut=False)
                 first_line += len(lines)
+        if first_line == 1:
+            raise self._empty()
         if self.skipped:
             more = "" if self.skipped == len(self.skipped_keys) else ", …"
             log.warning(
@@ -248,6 +258,13 @@ class TableRequests:
             texts = [[text for index, text in enumerate(column) if index not in blank] for column in texts]
             rows = [row for index, row in enumerate(rows) if index not in blank]
         return texts, rows if on_null == "skip" and len(rows) < batch.num_rows else None
+
+    def _empty(self) -> InvalidInputError:
+        reason = f"all its {self.skipped:,} rows were skipped" if self.skipped else "it has no rows"
+        message = f"source={self.source!r:.200}: {reason}, so there is nothing to ask"
+        return (EmptyPartError if self.source.partition else InvalidInputError)(
+            f"{message}; a batch needs at least one request"
+        )
 
     def _unfit(self, batch: pyarrow.RecordBatch, index: int, reason: str) -> InvalidInputError:
         key = ", ".join(

@@ -23,7 +23,12 @@ from airflow.providers.common.compat.sdk import (
     AirflowSkipException,
 )
 
-from airflow_provider_mistral_batch.api.errors import InvalidInputError, MistralAPIError, MistralBatchError
+from airflow_provider_mistral_batch.api.errors import (
+    EmptyPartError,
+    InvalidInputError,
+    MistralAPIError,
+    MistralBatchError,
+)
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -61,9 +66,12 @@ def failing_for_good() -> Iterator[None]:
     Turn permanent errors into ``AirflowFailException``, so that Airflow does not retry them.
 
     :raises AirflowFailException: For every permanent error raised in the block.
+    :raises AirflowSkipException: When a part of a table has no rows.
     """
     try:
         yield
+    except EmptyPartError as error:
+        raise AirflowSkipException(str(error)) from None
     except Exception as error:
         if is_permanent(error):
             raise AirflowFailException(str(error)) from error

@@ -8,6 +8,7 @@ a number of the text ``"1"``. It drops the last line break of a text. Without, i
 from __future__ import annotations
 
 import ast
+import copy
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -41,6 +42,9 @@ _TEXTS = (
     "delete_files",
     "mistral_conn_id",
 )
+
+#: The same within sources and targets.
+_TEXTS_WITHIN = ("conn_id", "name", "partition_key", "table")
 
 _NUMBER = re.compile(r"[+-]?(\d+|(\d+\.\d*|\.\d+|\d+(?=[eE]))([eE][+-]?\d+)?)", re.ASCII)
 _FLAGS = {"true": True, "false": False}
@@ -149,6 +153,9 @@ def read_arguments(task: Any) -> None:
             for path in value if isinstance(value, (list, tuple)) else [value]:
                 if not isinstance(path, str):
                     check_rendered(name, path)
+        elif name in ("source", "target"):
+            for nested in set(_TEXTS_WITHIN) & set(getattr(value, "template_fields", ())):
+                check_rendered(nested, getattr(value, nested))
     if hasattr(task, "deferrable"):
         check_flag("deferrable", task.deferrable)
 
@@ -205,6 +212,9 @@ class DataIsNoTemplate(BaseOperator):
             return _rendered(content, context, jinja_env)
         if isinstance(content, Mapping) and not isinstance(content, dict):
             content = dict(content)
+        if hasattr(content, "template_fields"):
+            # Rendered in place, it would keep this run's values for all other tasks and runs of the process.
+            content = copy.copy(content)
         return super().render_template(content, context, jinja_env, seen_oids)
 
 

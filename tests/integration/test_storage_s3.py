@@ -8,6 +8,8 @@ import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from airflow.sdk import ObjectStoragePath
 from airflow.sdk.io.store import attach
@@ -16,8 +18,9 @@ from s3fs import S3FileSystem
 from airflow_provider_mistral_batch.api.errors import InvalidInputError, StorageError
 from airflow_provider_mistral_batch.operators.inference import MistralBatchInferenceOperator
 from airflow_provider_mistral_batch.policies.ownership import TaskIdentity
-from airflow_provider_mistral_batch.results import read_results
+from airflow_provider_mistral_batch.results import read_results, read_table
 from airflow_provider_mistral_batch.storage.atomic import AtomicFiles
+from airflow_provider_mistral_batch.tables import FileRows
 from airflow_provider_mistral_batch.tasks.destination import Destination
 from tests.s3_server import S3Server
 
@@ -78,6 +81,24 @@ def test_a_batch_takes_few_requests(infer: Any, server: S3Server, folder: Object
     assert len(requests) <= 24, "\n".join(requests)
     assert sorted(sizes(folder)) == ["errors.jsonl", "manifest.json", "results.jsonl"]
     assert len(list(read_results(outcome.value))) == 10
+
+
+def test_a_table_takes_few_requests_and_is_read_in_ranges(
+    infer: Any, server: S3Server, folder: ObjectStoragePath
+) -> None:
+    rows = pa.table({"id": range(20_000), "body": [uuid.uuid4().hex for _ in range(20_000)]})
+    with (folder.parent / f"{folder.name}-in.parquet").open("wb") as file:
+        pq.write_table(rows, file, row_group_size=5_000)
+    server.requests.clear()
+    source = FileRows(f"{folder}-in.parquet")
+    outcome = infer(path=None, source=source, key="id", prompt="Say {body}", keep=["body"], max_tokens=5)
+    assert outcome.state == "success", outcome.message
+    assert len(server.requests) <= 80, "\n".join(server.requests)
+    assert sorted(sizes(folder)) == ["errors.parquet", "manifest.json", "results.parquet"]
+    server.requests.clear()
+    table = read_table(outcome.value).read_all()
+    assert table.column("body").to_pylist() == rows.column("body").to_pylist()
+    assert len(server.requests) <= 20, "\n".join(server.requests)
 
 
 def test_a_store_that_keeps_everything_keeps_no_copy(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
+from airflow_provider_mistral_batch.api.checks import check_whole
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.jsonl.lines import MissingExtraError
 
@@ -27,8 +29,14 @@ class RowSource(ABC):
 
     template_fields: ClassVar[Sequence[str]] = ()
 
-    #: Whether two readings may differ. Then the first submission freezes what is asked, until the task is cleared.
-    alive: ClassVar[bool] = True
+    #: Which part of how many this is, from 0; None for the whole.
+    partition: tuple[int, int] | None = None
+
+    @property
+    def definition(self) -> dict[str, str]:
+        """What the Dag says of the source: with another definition, what an earlier try was given does not count."""
+        named = {name: repr(value) for name, value in sorted(vars(self).items()) if not name.startswith("_")}
+        return {"type": type(self).__name__, **named}
 
     @abstractmethod
     def columns(self) -> list[str]:
@@ -60,6 +68,23 @@ class RowSource(ABC):
         :raises InvalidInputError: When the source cannot be cut.
         """
         raise InvalidInputError(f"{self!r} cannot be cut into partitions: use one task, or another source")
+
+    def _parts(self, number: int) -> list[RowSource]:
+        """Make copies that know which part they are."""
+        check_whole("number", number, at_least=1, unit="parts")
+        if self.partition is not None:
+            raise InvalidInputError(
+                f"{self!r} is a part already: cut the whole into as many parts as are needed"
+            )
+        parts: list[RowSource] = []
+        for index in range(number):
+            part = copy.copy(self)
+            part.partition = (index, number)
+            parts.append(part)
+        return parts
+
+    def _part_shown(self) -> str:
+        return f", partition {self.partition[0] + 1} of {self.partition[1]}" if self.partition else ""
 
 
 def import_pyarrow() -> None:

@@ -51,8 +51,6 @@ class Documents(RowSource):
     """
 
     template_fields: ClassVar[Sequence[str]] = ("path",)
-    # What the first submission found is asked about: a retry reads and uploads no file again.
-    alive: ClassVar[bool] = True
 
     def __init__(self, path: Any) -> None:
         self.path = path

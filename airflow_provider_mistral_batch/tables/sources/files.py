@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, cast
+from zlib import crc32
 
 from airflow_provider_mistral_batch.api.checks import check_choice
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.storage.folders import matching_files
 from airflow_provider_mistral_batch.storage.paths import ObjectPath, local_path, storage_path
-from airflow_provider_mistral_batch.tables.sources.base import ROWS_IN_BATCH, RowSource, import_pyarrow
+from airflow_provider_mistral_batch.tables.sources.base import (
+    ROWS_IN_BATCH,
+    RowSource,
+    import_pyarrow,
+)
 from airflow_provider_mistral_batch.tables.sources.text_files import CsvFile, JsonlFile
 from airflow_provider_mistral_batch.tables.sources.types import common_type
 
@@ -51,8 +56,6 @@ class FileRows(RowSource):
     """
 
     template_fields: ClassVar[Sequence[str]] = ("path",)
-    # Files are as they are: other content is other work.
-    alive: ClassVar[bool] = False
 
     def __init__(self, path: Any, *, file_format: str | None = None, delimiter: str | None = None) -> None:
         if file_format is not None:
@@ -65,7 +68,7 @@ class FileRows(RowSource):
 
     def __repr__(self) -> str:
         path = str(self.path) if not isinstance(self.path, (list, tuple)) else [str(one) for one in self.path]
-        return f"{type(self).__name__}({path!r})"
+        return f"{type(self).__name__}({path!r}{self._part_shown()})"
 
     def columns(self) -> list[str]:
         """Name the columns of the first file, and those that folders' names give."""
@@ -89,7 +92,10 @@ class FileRows(RowSource):
 
     def _read_binary(self, files: list[StoragePath], columns: Sequence[str]) -> Iterator[pyarrow.RecordBatch]:
         whole = self._dataset(files)
-        for fragment in whole.get_fragments():
+        own = self._own(files)
+        if not own:
+            return
+        for fragment in self._dataset(own).get_fragments():
             with _named(fragment.path):
                 _check_types(fragment.path, fragment.physical_schema, whole.schema, columns)
                 for batch in fragment.to_batches(
@@ -107,7 +113,7 @@ class FileRows(RowSource):
         import pyarrow
 
         first: pyarrow.Schema | None = None
-        for file in files:
+        for file in self._own(files):
             given = _folder_columns(file)
             for batch in self._text_file(file).read([name for name in columns if name not in given]):
                 for name in given:
@@ -123,16 +129,14 @@ class FileRows(RowSource):
 
     def partitions(self, number: int) -> list[RowSource]:
         """
-        Cut the source by file.
+        Cut the source by file, by a hash of each file's path.
 
-        :param number: Most parts; there are no more than files.
+        No file is looked for: each part does so when it is read. So a file that is written in between is in one part,
+        and moves no other file to another part.
+
+        :param number: How many parts. A part may have no file; its task is skipped.
         """
-        files = self._files()
-        count = min(number, len(files))
-        return [
-            FileRows(files[index::count], file_format=self._format(files[0].name), delimiter=self.delimiter)
-            for index in range(count)
-        ]
+        return self._parts(number)
 
     def _files(self) -> list[StoragePath]:
         import_pyarrow()
@@ -147,6 +151,15 @@ class FileRows(RowSource):
             if not path.is_file():
                 raise InvalidInputError(f"path={str(path)!r:.200}: there is no such file; check the path")
         return found
+
+    def _own(self, files: Sequence[StoragePath]) -> list[StoragePath]:
+        """Choose the files of this part."""
+        if self.partition is None:
+            return list(files)
+        index, number = self.partition
+        return [
+            path for path in files if crc32(str(path).encode("utf-8", "surrogateescape")) % number == index
+        ]
 
     def _format(self, name: str) -> str:
         if self.file_format is not None:

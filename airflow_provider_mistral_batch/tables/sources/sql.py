@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import gc
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_provider_mistral_batch.api.checks import check_exactly_one, check_whole
+from airflow_provider_mistral_batch.api.checks import check_exactly_one
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.tables.databases.column_names import check_columns
 from airflow_provider_mistral_batch.tables.databases.column_types import type_name
@@ -92,13 +91,10 @@ class SqlRows(RowSource):
         self.conn_id = conn_id
         self.parameters = parameters
         self.partition_key = partition_key
-        #: Which part of how many this is, from 0; None for the whole.
-        self.partition: tuple[int, int] | None = None
 
     def __repr__(self) -> str:
         what = f"{' '.join(self.sql.split())!r:.80}" if self.sql is not None else f"table={self.table!r}"
-        part = f", partition {self.partition[0] + 1} of {self.partition[1]}" if self.partition else ""
-        return f"{type(self).__name__}({what}, conn_id={self.conn_id!r}{part})"
+        return f"{type(self).__name__}({what}, conn_id={self.conn_id!r}{self._part_shown()})"
 
     def columns(self) -> list[str]:
         """
@@ -137,21 +133,11 @@ class SqlRows(RowSource):
         :param number: How many parts.
         :raises InvalidInputError: When there is no ``partition_key``.
         """
-        check_whole("number", number, at_least=1, unit="parts")
         if self.partition_key is None:
             raise InvalidInputError(
                 f"{self!r} has no partition_key: pass the column to divide the rows by, for example partition_key='id'"
             )
-        if self.partition is not None:
-            raise InvalidInputError(
-                f"{self!r} is a part already: cut the whole into as many parts as are needed"
-            )
-        parts: list[RowSource] = []
-        for index in range(number):
-            part = copy.copy(self)
-            part.partition = (index, number)
-            parts.append(part)
-        return parts
+        return self._parts(number)
 
     def _columns(self, database: Database) -> list[str]:
         with database.trouble(f"{self!r} cannot be read"):
