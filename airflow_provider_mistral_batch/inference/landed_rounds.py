@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_mistral_batch.api.errors import InvalidInputError, NotFoundError
 from airflow_provider_mistral_batch.policies.verdict import describe_gone
 from airflow_provider_mistral_batch.tasks.destination import MANIFEST
+from airflow_provider_mistral_batch.tasks.result_files import stream_results
 
 if TYPE_CHECKING:
     from airflow_provider_mistral_batch.api.models import BatchJobOut
@@ -176,6 +177,4 @@ class LandedRounds:
     def _streams(self, jobs: Sequence[BatchJobOut]) -> Iterable[Iterable[bytes]]:
         """Open the result files of a round's jobs, one by one as they are read."""
         for job in jobs:
-            for file_id in (job.output_file_id, job.error_file_id):
-                if file_id is not None:
-                    yield self.hook.stream_file(file_id)
+            yield from stream_results(self.hook, job)

@@ -16,6 +16,7 @@ from airflow_provider_mistral_batch.policies.verdict import describe_gone, descr
 from airflow_provider_mistral_batch.storage.paths import absolute_path
 from airflow_provider_mistral_batch.tasks.destination import IF_EXISTS, Destination
 from airflow_provider_mistral_batch.tasks.identity import identity_of
+from airflow_provider_mistral_batch.tasks.result_files import stream_results
 from airflow_provider_mistral_batch.tasks.xcoms import job_xcoms, push_xcoms
 
 if TYPE_CHECKING:
@@ -146,11 +147,10 @@ class MistralDownloadBatchResultsOperator(MistralBatchOperator):
                 "task that created the job, and clear it"
             ) from None
 
-    def _streams(self, job: BatchJobOut) -> list[Iterable[bytes]]:
+    def _streams(self, job: BatchJobOut) -> Iterable[Iterable[bytes]]:
         """Open the job's result rows, from its files or inline; they are read lazily."""
-        files = [file_id for file_id in (job.output_file_id, job.error_file_id) if file_id]
-        if files:
-            return [self.hook.stream_file(file_id) for file_id in files]
+        if job.output_file_id or job.error_file_id:
+            return stream_results(self.hook, job)
         from airflow_provider_mistral_batch.jsonl.results.split import inline_stream
 
         outputs = None if job.input_files else self.hook.get(job.id, inline=True).outputs
