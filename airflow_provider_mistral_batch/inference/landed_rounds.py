@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mistral_batch.api.errors import InvalidInputError, NotFoundError
-from airflow_provider_mistral_batch.policies.verdict import describe_gone
+from airflow_provider_mistral_batch.policies.verdict import describe_gone, has_lost_answers
 from airflow_provider_mistral_batch.tasks.destination import MANIFEST
 from airflow_provider_mistral_batch.tasks.result_files import stream_results
 
@@ -61,6 +61,8 @@ class LandedRounds:
         self.destination.check_claim()
         jobs = [self.hook.get(job.batch_id) for job in self.plan.rounds[number] if job.batch_id]
         requests = self._requests(number)
+        if lost := [job for job in jobs if has_lost_answers(job)]:
+            raise self._gone(None, lost)
         try:
             summary = split_downloads(
                 lambda: self._streams(jobs),
@@ -72,11 +74,7 @@ class LandedRounds:
                 without_secrets=self.hook.get_conn().without_secrets,
             )
         except NotFoundError as gone:
-            self.destination.release()
-            raise InvalidInputError(
-                f"{describe_gone(gone, jobs)}. To submit, and pay for, the requests again, set force_new=True and "
-                "clear the task"
-            ) from None
+            raise self._gone(gone, jobs) from None
         landed = {
             **summary.as_dict(),
             "may_pass": summary.may_pass,
@@ -96,6 +94,13 @@ class LandedRounds:
             summary.may_pass,
         )
         return landed
+
+    def _gone(self, error: NotFoundError | None, jobs: Sequence[BatchJobOut]) -> InvalidInputError:
+        self.destination.release()
+        return InvalidInputError(
+            f"{describe_gone(error, jobs)}. To submit, and pay for, the requests again, set force_new=True and clear "
+            "the task"
+        )
 
     def usages(self) -> Iterator[dict[str, Any]]:
         """Iterate over the usage of each round, read lazily."""

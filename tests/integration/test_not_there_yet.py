@@ -100,3 +100,33 @@ def test_a_trigger_looks_again(
     control.fault("status", "GET", "/v1/batch/jobs/*", status=status, times=misses)
     event = trigger_tools.run(MistralBatchJobTrigger(batch_id=batch_id, poll_interval=0.05))
     assert (event.payload.get("error") is None) is found, event.payload
+
+
+@pytest.mark.parametrize("deferrable", [False, True], ids=["worker", "deferred"])
+def test_answers_that_the_api_counts_and_does_not_offer_are_not_paid_again(
+    deferrable: bool, airflow: Any, control: Control, jobs: Any, tmp_path: Path
+) -> None:
+    control.plan_jobs(fields={"output_file": None})
+    outcome = airflow.run(
+        lambda: MistralBatchInferenceOperator(
+            task_id="task",
+            requests=ROWS,
+            model="mistral-small-latest",
+            destination=str(tmp_path / "out"),
+            poll_interval=0.05,
+            poll_interval_min=0.02,
+            deferrable=deferrable,
+            row_retries=3,
+        )
+    )
+    assert outcome.state == "failed"
+    assert "names no output file" in outcome.message
+    assert "force_new=True" in outcome.message
+    assert len(jobs()) == 1
+    loaded = airflow.run(
+        lambda: MistralDownloadBatchResultsOperator(
+            task_id="load", batch_id=jobs()[0]["id"], destination=str(tmp_path / "other")
+        )
+    )
+    assert (loaded.state, "names no output file" in loaded.message) == ("failed", True), loaded.message
+    assert not list(tmp_path.rglob("results.jsonl"))
