@@ -178,6 +178,19 @@ class MistralBatchClient:
             max_bytes=limits.MAX_FILE_BYTES if inline else limits.MAX_ANSWER_BYTES,
         )
 
+    def inline_rows(self, batch_id: str) -> Sequence[bytes]:
+        """
+        Read the result rows of an inline job as the API wrote them, each in one line.
+
+        :param batch_id: The job's id.
+        :raises MistralCallError: When there is no usable answer; :class:`NotFoundError` when there is no such job.
+        """
+        return self._transport.call(
+            self.dialect.get_job(batch_id, inline=True),
+            self.dialect.decode_rows,
+            max_bytes=limits.MAX_FILE_BYTES,
+        )
+
     def cancel(self, batch_id: str) -> BatchJobOut:
         """
         Ask for a job's cancellation. The job ends some time later, with the status ``cancelled``.

@@ -62,27 +62,30 @@ def look_repeatedly(look: Callable[[], T], *, is_found: Callable[[T], bool], pau
     return look()
 
 
-def send_until_ready(
-    send: Callable[[], T], *, may_pass: Callable[[MistralCallError], bool], pauses: Sequence[float], what: str
+def send_until_there(
+    send: Callable[[], T],
+    *,
+    may_appear: Callable[[MistralCallError], bool],
+    pauses: Sequence[float],
+    what: str,
 ) -> T:
     """
-    Send a call a few times more while the server refuses it for a cause that may pass by itself.
+    Send a call a few times more while the server does not see something that may appear by itself.
 
     :param send: Sends it once.
-    :param may_pass: Tells whether a refusal may pass.
+    :param may_appear: Tells from a refusal whether its cause is something that may appear.
     :param pauses: Seconds before each further call.
-    :param what: Names what the call creates in the log, such as ``batch job``.
+    :param what: Names in the log what may appear, such as ``a file that was just uploaded``.
     :raises MistralCallError: The last refusal, or the first that does not pass.
     """
     for number, pause in enumerate(pauses, start=1):
         try:
             return send()
         except MistralCallError as error:
-            if not may_pass(error):
+            if not may_appear(error):
                 raise
             log.warning(
-                "%s A file that was just uploaded may not be visible everywhere yet: sending the %s again in %g s "
-                "(%d of %d).",
+                "%s The API may not see %s everywhere yet: calling again in %g s (%d of %d).",
                 error,
                 what,
                 pause,

@@ -305,6 +305,15 @@ class MistralBatchHook(BaseHook):
         """
         return self.get_conn().get(batch_id, inline=inline)
 
+    def inline_rows(self, batch_id: str) -> Sequence[bytes]:
+        """
+        Read the result rows of an inline job as the API wrote them, each in one line.
+
+        :param batch_id: The job's id.
+        :raises NotFoundError: When this workspace has no such job.
+        """
+        return self.get_conn().inline_rows(batch_id)
+
     def cancel(self, batch_id: str) -> BatchJobOut:
         """
         Ask the API to cancel a job; the job is not over until its status is ``cancelled``.

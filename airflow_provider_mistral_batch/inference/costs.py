@@ -215,9 +215,16 @@ def _prompt_tokens(body: Mapping[str, Any], count: Callable[[str], int], custom_
     ):
         tokens += _content_tokens(value, count, custom_id)
     for name in _JSON_FIELDS:
-        if body.get(name):
-            tokens += count(msgspec.json.encode(body[name]).decode())
+        # A conversation has some of them among its arguments.
+        for fields in (body, _arguments(body)):
+            if fields.get(name):
+                tokens += count(msgspec.json.encode(fields[name]).decode())
     return tokens
+
+
+def _arguments(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    arguments = body.get("completion_args")
+    return arguments if isinstance(arguments, dict) else {}
 
 
 def _check_all_is_shown(body: Mapping[str, Any], custom_id: str) -> None:
@@ -262,12 +269,16 @@ def _content_tokens(value: Any, count: Callable[[str], int], custom_id: str) -> 
 
 
 def _max_tokens(body: Mapping[str, Any], custom_id: str) -> int:
-    arguments = body.get("completion_args")
-    value = body.get("max_tokens", arguments.get("max_tokens") if isinstance(arguments, dict) else None)
+    value = body.get("max_tokens", _arguments(body).get("max_tokens"))
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
         raise InvalidInputError(
             f"max_cost_usd: row {_shown(custom_id)} has no max_tokens of 0 or more, so its cost has no upper bound: "
             "set max_tokens"
         )
-    answers = body.get("n")
-    return value * (answers if isinstance(answers, int) and answers > 0 else 1)
+    answers = 1 if body.get("n") is None else body["n"]
+    if not isinstance(answers, int | float) or isinstance(answers, bool) or answers != int(answers):
+        raise InvalidInputError(
+            f"max_cost_usd: row {_shown(custom_id)} has n={answers!r:.80}, which is no number of answers, so its cost "
+            "has no upper bound: write n as a whole number"
+        )
+    return value * max(int(answers), 1)

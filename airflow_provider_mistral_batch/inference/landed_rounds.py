@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mistral_batch.api.errors import InvalidInputError, NotFoundError
 from airflow_provider_mistral_batch.inference.table import with_unfit
-from airflow_provider_mistral_batch.policies.verdict import describe_gone
+from airflow_provider_mistral_batch.policies.verdict import describe_gone, has_lost_answers
 from airflow_provider_mistral_batch.tasks.destination import MANIFEST
+from airflow_provider_mistral_batch.tasks.result_files import stream_results
 
 if TYPE_CHECKING:
     from airflow_provider_mistral_batch.api.models import BatchJobOut
@@ -61,6 +62,8 @@ class LandedRounds:
         self.destination.check_claim()
         jobs = [self.hook.get(job.batch_id) for job in self.plan.rounds[number] if job.batch_id]
         requests = self._requests(number)
+        if lost := [job for job in jobs if has_lost_answers(job)]:
+            raise self._gone(None, lost)
         try:
             summary = split_downloads(
                 lambda: self._streams(jobs),
@@ -72,11 +75,7 @@ class LandedRounds:
                 without_secrets=self.hook.get_conn().without_secrets,
             )
         except NotFoundError as gone:
-            self.destination.release()
-            raise InvalidInputError(
-                f"{describe_gone(gone, jobs)}. To submit, and pay for, the requests again, set force_new=True and "
-                "clear the task"
-            ) from None
+            raise self._gone(gone, jobs) from None
         landed = {
             **summary.as_dict(),
             "may_pass": summary.may_pass,
@@ -96,6 +95,13 @@ class LandedRounds:
             summary.may_pass,
         )
         return landed
+
+    def _gone(self, error: NotFoundError | None, jobs: Sequence[BatchJobOut]) -> InvalidInputError:
+        self.destination.release()
+        return InvalidInputError(
+            f"{describe_gone(error, jobs)}. To submit, and pay for, the requests again, set force_new=True and clear "
+            "the task"
+        )
 
     def usages(self) -> Iterator[dict[str, Any]]:
         """Iterate over the usage of each round, read lazily."""
@@ -178,6 +184,4 @@ class LandedRounds:
     def _streams(self, jobs: Sequence[BatchJobOut]) -> Iterable[Iterable[bytes]]:
         """Open the result files of a round's jobs, one by one as they are read."""
         for job in jobs:
-            for file_id in (job.output_file_id, job.error_file_id):
-                if file_id is not None:
-                    yield self.hook.stream_file(file_id)
+            yield from stream_results(self.hook, job)

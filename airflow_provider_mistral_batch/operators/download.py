@@ -12,10 +12,15 @@ from airflow_provider_mistral_batch.api.errors import InvalidInputError, NotFoun
 from airflow_provider_mistral_batch.api.models import BatchStatus
 from airflow_provider_mistral_batch.links.mistral_batch import MistralBatchJobLink
 from airflow_provider_mistral_batch.operators.base import MistralBatchOperator
-from airflow_provider_mistral_batch.policies.verdict import describe_gone, describe_job_errors
+from airflow_provider_mistral_batch.policies.verdict import (
+    describe_gone,
+    describe_job_errors,
+    has_lost_answers,
+)
 from airflow_provider_mistral_batch.storage.paths import absolute_path
 from airflow_provider_mistral_batch.tasks.destination import IF_EXISTS, Destination
 from airflow_provider_mistral_batch.tasks.identity import identity_of
+from airflow_provider_mistral_batch.tasks.result_files import stream_results
 from airflow_provider_mistral_batch.tasks.xcoms import job_xcoms, push_xcoms
 
 if TYPE_CHECKING:
@@ -141,24 +146,27 @@ class MistralDownloadBatchResultsOperator(MistralBatchOperator):
                 without_secrets=self.hook.get_conn().without_secrets,
             )
         except NotFoundError as gone:
-            raise InvalidInputError(
-                f"{describe_gone(gone, [job])}. To submit, and pay for, the requests again, set force_new=True on the "
-                "task that created the job, and clear it"
-            ) from None
+            raise _gone(gone, job) from None
 
-    def _streams(self, job: BatchJobOut) -> list[Iterable[bytes]]:
+    def _streams(self, job: BatchJobOut) -> Iterable[Iterable[bytes]]:
         """Open the job's result rows, from its files or inline; they are read lazily."""
-        files = [file_id for file_id in (job.output_file_id, job.error_file_id) if file_id]
-        if files:
-            return [self.hook.stream_file(file_id) for file_id in files]
-        from airflow_provider_mistral_batch.jsonl.results.split import inline_stream
-
-        outputs = None if job.input_files else self.hook.get(job.id, inline=True).outputs
-        if outputs:
-            return [inline_stream(outputs)]
+        if job.output_file_id or (job.error_file_id and not has_lost_answers(job)):
+            return stream_results(self.hook, job)
+        rows = [] if job.input_files else self.hook.inline_rows(job.id)
+        if rows:
+            return [(row + b"\n" for row in rows)]
+        if has_lost_answers(job):
+            raise _gone(None, job)
         if job.status == BatchStatus.COMPLETED:
             return []
         raise AirflowFailException(
             f"batch job {job.id} ended as {job.status} without results, so there is nothing to download"
             + (f"; {errors}" if (errors := describe_job_errors(job)) else "")
         )
+
+
+def _gone(error: NotFoundError | None, job: BatchJobOut) -> InvalidInputError:
+    return InvalidInputError(
+        f"{describe_gone(error, [job])}. To submit, and pay for, the requests again, set force_new=True on the task "
+        "that created the job, and clear it"
+    )

@@ -1,4 +1,4 @@
-"""Decides whether the refusal of a create call may pass by itself: the API may not see an uploaded file yet."""
+"""Decides whether a refusal may pass by itself: the API may not see everywhere at once what has just come to be."""
 
 from __future__ import annotations
 
@@ -28,3 +28,27 @@ def file_may_appear(error: MistralCallError, file_ids: Collection[str]) -> bool:
         return False
     said = " ".join(text for text in (error.message, error.code, error.type, error.param) if text)
     return any(file_id in said for file_id in file_ids) or _SPEAKS_OF_A_FILE.search(said) is not None
+
+
+#: Seconds after which what is not to be seen is gone.
+_NEW_SECONDS = 600.0
+
+
+def is_not_to_be_seen(error: MistralCallError) -> bool:
+    """
+    Tell whether the API answered that there is no such job or file. A 410 says that it is gone.
+
+    :param error: The refusal.
+    """
+    return isinstance(error, MistralAPIError) and error.status_code == 404
+
+
+def results_may_appear(error: MistralCallError, *, ended_at: int | None, now: float) -> bool:
+    """
+    Tell whether a result file that was not found may be seen a moment later, since its job has only just ended.
+
+    :param error: The refusal.
+    :param ended_at: When the job ended (epoch seconds of the server); ``None`` if the API does not say.
+    :param now: The server's time.
+    """
+    return is_not_to_be_seen(error) and (ended_at is None or now - ended_at < _NEW_SECONDS)

@@ -66,11 +66,12 @@ class Backoff:
     LONGEST_ASKED = 3600.0
 
     def __init__(self) -> None:
-        self._failures = 0
+        #: Calls that failed since the last one that succeeded; 16 stands for more.
+        self.failures = 0
 
     def succeeded(self) -> None:
         """Note that a call succeeded."""
-        self._failures = 0
+        self.failures = 0
 
     def failed(self, retry_after: float | None) -> float:
         """
@@ -79,8 +80,8 @@ class Backoff:
         :param retry_after: Seconds that the server asked for; ``None`` if it did not ask.
         :return: Seconds to pause.
         """
-        pause = min(self.LONGEST, self.FIRST * 2.0**self._failures) * random.uniform(0.75, 1.25)
-        self._failures = min(self._failures + 1, 16)
+        pause = min(self.LONGEST, self.FIRST * 2.0**self.failures) * random.uniform(0.75, 1.25)
+        self.failures = min(self.failures + 1, 16)
         # 0 counts as no request: a server that says "at once" may say so for ever.
         return min(retry_after, self.LONGEST_ASKED) + random.uniform(0.0, 1.0) if retry_after else pause
 
@@ -124,6 +125,14 @@ class Setbacks:
         :return: Seconds for which the loop pauses.
         """
         return self._of_all.failed(_retry_after(error))
+
+    def looks_that_failed(self, batch_id: str) -> int:
+        """
+        Count the looks at a job that failed since the last one that did not.
+
+        :param batch_id: The job's id.
+        """
+        return self._of_job[batch_id].failures if batch_id in self._of_job else 0
 
     def pause_of_job(self, batch_id: str, error: Exception) -> float:
         """

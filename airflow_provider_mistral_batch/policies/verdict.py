@@ -94,16 +94,34 @@ def describe_job_errors(job: BatchJobOut) -> str:
     return f"{shown}. {SMALLER_JOBS}" if speaks_of_size(shown) else shown
 
 
-def describe_gone(error: MistralAPIError, jobs: Sequence[BatchJobOut]) -> str:
+def has_lost_answers(job: BatchJobOut) -> bool:
+    """
+    Tell whether a job had answers, which the API does not offer any more: it counts them, and names no file of them.
+
+    :param job: A job with request files, which is over.
+    """
+    return (
+        job.status == BatchStatus.COMPLETED
+        and job.request_counts.completed > 0
+        and job.output_file_id is None
+    )
+
+
+def describe_gone(error: MistralAPIError | None, jobs: Sequence[BatchJobOut]) -> str:
     """
     Say that results cannot be downloaded any more, and why that may be.
 
-    :param error: The API's answer to the download.
+    :param error: The API's answer to the download; ``None`` if it names no file to download.
     :param jobs: The jobs whose results were asked for.
     """
     ids = ", ".join(job.id for job in jobs)
+    answer = (
+        "the API counts answers, but names no output file"
+        if error is None
+        else f"{error.operation} was answered with {error.status_code}: {error.message}"
+    )
     return (
-        f"the results of batch job {ids} are no longer in the account ({error.operation} was answered with "
-        f"{error.status_code}: {error.message}). The API keeps results for a limited time; delete_files of an earlier "
+        f"the results of batch job {ids} are no longer in the account ({answer}). "
+        "The API keeps results for a limited time; delete_files of an earlier "
         "run, or somebody, may have deleted them; or the connection has the API key of another workspace"
     )

@@ -22,7 +22,7 @@ from airflow_provider_mistral_batch.api.errors import (
 )
 from airflow_provider_mistral_batch.api.limits import PAGE_SIZE
 from airflow_provider_mistral_batch.api.models import BatchJobIn, BatchJobOut
-from airflow_provider_mistral_batch.api.once import look_repeatedly, send_once, send_until_ready
+from airflow_provider_mistral_batch.api.once import look_repeatedly, send_once, send_until_there
 from airflow_provider_mistral_batch.policies.ownership import (
     KEY,
     SUBMITTED_AT,
@@ -292,11 +292,11 @@ class Submission:
 
     def _create_patiently(self, job: BatchJobIn, reason: str) -> BatchJobOut:
         """Create the job, also if the API does not see its files at once. A refused call made no job."""
-        return send_until_ready(
+        return send_until_there(
             partial(self._create, job, reason),
-            may_pass=partial(file_may_appear, file_ids=job.input_files or ()),
+            may_appear=partial(file_may_appear, file_ids=job.input_files or ()),
             pauses=_FILE_PAUSES,
-            what="batch job",
+            what="a file that was just uploaded",
         )
 
     def _create(self, job: BatchJobIn, reason: str) -> BatchJobOut:

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 
 from airflow_provider_mistral_batch.api.errors import MistralBatchError, MistralCallError
+from airflow_provider_mistral_batch.api.once import send_until_there
 from airflow_provider_mistral_batch.policies.outage import Outage
 from airflow_provider_mistral_batch.policies.progress import Progress
+from airflow_provider_mistral_batch.policies.refusals import is_not_to_be_seen
 from airflow_provider_mistral_batch.policies.verdict import Verdict, judge
 from airflow_provider_mistral_batch.tasks.endings import is_permanent
 from airflow_provider_mistral_batch.tasks.job_event import JobEvent
@@ -29,6 +31,9 @@ log = logging.getLogger(__name__)
 
 #: About how many bytes of an error file are read to name the most frequent errors.
 _DIGEST_BYTES = 1 << 20
+
+#: Seconds before each further look at a job that nobody has seen yet, and that is not there.
+_SIGHT_PAUSES = (1.0, 2.0, 4.0)
 
 #: Airflow ends a deferral this many seconds after the trigger's own deadline, in case the triggerer is down.
 BACKSTOP_SECONDS = 600.0
@@ -61,6 +66,7 @@ class JobPoller:
         self.hook = hook
         self.batch_id = batch_id
         self._progress = Progress()
+        self._was_seen = False
         self._outage = outage or Outage()
 
     def look(self) -> BatchJobOut | None:
@@ -71,13 +77,19 @@ class JobPoller:
         :raises MistralCallError: When the job cannot be read until somebody fixes the cause.
         """
         try:
-            job = self.hook.get(self.batch_id)
+            job = send_until_there(
+                lambda: self.hook.get(self.batch_id),
+                may_appear=lambda error: not self._was_seen and is_not_to_be_seen(error),
+                pauses=_SIGHT_PAUSES,
+                what="a job that was just created",
+            )
         except MistralCallError as error:
             if is_permanent(error):
                 raise
             if line := self._outage.failed(error, time.monotonic()):
                 log.warning("%s", line)
             return None
+        self._was_seen = True
         if line := self._outage.over(time.monotonic()):
             log.info("%s", line)
         line = self._progress.line(job, now=time.monotonic(), server_now=time.time() + self.hook.clock_offset)

@@ -24,6 +24,7 @@ from airflow_provider_mistral_batch.hooks.mistral_batch import MistralBatchHook
 from airflow_provider_mistral_batch.policies.cadence import Cadence
 from airflow_provider_mistral_batch.policies.listing import Listing, Reading, created_since
 from airflow_provider_mistral_batch.policies.outage import Outage
+from airflow_provider_mistral_batch.policies.refusals import is_not_to_be_seen
 from airflow_provider_mistral_batch.policies.setbacks import Scope, Setbacks, connection_may_be_wrong, scope
 from airflow_provider_mistral_batch.policies.timetable import Timetable
 from airflow_provider_mistral_batch.tasks.endings import is_permanent
@@ -33,6 +34,9 @@ from airflow_provider_mistral_batch.triggers.watch import Watch
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+#: How many times more a job is looked for that was never seen and is not there: seconds, by the pauses in between.
+_LOOKS_FOR_NEW_JOB = 2
 
 #: Seconds to wait for an answer at most: all jobs of the loop wait with it.
 _TIMEOUT_SECONDS = 30.0
@@ -202,7 +206,9 @@ class ConnectionPoller:
             self._show(await self._call(lambda hook: hook.get(batch_id)))
         except MistralCallError as error:
             concerned = scope(error)
-            if concerned is Scope.THIS_CALL:
+            if self._may_appear(batch_id, error):
+                self._put_off(batch_id, error)
+            elif concerned is Scope.THIS_CALL:
                 await self._fail([batch_id], error)
             elif concerned is Scope.UNKNOWN and not self._setbacks.server_fails_for_others(batch_id):
                 self._put_off(batch_id, error)
@@ -210,6 +216,12 @@ class ConnectionPoller:
             else:
                 raise
         return True
+
+    def _may_appear(self, batch_id: str, error: MistralCallError) -> bool:
+        """Tell whether a job that was never seen is not there yet: then it is looked for a few times more."""
+        if batch_id in self._created_at or not is_not_to_be_seen(error):
+            return False
+        return self._setbacks.looks_that_failed(batch_id) < _LOOKS_FOR_NEW_JOB
 
     async def _call(self, call: Callable[[MistralBatchHook], T]) -> T:
         answer = await in_thread(call, self._hook, executor=self._thread)

@@ -36,6 +36,7 @@ from airflow_provider_mistral_batch.hooks import uploads
 from airflow_provider_mistral_batch.hooks.mistral_batch import MistralBatchHook
 from airflow_provider_mistral_batch.policies import setbacks, timetable
 from airflow_provider_mistral_batch.submission import jobs as jobs_of_tasks
+from airflow_provider_mistral_batch.tasks import result_files, worker_wait
 
 
 @pytest.fixture(scope="session")
@@ -80,6 +81,8 @@ def _hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (uploads, jobs_of_tasks):
         monkeypatch.setattr(module, "_RECHECKS", (0.02, 0.05, 0.1))
     monkeypatch.setattr(jobs_of_tasks, "_FILE_PAUSES", (0.02, 0.05))
+    monkeypatch.setattr(result_files, "_PAUSES", (0.02, 0.05))
+    monkeypatch.setattr(worker_wait, "_SIGHT_PAUSES", (0.02, 0.05))
 
 
 @pytest.fixture

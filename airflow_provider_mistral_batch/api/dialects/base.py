@@ -178,6 +178,9 @@ class Dialect(Protocol):
     def decode_job(self, content: bytes) -> BatchJobOut:
         """Read a job."""
 
+    def decode_rows(self, content: bytes) -> list[bytes]:
+        """Read the result rows of an inline job from its answer: each in one line, and otherwise as it came."""
+
     def decode_jobs(self, content: bytes, cursor: str | None, page_size: int) -> Page[BatchJobOut]:
         """Read the page of jobs that was asked for with this cursor and page size."""
 

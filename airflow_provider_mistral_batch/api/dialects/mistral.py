@@ -11,6 +11,7 @@ import msgspec
 from airflow_provider_mistral_batch.api.dialects import wire
 from airflow_provider_mistral_batch.api.dialects.base import Call, JobFilter, Page
 from airflow_provider_mistral_batch.api.errors import SMALLER_JOBS
+from airflow_provider_mistral_batch.api.inline_rows import rows_in, without_deep_parts
 from airflow_provider_mistral_batch.api.models import (
     BatchJobIn,
     BatchJobOut,
@@ -92,7 +93,13 @@ class MistralDialect:
         return Call("GET", wire.file_path(file_id) + "/url", [("expiry", str(expiry))])
 
     def decode_job(self, content: bytes) -> BatchJobOut:
-        return wire.read(content, _Job).as_model()
+        try:
+            return wire.read(content, _Job).as_model()
+        except RecursionError:
+            return wire.read(without_deep_parts(content)[0], _Job).as_model()
+
+    def decode_rows(self, content: bytes) -> list[bytes]:
+        return rows_in(content)
 
     def decode_jobs(self, content: bytes, cursor: str | None, page_size: int) -> Page[BatchJobOut]:
         jobs = wire.read(content, _Jobs)
@@ -128,7 +135,7 @@ class _Job(msgspec.Struct):
     metadata: Any = None
     model: str | None = None
     agent_id: str | None = None
-    outputs: list[dict[str, Any]] | None = None
+    outputs: Any = None
 
     def as_model(self) -> BatchJobOut:
         status = _STATUSES.get(self.status, self.status)
@@ -161,7 +168,9 @@ class _Job(msgspec.Struct):
             metadata=self.metadata if isinstance(self.metadata, dict) else None,
             model=optional_label(self.model),
             agent_id=optional_label(self.agent_id),
-            outputs=self.outputs,
+            outputs=[row for row in self.outputs if isinstance(row, dict)]
+            if isinstance(self.outputs, list)
+            else None,
         )
 
 

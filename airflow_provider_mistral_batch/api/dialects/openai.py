@@ -93,6 +93,9 @@ class OpenAIDialect:
     def decode_job(self, content: bytes) -> BatchJobOut:
         return wire.read(content, _Job).as_model()
 
+    def decode_rows(self, content: bytes) -> list[bytes]:
+        return []
+
     def decode_jobs(self, content: bytes, cursor: str | None, page_size: int) -> Page[BatchJobOut]:
         answer = wire.read(content, _Jobs)
         jobs = [job.as_model() for job in answer.data or ()]

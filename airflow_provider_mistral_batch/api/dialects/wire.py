@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, TypeVar
+from datetime import datetime, timezone
+from typing import Annotated, Any, TypeVar, get_args, get_origin
 from urllib.parse import quote
 
 import msgspec
@@ -44,13 +45,69 @@ LISTING_REMEDIES: Mapping[int, str] = {
 
 def read(content: bytes, wire: type[T]) -> T:
     """
-    Decode an answer.
+    Decode an answer. A field that has another type than the API documents counts as left out, if it says nothing
+    without which we would lose or repeat paid work.
 
     :param content: JSON.
     :param wire: The msgspec type of what is expected.
     :raises msgspec.MsgspecError: When it is something else.
     """
-    return decoded(lambda text: msgspec.json.decode(text, type=wire, strict=False), content)
+    try:
+        return decoded(lambda text: msgspec.json.decode(text, type=wire, strict=False), content)
+    except msgspec.ValidationError:
+        read: T = _field_by_field(decoded(msgspec.json.decode, content), wire)
+        return read
+
+
+#: Fields that stand for files, and lists of what was asked for: they are as documented, or the answer is not read.
+_NEEDED = frozenset(
+    {"input_files", "input_file_id", "output_file", "output_file_id", "error_file", "error_file_id", "data"}
+)
+
+
+def _field_by_field(value: Any, wire: Any) -> Any:
+    """Read an object whose optional fields may have any type, or a list of such objects."""
+    struct, is_list = _struct_in(wire)
+    if is_list and isinstance(value, list):
+        return [_field_by_field(item, struct) for item in value]
+    if struct is None or is_list or not isinstance(value, dict):
+        return msgspec.convert(value, wire, strict=False)
+    read = {}
+    for field in msgspec.structs.fields(struct):
+        if field.encode_name not in value:
+            continue
+        given = value[field.encode_name]
+        try:
+            read[field.name] = _field_by_field(given, field.type)
+        except msgspec.ValidationError:
+            if field.required or field.name in _NEEDED:
+                raise
+            if field.name.endswith("_at"):
+                read[field.name] = _iso_time(given)
+    try:
+        return struct(**read)
+    except TypeError as error:
+        raise msgspec.ValidationError(str(error)) from None
+
+
+def _struct_in(wire: Any) -> tuple[Any, bool]:
+    """Give the class of objects that a type is about, such as ``list[File] | None``, and whether it is a list."""
+    if isinstance(wire, type) and issubclass(wire, msgspec.Struct):
+        return wire, False
+    for part in get_args(wire):
+        struct, is_list = _struct_in(part)
+        if struct is not None:
+            return struct, is_list or get_origin(wire) is list
+    return None, False
+
+
+def _iso_time(value: Any) -> float | None:
+    """Read a time that is written as a text."""
+    try:
+        time = datetime.fromisoformat(value.replace("Z", "+00:00"))
+    except (AttributeError, ValueError):
+        return None
+    return (time if time.tzinfo else time.replace(tzinfo=timezone.utc)).timestamp()
 
 
 # Paths

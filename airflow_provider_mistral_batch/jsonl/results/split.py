@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Literal
-
-import msgspec
 
 from airflow_provider_mistral_batch.jsonl.custom_ids import CertainIds
 from airflow_provider_mistral_batch.jsonl.lines import MAX_RESULT_ROW_BYTES, line_blocks
@@ -169,14 +167,3 @@ def split_downloads(
             error,
         )
     return split_results(streams(), results_path, errors_path, **options, keep_cut_rows=True)
-
-
-def inline_stream(outputs: Iterable[Any]) -> Iterator[bytes]:
-    """
-    Give the ``outputs`` of an inline job as a stream for :func:`split_results`.
-
-    :param outputs: Result rows as dicts.
-    """
-    encode = msgspec.json.Encoder().encode
-    for row in outputs:
-        yield encode(row) + b"\n"

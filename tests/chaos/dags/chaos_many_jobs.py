@@ -23,10 +23,10 @@ def requests_of(number: int) -> list[dict[str, Any]]:
 @task
 def land(batch_ids: list[str], connection: str, folder: str) -> dict[str, Any]:
     """Land the results of all jobs in two files."""
-    from airflow_provider_mistral_batch.jsonl.results.split import inline_stream, split_results
+    from airflow_provider_mistral_batch.jsonl.results.split import split_results
 
     hook = MistralBatchHook(connection)
-    streams = (inline_stream(hook.get(batch_id, inline=True).outputs or []) for batch_id in batch_ids)
+    streams = ([row + b"\n" for row in hook.inline_rows(batch_id)] for batch_id in batch_ids)
     return split_results(streams, f"{folder}/results.jsonl", f"{folder}/errors.jsonl").as_dict()
 
 

@@ -583,3 +583,66 @@ def test_a_gateway_that_gives_the_same_page_for_each_number_may_say_that_it_is_t
     for has_more, cursor in ((False, None), (None, "1/100"), (True, "1/100")):
         answer = json.dumps({"data": files, "has_more": has_more}).encode()
         assert MISTRAL.decode_files(answer, None, 100).next == cursor
+
+
+@pytest.mark.parametrize(
+    ("dialect", "job", "odd"),
+    [
+        *((MISTRAL, MISTRAL_JOB, {name: value}) for name, value in {
+            "created_at": {}, "completed_at": "soon", "started_at": True, "timeout_hours": 24.5,
+            "total_requests": "three", "succeeded_requests": {"n": 1}, "failed_requests": [], "model": {"id": "x"},
+            "agent_id": 5, "endpoint": 5, "outputs": {"a": 1}, "metadata": 5, "errors": 5,
+        }.items()),
+        *((OPENAI, OPENAI_JOB, {name: value}) for name, value in {
+            "created_at": [], "expires_at": "never", "request_counts": {"total": "x"}, "model": 5, "endpoint": 5,
+            "completion_window": 24, "object": 1,
+        }.items()),
+    ],
+)  # fmt: skip
+def test_an_odd_side_field_hides_no_job(dialect, job, odd):
+    text = json.dumps({**job, **odd}).encode()
+    read = dialect.decode_job(text)
+    assert (read.id, read.output_file_id, read.is_terminal) == (job["id"], "out-1", True)
+    listed = dialect.decode_jobs(
+        b'{"data": [%b, %b], "total": "x"}' % (text, json.dumps(job).encode()), None, 2
+    )
+    assert [one.id for one in listed.items] == [job["id"]] * 2
+
+
+@pytest.mark.parametrize("name", ["id", "status", "output_file", "error_file", "input_files"])
+def test_a_job_without_what_is_needed_is_not_read(name):
+    with pytest.raises(msgspec.ValidationError):
+        MISTRAL.decode_job(json.dumps({**MISTRAL_JOB, name: {"odd": 1}}).encode())
+
+
+@pytest.mark.parametrize("answer", ["[]", '{"data": {}}', '{"data": [5]}', '{"data": [[]]}', '"x"'])
+def test_what_is_no_answer_is_not_read(answer):
+    for read in (
+        lambda text: MISTRAL.decode_jobs(text, None, 100),
+        lambda text: OPENAI.decode_files(text, None, 9),
+    ):
+        with pytest.raises(msgspec.ValidationError):
+            read(answer.encode())
+
+
+def test_a_time_may_be_a_text():
+    text = json.dumps(
+        {**MISTRAL_JOB, "created_at": "1970-01-01T00:01:40Z", "completed_at": "1970-01-01 00:02:00"}
+    )
+    job = MISTRAL.decode_job(text.encode())
+    assert (job.created_at, job.completed_at) == (100, 120)
+
+
+@pytest.mark.parametrize("levels", [3, 300, 900, 2_000, 100_000])
+def test_a_deep_row_spoils_no_other_row(levels):
+    deep = b'{"custom_id": "[\\"{", "body":\n%b%b}' % (b"[" * levels, b"]" * levels)
+    rows = [b'{"custom_id": "a", "x": 1e999}', deep, b"null", b'{"custom_id": "b"}', deep]
+    answer = (
+        json.dumps({**MISTRAL_JOB, "outputs": 0})
+        .encode()
+        .replace(b'"outputs": 0', b'"outputs": [%b]' % b",\r\n".join(rows))
+    )
+    assert MISTRAL.decode_rows(answer) == [row.replace(b"\n", b" ") for row in rows]
+    job = MISTRAL.decode_job(answer.replace(b"1e999", b"1"))
+    assert job.id == MISTRAL_JOB["id"]
+    assert [row["custom_id"] for row in job.outputs or () if row["custom_id"] in ("a", "b")] == ["a", "b"]

@@ -47,6 +47,8 @@ BODIES = [
     (CHAT, chat([{"text": "one two three four " * 50}]), 200, 250),
     (CHAT, chat([{"image_url": "https://example.com/a.png"}]), 1_000, 5_000),
     ("/v1/chat/moderations", {"input": {"messages": [{"role": "user", "content": "one " * 50}]}}, 50, 80),
+    (CONVERSATIONS, talk(completion_args={"max_tokens": 10, "response_format": {"x": "one " * 50}}), 50, 80),
+    (CONVERSATIONS, talk(completion_args={"max_tokens": 10, "prediction": {"content": "one " * 50}}), 50, 80),
     (CHAT, chat("one", tools=[{"type": "function", "function": {"name": "f"}}]), 12, 40),
     (CHAT, chat([{"type": "image_url", "image_url": "https://example.com/a.png"}]), 1_000, 5_000),
     ("/v1/fim/completions", {"prompt": "one two", "suffix": "three", "max_tokens": 10}, 3, 8),
@@ -95,6 +97,18 @@ def test_no_bound(endpoint: str, model: str | None, body: dict[str, Any], named:
     with pytest.raises(InvalidInputError, match="max_cost_usd") as raised:
         estimate([file_of(tmp_path, body)], endpoint=endpoint, model=model)
     assert named in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("n", "tokens"), [(None, 10), (0, 10), (3, 30), (3.0, 30), ("3", None), (True, None), (1.5, None)]
+)
+def test_how_many_answers(n: Any, tokens: int | None, tmp_path: Path) -> None:
+    path = file_of(tmp_path, chat("one", n=n))
+    if tokens is None:
+        with pytest.raises(InvalidInputError, match="n="):
+            estimate([path], endpoint=CHAT, model=MODEL)
+    else:
+        assert estimate([path], endpoint=CHAT, model=MODEL).completion_tokens == tokens
 
 
 @pytest.mark.parametrize("number", ["1e400", "9" * 5_000])

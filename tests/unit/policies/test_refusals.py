@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from airflow_provider_mistral_batch.api.errors import MistralConnectionError, error_from_answer
-from airflow_provider_mistral_batch.policies.refusals import file_may_appear
+from airflow_provider_mistral_batch.policies.refusals import file_may_appear, results_may_appear
 
 ID = "6f1c7f7e-0d1e-4d6e-8a43-4f0e5a2a1b7c"
 
@@ -38,3 +38,23 @@ def test_which_refusals_may_pass(status: int, body: bytes, passes: bool) -> None
 
 def test_a_lost_answer_is_no_refusal() -> None:
     assert not file_may_appear(MistralConnectionError(f"file {ID}"), [ID])
+
+
+@pytest.mark.parametrize(
+    ("status", "ended_at", "appears"),
+    [
+        (404, 990, True),
+        (404, None, True),
+        (404, 1005, True),
+        (404, 300, False),
+        (410, 990, False),
+        (403, 990, False),
+        (500, 990, False),
+    ],
+)
+def test_results_of_a_job_that_has_just_ended_may_appear(
+    status: int, ended_at: int | None, appears: bool
+) -> None:
+    error = error_from_answer(status, b"{}", operation="GET /v1/files/x/content")
+    assert results_may_appear(error, ended_at=ended_at, now=1000.0) is appears
+    assert not results_may_appear(MistralConnectionError("no file"), ended_at=990, now=1000.0)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_mistral_batch.jsonl.results.manifest import read_manifest, write_manifest
-from airflow_provider_mistral_batch.jsonl.results.split import inline_stream, split_results
+from airflow_provider_mistral_batch.jsonl.results.split import split_results
 from airflow_provider_mistral_batch.results import read_results
 
 from .result_rows import answer, counts, lines, result
@@ -81,11 +81,6 @@ def test_an_error_of_the_download_leaves_nothing_behind(split):
 def test_bytearrays_and_tiny_chunks(split):
     data = lines(answer("a", "é"), result("b", 500, {}))
     assert split(bytearray(data[n : n + 1]) for n in range(len(data))).counts["total"] == 2
-
-
-def test_inline_outputs(split):
-    summary = split(inline_stream([answer("a", "é"), result("b", 500, {"message": "x"})]), asked="ab")
-    assert summary.counts == counts(total=2, succeeded=1, failed=1, by_status={"200": 1, "500": 1})
 
 
 @pytest.mark.parametrize("output_format", ["jsonl", "parquet"])
