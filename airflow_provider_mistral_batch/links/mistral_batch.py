@@ -48,13 +48,14 @@ class MistralBatchJobLink(BaseOperatorLink):
         A worker asks after each deferral, each poke and each try, and Airflow stores the answer. Our tasks know their
         job then. Their XCom is not read, because Airflow logs an error if there is none yet.
 
-        :param operator: The task as it ran. A task of another class, without our ``hook``, is taken to use Mistral's
-            API. It may have an argument ``batch_id``.
+        :param operator: The task as it ran. A task of another class, whose ``hook`` is not ours, is taken to use
+            Mistral's API. It may have an argument ``batch_id``.
         :param ti_key: The task instance. For a task of another class, its XCom ``batch_id`` names the job.
         """
         try:
             hook = getattr(operator, "hook", None)
-            base_url = f"https://{_DOMAIN}" if hook is None else hook.get_conn().base_url
+            is_ours = getattr(hook, "conn_type", None) == "mistral"
+            base_url = hook.get_conn().base_url if is_ours else f"https://{_DOMAIN}"
         except Exception as error:
             # Most likely the task has failed for the same cause, and has said so.
             log.debug("There is no link to the job, because the connection cannot be read: %s", error)

@@ -130,6 +130,7 @@ class MistralBatchInferenceOperator(MistralSubmittingOperator):
         "poll_interval",
         "poll_interval_min",
         "max_pending_requests",
+        "max_job_requests",
         "force_new",
         "cancel_on_kill",
         "cancel_on_timeout",

@@ -19,12 +19,12 @@ from airflow.providers.common.compat.sdk import (
     conf,
 )
 
-from airflow_provider_mistral_batch.api.checks import check_ratio, check_rendered
+from airflow_provider_mistral_batch.api.checks import check_ratio
 from airflow_provider_mistral_batch.hooks.mistral_batch import MistralBatchHook
 from airflow_provider_mistral_batch.links.mistral_batch import MistralBatchJobLink
 from airflow_provider_mistral_batch.policies.cadence import DEFAULT_POLL_INTERVAL_MIN
 from airflow_provider_mistral_batch.tasks.endings import ending_briefly, failing_for_good
-from airflow_provider_mistral_batch.tasks.rendering import DataIsNoTemplate
+from airflow_provider_mistral_batch.tasks.rendering import DataIsNoTemplate, read_arguments
 from airflow_provider_mistral_batch.tasks.worker_wait import (
     BACKSTOP_SECONDS,
     JobPoller,
@@ -141,7 +141,7 @@ class MistralBatchJobSensor(DataIsNoTemplate, BaseSensorOperator):
 
     def _check_arguments(self) -> None:
         with failing_for_good():
-            check_rendered("batch_id", self.batch_id)
+            read_arguments(self)
             check_ratio("max_failed_ratio", self.max_failed_ratio)
 
     def _defer(self) -> None:

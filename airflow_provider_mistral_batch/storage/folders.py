@@ -183,8 +183,12 @@ def remove_folder(folder: StoragePath) -> None:
     except PermissionError as error:
         refusal = error
     # S3's file system does not tell of objects that could not be removed.
-    if entries(folder):
-        _empty(folder, prefix.fs.find(prefix.path), refusal)
+    if not entries(folder):
+        return
+    # What is left may also be folders: some stores keep them when they are empty.
+    found = prefix.fs.find(prefix.path, detail=True)
+    if files := [name for name, about in found.items() if about["type"] == "file"]:
+        _empty(folder, files, refusal)
 
 
 def _empty(path: StoragePath, files: Sequence[str], refusal: Exception | None) -> None:

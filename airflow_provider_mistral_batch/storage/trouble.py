@@ -32,6 +32,7 @@ _PERMANENT_NAMES = frozenset(
         "NoSuchBucket",
         "PartialCredentialsError",
         "ProfileNotFound",
+        "ResourceNotFoundError",
     }
 )
 

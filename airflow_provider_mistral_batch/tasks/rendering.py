@@ -115,6 +115,7 @@ _READERS: Mapping[str, Callable[[str, Any], Any]] = {
     "row_retries": _number,
     "max_failed_ratio": _number,
     "max_pending_requests": _number,
+    "max_job_requests": _number,
     "timeout": _optional_seconds,
     "poll_interval": _seconds,
     "poll_interval_min": _seconds,
@@ -180,6 +181,11 @@ class DataIsNoTemplate(BaseOperator):
             before = getattr(self, name, None)
             super()._do_render_template_fields(self, [name], context, jinja_env, seen_oids)
             after = getattr(self, name)
+            if name == "metadata" and isinstance(before, Mapping) and id(before) not in seen_oids:
+                # Native rendering makes a number of a template for one, and all metadata is text.
+                setattr(
+                    self, name, {key: _as_written(before.get(key), value) for key, value in after.items()}
+                )
             if id(before) in seen_oids or not isinstance(before, str):
                 continue
             if name in _TEXTS and after is not None:
@@ -239,6 +245,11 @@ def _rendered(text: str, context: Context, jinja_env: jinja2.Environment) -> Any
     ):
         return nodes[0]
     return "".join(map(str, nodes))
+
+
+def _as_written(before: Any, after: Any) -> Any:
+    """Make text of a number or a switch that was a template."""
+    return str(after) if isinstance(before, str) and isinstance(after, (int, float)) else after
 
 
 def _literal(text: str) -> Any:

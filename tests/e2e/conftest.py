@@ -87,7 +87,9 @@ def airflow(
 def runs(airflow: LocalAirflow, emulator: Emulator) -> dict[str, str]:
     """Run id by Dag id; the Dags run side by side, and each test waits for its own."""
     # However busy the machine is: it must be cancelled before it is over, and not before it has some answers.
-    emulator.control.plan_jobs(metadata={"airflow_dag_id": "mistral_batch_cancel"}, job_seconds=180)
+    emulator.control.plan_jobs(metadata={"airflow_dag_id": "mistral_batch_cancel"}, job_seconds=300)
+    # Ended by its test, when its sensor is seen to wait in the triggerer.
+    emulator.control.plan_jobs(metadata={"airflow_dag_id": "mistral_batch_nightly"}, job_seconds=3600)
     documented = [dag_id for block in blocks() for dag_id in block.dag_ids]
     airflow.wait_for_dags(*STARTED, "mistral_batch_gate", *documented)
     return {dag_id: airflow.rest.trigger(dag_id) for dag_id in (*STARTED, *documented)}

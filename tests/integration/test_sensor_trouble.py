@@ -202,7 +202,7 @@ def test_an_id_that_is_none(way: str, batch_id: Any, airflow: Any, control: Cont
     assert control.requests() == {}
 
 
-@pytest.mark.parametrize("ratio", [-0.1, 1.1, "0.5", True, float("nan"), None])
+@pytest.mark.parametrize("ratio", [-0.1, 1.1, "half", True, float("nan"), None])
 def test_a_ratio_that_is_none(ratio: Any, airflow: Any, control: Control) -> None:
     for way in WAYS.values():
         sensor = MistralBatchJobSensor(task_id="wait", batch_id="b", max_failed_ratio=ratio, **way)

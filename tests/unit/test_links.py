@@ -78,8 +78,9 @@ def test_a_job_that_is_not_in_the_console_has_no_link(
     )
 
 
-def test_a_task_of_another_class_uses_mistrals_api() -> None:
-    assert link_of(SimpleNamespace(batch_id="job-1")) == f"{CONSOLE_URL}/job-1"
+@pytest.mark.parametrize("hook", [{}, {"hook": None}, {"hook": SimpleNamespace(conn_type="http")}])
+def test_a_task_of_another_class_uses_mistrals_api(hook: dict[str, Any]) -> None:
+    assert link_of(SimpleNamespace(batch_id="job-1", **hook)) == f"{CONSOLE_URL}/job-1"
 
 
 def test_a_connection_that_cannot_be_read_gives_no_link_and_no_error(

@@ -159,6 +159,13 @@ FIELDS: dict[str, tuple[dict[str, Any], bool, Any]] = {
     "a line break without a template": ({"system": "a\r\n"}, False, "a\r\n"),
     "a comment of CSS": ({"system": "{#id} .x"}, False, "{#id} .x"),
     "raw": ({"system": "{% raw %}{{ x }}{% endraw %}"}, False, "{{ x }}"),
+    "a number in metadata": (
+        {"metadata": {"n": "{{ params.n }}", "a": "b"}},
+        True,
+        {"n": "5", "a": "b"},
+    ),
+    "a number for metadata that is none": ({"metadata": {"n": 5}}, True, {"n": 5}),
+    "a number of requests": ({"max_job_requests": "{{ params.n }}"}, False, 5),
     "a mapping of another kind": ({"metadata": MappingProxyType({"a": "{{ run_id }}"})}, False, {"a": "R"}),
     "an object path": (
         {"path": ObjectStoragePath("s3://a/{{ run_id }}")},
@@ -240,6 +247,7 @@ WRONG: dict[str, tuple[Callable[..., Any], dict[str, Any], str]] = {
         {"requests": ROWS, "force_new": "maybe"},
         "force_new='maybe'",
     ),
+    "a switch of a sensor": (MistralBatchJobSensor, {"batch_id": "b", "deferrable": "no"}, "deferrable='no'"),
 }
 
 
