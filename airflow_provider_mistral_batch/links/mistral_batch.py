@@ -53,7 +53,7 @@ class MistralBatchJobLink(BaseOperatorLink):
         :param ti_key: The task instance. For a task of another class, its XCom ``batch_id`` names the job.
         """
         try:
-            hook = getattr(operator, "hook", None)
+            hook: Any = getattr(operator, "hook", None)
             is_ours = getattr(hook, "conn_type", None) == "mistral"
             base_url = hook.get_conn().base_url if is_ours else f"https://{_DOMAIN}"
         except Exception as error:

@@ -8,7 +8,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from airflow_provider_mistral_batch.storage.folders import remove_folder
 
 
-class StoreWithFolders(MemoryFileSystem):
+class StoreWithFolders(MemoryFileSystem):  # type: ignore[misc]
     """As SeaweedFS behind S3: a folder outlives its files, and a search below it finds the folder itself."""
 
     cachable = False
