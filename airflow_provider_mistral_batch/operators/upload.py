@@ -41,7 +41,7 @@ class MistralUploadBatchFileOperator(MistralBatchOperator):
         Either these or ``path``.
     :param path: JSONL file, plain or ``.gz`` or ``.zst``, local or on any object storage
         (``s3://conn@bucket/key``); also a list of them or a glob.
-    :param source: Instead of requests, the rows of a table: files, a query, documents. Each row becomes one request.
+    :param source: Instead of requests, the rows of a table: files or a query. Each row becomes one request.
     :param key: The column, or columns, that tell the rows apart.
     :param prompt: The prompt of each row, a template over columns: ``"Title: {title}"``.
     :param prompt_file: A file with the prompt as a Jinja template over columns, instead of ``prompt``.
@@ -131,6 +131,7 @@ class MistralUploadBatchFileOperator(MistralBatchOperator):
     def _requests(self, directory: Path) -> Any:
         check_exactly_one(requests=self.requests, path=self.path, source=self.source)
         if all(one is None for one in (self.prompt, self.prompt_file, self.messages)):
+            self._check_source()
             check_no_table(key=self.key, source=self.source)
             if self.path is not None:
                 return self._paths()
@@ -139,6 +140,7 @@ class MistralUploadBatchFileOperator(MistralBatchOperator):
         # Imported late: parsing a Dag needs none of it.
         from airflow_provider_mistral_batch.tables.requests import TableQuestion, TableRequests
 
+        self._check_source()
         if self.source is None:
             raise InvalidInputError("prompt, prompt_file and messages belong to a table: pass source, too")
         question = TableQuestion(
@@ -151,6 +153,15 @@ class MistralUploadBatchFileOperator(MistralBatchOperator):
             endpoint=self.endpoint,
         )
         return TableRequests(self.source, question, directory=directory)
+
+    def _check_source(self) -> None:
+        from airflow_provider_mistral_batch.tables.sources.documents import Documents
+
+        if isinstance(self.source, Documents):
+            raise InvalidInputError(
+                f"source={self.source!r}: documents are uploaded, found again and deleted with the batch that asks about "
+                "them: use MistralBatchInferenceOperator"
+            )
 
     def _paths(self) -> Any:
         if isinstance(self.path, (list, tuple)):

@@ -20,7 +20,7 @@ from airflow_provider_mistral_batch.inference.batch import Batch
 from airflow_provider_mistral_batch.operators.inference import MistralBatchInferenceOperator
 from airflow_provider_mistral_batch.operators.upload import MistralUploadBatchFileOperator
 from airflow_provider_mistral_batch.results import read_table
-from airflow_provider_mistral_batch.tables import AnswerColumns, FileRows, SqlRows, SqlTable
+from airflow_provider_mistral_batch.tables import AnswerColumns, Documents, FileRows, SqlRows, SqlTable
 
 
 @pytest.fixture(params=[False, True], ids=["worker", "deferrable"])
@@ -294,6 +294,7 @@ def test_the_upload_operator_takes_a_table(airflow, hook, reviews):
         ({"source": FileRows("/x.csv")}, "source=FileRows('/x.csv') belongs to a table"),
         ({"prompt": "{body}", "key": "id", "requests": []}, "belong to a table: pass source"),
         ({"prompt": "{body}", "source": FileRows("/x.csv")}, "key=None names no column"),
+        ({"source": Documents("/x"), "endpoint": "/v1/ocr"}, "use MistralBatchInferenceOperator"),
     ],
 )
 def test_half_a_table_is_no_upload(airflow, options, said):
