@@ -159,8 +159,8 @@ class MistralUploadBatchFileOperator(MistralBatchOperator):
 
         if isinstance(self.source, Documents):
             raise InvalidInputError(
-                f"source={self.source!r}: documents are uploaded, found again and deleted with the batch that asks about "
-                "them: use MistralBatchInferenceOperator"
+                f"source={self.source!r}: documents are uploaded, found again and deleted with the batch that asks "
+                "about them: use MistralBatchInferenceOperator"
             )
 
     def _paths(self) -> Any:
