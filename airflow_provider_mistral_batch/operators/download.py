@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -150,12 +151,13 @@ class MistralDownloadBatchResultsOperator(MistralBatchOperator):
 
     def _streams(self, job: BatchJobOut) -> Iterable[Iterable[bytes]]:
         """Open the job's result rows, from its files or inline; they are read lazily."""
-        if job.output_file_id or (job.error_file_id and not has_lost_answers(job)):
+        has_lost = has_lost_answers(job, now=time.time() + self.hook.clock_offset)
+        if job.output_file_id or (job.error_file_id and not has_lost):
             return stream_results(self.hook, job)
         rows = [] if job.input_files else self.hook.inline_rows(job.id)
         if rows:
             return [(row + b"\n" for row in rows)]
-        if has_lost_answers(job):
+        if has_lost:
             raise _gone(None, job)
         if job.status == BatchStatus.COMPLETED:
             return []

@@ -94,16 +94,24 @@ def describe_job_errors(job: BatchJobOut) -> str:
     return f"{shown}. {SMALLER_JOBS}" if speaks_of_size(shown) else shown
 
 
-def has_lost_answers(job: BatchJobOut) -> bool:
+#: Seconds for which every API keeps results. Counts of a job that ended later than that ago are all that is left.
+_KEPT_SECONDS = 3600.0
+
+
+def has_lost_answers(job: BatchJobOut, *, now: float) -> bool:
     """
     Tell whether a job had answers, which the API does not offer any more: it counts them, and names no file of them.
 
+    Of a job that has just ended, such counts say nothing: then its rows are missing, and can be asked again.
+
     :param job: A job with request files, which is over.
+    :param now: The server's time (epoch seconds).
     """
     return (
         job.status == BatchStatus.COMPLETED
         and job.request_counts.completed > 0
         and job.output_file_id is None
+        and now - (job.ended_at or job.created_at) > _KEPT_SECONDS
     )
 
 

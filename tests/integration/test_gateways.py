@@ -139,7 +139,7 @@ def test_max_job_requests_makes_several_jobs(control, airflow, inference, jobs):
     assert outcome.value["counts"]["succeeded"] == 5
 
 
-@pytest.mark.parametrize("value", [0, -1, 1.5, "10", True])
+@pytest.mark.parametrize("value", [0, -1, 1.5, "ten", True])
 def test_max_job_requests_is_a_whole_number(airflow, inference, value):
     outcome = airflow.run(inference(max_job_requests=value))
     assert outcome.state == "failed"

@@ -106,7 +106,7 @@ def test_a_trigger_looks_again(
 def test_answers_that_the_api_counts_and_does_not_offer_are_not_paid_again(
     deferrable: bool, airflow: Any, control: Control, jobs: Any, tmp_path: Path
 ) -> None:
-    control.plan_jobs(fields={"output_file": None})
+    control.plan_jobs(fields={"output_file": None, "completed_at": "2026-01-31T07:00:00Z"})
     outcome = airflow.run(
         lambda: MistralBatchInferenceOperator(
             task_id="task",

@@ -126,7 +126,7 @@ def test_what_is_too_much_for_one_file_becomes_several(
 
 #: Input, and words that its error must have: the field or place, and the remedy.
 BAD: dict[str, tuple[Callable[[Path], dict[str, Any]], list[str]]] = {
-    "neither": (lambda folder: {}, ["requests and path are both missing", "exactly one"]),
+    "neither": (lambda folder: {}, ["requests, path and source are all missing", "exactly one"]),
     "both": (lambda folder: {"requests": ROWS, "path": "x"}, ["requests and path are both given"]),
     "no rows": (lambda folder: {"requests": []}, ["requests", "empty"]),
     "one row": (lambda folder: {"requests": ROWS[0]}, ["requests=", "not a list", "pass a list"]),

@@ -655,7 +655,7 @@ def test_a_file_that_the_api_does_not_see_yet_costs_no_try(
     assert outcome.state == "success", outcome.message
     assert control.requests()[f"POST {path}"] == 3
     assert len(jobs()) == 1
-    assert len([line for line in logged() if message in line and "sending the batch job again" in line]) == 2
+    assert len([line for line in logged() if message in line and "calling again in" in line]) == 2
 
 
 @pytest.mark.parametrize(
