@@ -12,7 +12,7 @@ from airflow_provider_mistral_batch.api.models import (
     BatchJobRequestCounts,
     BatchStatus,
 )
-from airflow_provider_mistral_batch.policies.verdict import judge
+from airflow_provider_mistral_batch.policies.verdict import has_lost_answers, judge
 
 
 def _job(status: str = "completed", counts=(0, 0, 0), files: str = "", **fields) -> BatchJobOut:
@@ -135,3 +135,24 @@ def test_digest_ends_the_message():
     verdict = judge(_job("failed"))
     assert verdict.with_digest("Most frequent: x").message == f"{verdict.message}. Most frequent: x"
     assert verdict.with_digest("") == verdict
+
+
+LONG_AGO = 1_000
+NOW = 1_000_000.0
+
+
+@pytest.mark.parametrize(
+    ("job", "lost"),
+    [
+        (_job(counts=(4, 4, 0), completed_at=LONG_AGO), True),
+        (_job(counts=(4, 1, 3), files="e", completed_at=LONG_AGO), True),
+        (_job(counts=(4, 4, 0)), True),
+        (_job(counts=(4, 4, 0), files="o", completed_at=LONG_AGO), False),
+        (_job(counts=(4, 0, 4), files="e", completed_at=LONG_AGO), False),
+        # Its rows are missing, and can be asked again.
+        (_job(counts=(4, 4, 0), completed_at=int(NOW) - 60), False),
+        (_job("expired", counts=(4, 4, 0), expired_at=LONG_AGO), False),
+    ],
+)
+def test_counts_without_a_file_tell_of_lost_answers_long_after_the_end(job, lost):
+    assert has_lost_answers(job, now=NOW) is lost
