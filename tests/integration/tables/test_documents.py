@@ -102,15 +102,16 @@ class Killed(BaseException):
     """The end of a process."""
 
 
-def test_a_retry_reads_no_file_again(read, airflow, hook, jobs, folder, new_ti):
+def test_a_retry_reads_no_file_again(read, airflow, hook, jobs, control, folder, new_ti):
     def die() -> None:
         raise Killed
 
     ti = new_ti()
+    control.settings(job_seconds=3600)
     airflow.on_deferral = die
     with pytest.raises(Killed):
         read(ti=ti, deferrable=True)
-    airflow.on_deferral = lambda: None
+    airflow.on_deferral = lambda: control.end_jobs([jobs()[0]["id"]])
     (folder / "new.pdf").write_bytes(PDF + b"new")
     (folder / "b.PNG").unlink()
     manifest = read(ti=ti.next_try(), deferrable=True)
