@@ -155,7 +155,7 @@ class MistralUploadBatchFileOperator(MistralBatchOperator):
         return TableRequests(self.source, question, directory=directory)
 
     def _check_source(self) -> None:
-        from airflow_provider_mistral_batch.tables.sources.documents import Documents
+        from airflow_provider_mistral_batch.tables import Documents
 
         if isinstance(self.source, Documents):
             raise InvalidInputError(

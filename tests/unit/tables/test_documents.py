@@ -28,7 +28,7 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
     return root
 
 
-def rows(source: Documents) -> list[tuple[str, int]]:
+def rows(source: Any) -> list[tuple[str, int]]:
     bound = source.bound(lambda path: Upload(f"id of {path.name}", "0" * 64), {".pdf", ".png"})
     return [
         (row["path"], row["size"])
