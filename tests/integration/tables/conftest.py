@@ -1,4 +1,4 @@
-"""Real databases for the tests of SQL: SQLite and DuckDB in files, PostgreSQL and MySQL where a server answers."""
+"""Real databases (SQLite and DuckDB in files, PostgreSQL and MySQL where a server answers), and batches in a hurry."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from typing import Any
 
 import pytest
 import sqlalchemy
+from airflow.sdk import DAG
 from sqlalchemy.engine import URL, make_url
+
+from airflow_provider_mistral_batch.operators.inference import MistralBatchInferenceOperator
 
 #: Where a PostgreSQL may run; as for the distributed tests.
 POSTGRESQL = os.environ.get(
@@ -86,6 +89,28 @@ def database(
     """Each kind of database, empty, behind the connection ``warehouse``."""
     with contextlib.ExitStack() as stack:
         yield make_database(request, tmp_path, monkeypatch, stack)
+
+
+@pytest.fixture
+def run_batch(airflow: Any, hook: Any, tmp_path: Path) -> Callable[..., Any]:
+    """Runs an inference task in a hurry, and gives its outcome."""
+
+    def run_batch(ti: Any = None, **options: Any) -> Any:
+        given = {
+            "destination": str(tmp_path / "out"),
+            "row_retries": 0,
+            "poll_interval": 0.05,
+            "poll_interval_min": 0.02,
+            **options,
+        }
+
+        def make() -> Any:
+            with DAG("dag", schedule=None):
+                return MistralBatchInferenceOperator(task_id="task", **given)
+
+        return airflow.run(make, ti)
+
+    return run_batch
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ from typing import Any, cast
 import pytest
 from airflow.sdk import DAG, task
 
-from airflow_provider_mistral_batch.operators.inference import MistralBatchInferenceOperator
 from airflow_provider_mistral_batch.results import read_table
 from airflow_provider_mistral_batch.tables import AnswerColumns, Documents
 
@@ -35,7 +34,7 @@ def way(request: pytest.FixtureRequest) -> dict[str, Any]:
 
 
 @pytest.fixture
-def read(airflow: Any, hook: Any, folder: Path, tmp_path: Path) -> Callable[..., Any]:
+def read(run_batch: Any, folder: Path) -> Callable[..., Any]:
     """Runs an inference task over the documents."""
 
     def read(*, ti: Any = None, fails: bool = False, **options: Any) -> Any:
@@ -43,18 +42,8 @@ def read(airflow: Any, hook: Any, folder: Path, tmp_path: Path) -> Callable[...,
             "source": Documents(str(folder)),
             "endpoint": "/v1/ocr",
             "model": "mistral-ocr-latest",
-            "destination": str(tmp_path / "out"),
-            "row_retries": 0,
-            "poll_interval": 0.05,
-            "poll_interval_min": 0.02,
-            **options,
         }
-
-        def make() -> Any:
-            with DAG("dag", schedule=None):
-                return MistralBatchInferenceOperator(task_id="task", **given)
-
-        outcome = airflow.run(make, ti)
+        outcome = run_batch(ti, **{**given, **options})
         assert fails or outcome.state == "success", outcome.message
         return outcome if fails else outcome.value
 

@@ -9,7 +9,6 @@ import pickle
 import shutil
 import sqlite3
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NoReturn, cast
 from unittest import mock
 
@@ -36,7 +35,7 @@ def reviews(sqlite: Any) -> Any:
 
 
 @pytest.fixture
-def ask(airflow: Any, reviews: Any, tmp_path: Path) -> Callable[..., Any]:
+def ask(run_batch: Any, reviews: Any) -> Callable[..., Any]:
     def ask(ti: Any = None, **options: Any) -> Any:
         given = {
             "source": SqlRows("select * from reviews order by id", conn_id="warehouse"),
@@ -44,18 +43,8 @@ def ask(airflow: Any, reviews: Any, tmp_path: Path) -> Callable[..., Any]:
             "prompt": "Say {body}",
             "model": "mistral-small-latest",
             "max_tokens": 50,
-            "destination": str(tmp_path / "out"),
-            "row_retries": 0,
-            "poll_interval": 0.05,
-            "poll_interval_min": 0.02,
-            **options,
         }
-
-        def make() -> Any:
-            with DAG("dag", schedule=None):
-                return MistralBatchInferenceOperator(task_id="task", **given)
-
-        return airflow.run(make, ti)
+        return run_batch(ti, **{**given, **options})
 
     return ask
 

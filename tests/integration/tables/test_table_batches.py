@@ -14,7 +14,6 @@ import pydantic
 import pytest
 from airflow.sdk import DAG, task
 
-from airflow_provider_mistral_batch.operators.inference import MistralBatchInferenceOperator
 from airflow_provider_mistral_batch.results import read_models, read_table
 from airflow_provider_mistral_batch.tables.answers import AnswerColumns
 from airflow_provider_mistral_batch.tables.sources.files import FileRows
@@ -35,7 +34,7 @@ def way(request: pytest.FixtureRequest) -> dict[str, Any]:
 
 
 @pytest.fixture
-def ask(airflow: Any, hook: Any, tmp_path: Path) -> Callable[..., Any]:
+def ask(run_batch: Any, tmp_path: Path) -> Callable[..., Any]:
     """Runs an inference task over a Parquet file of :data:`ROWS`."""
 
     def ask(rows: Any = None, *, fails: bool = False, **options: Any) -> Any:
@@ -47,18 +46,8 @@ def ask(airflow: Any, hook: Any, tmp_path: Path) -> Callable[..., Any]:
             "prompt": "Title: {title}\n\n{body}",
             "model": "mistral-small-latest",
             "max_tokens": 50,
-            "destination": str(tmp_path / "out"),
-            "row_retries": 0,
-            "poll_interval": 0.05,
-            "poll_interval_min": 0.02,
-            **options,
         }
-
-        def make() -> Any:
-            with DAG("dag", schedule=None):
-                return MistralBatchInferenceOperator(task_id="task", **given)
-
-        outcome = airflow.run(make)
+        outcome = run_batch(**{**given, **options})
         assert fails or outcome.state == "success", outcome.message
         return outcome if fails else outcome.value
 
