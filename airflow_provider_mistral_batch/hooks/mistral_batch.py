@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any
 
@@ -186,6 +187,11 @@ class MistralBatchHook(BaseHook):
     def clock_offset(self) -> float:
         """Seconds by which the server's clock is ahead of ours, from its last answer; 0 before the first."""
         return self._settings.client.clock_offset if self._settings is not None else 0.0
+
+    @property
+    def server_now(self) -> float:
+        """The time by the server's clock (epoch seconds)."""
+        return time.time() + self.clock_offset
 
     def test_connection(self) -> tuple[bool, str]:
         """Test the connection with the cheapest call: a listing of one job."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import re
 import time
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from airflow_provider_mistral_batch.api.errors import MistralAPIError, MistralCallError
+from airflow_provider_mistral_batch.api.hashing import sha256_of
 from airflow_provider_mistral_batch.api.once import look_repeatedly, send_once
 from airflow_provider_mistral_batch.api.regular_files import check_opened, open_regular
 
@@ -55,11 +55,8 @@ def upload_content_once(
         else:
             opened = stack.enter_context(open_regular(file))
         opened.seek(0)
-        sha256, size = hashlib.sha256(), 0
-        while chunk := opened.read(1 << 20):
-            sha256.update(chunk)
-            size += len(chunk)
-        name = f"{name_prefix('')}{sha256.hexdigest()}{kept_suffix(given)}"
+        sha256, size = sha256_of(opened)
+        name = f"{name_prefix('')}{sha256}{kept_suffix(given)}"
         return upload_once(client, opened, purpose, filename=name, size=size, **options)
 
 

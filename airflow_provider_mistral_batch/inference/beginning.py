@@ -36,7 +36,8 @@ def begin(work: Workplace, source: Callable[[], Any], *, alive: bool = False) ->
     """
     work.destination.claim(work.options.if_exists)
     try:
-        plan = frozen_plan(work) if alive else None
+        asked_once = source_key(work) if alive else ""
+        plan = frozen_plan(work, asked_once) if alive else None
         prepared = None
         if plan is not None and (manifest := Batch(work, plan).finished_by_another_try()) is not None:
             return manifest
@@ -45,7 +46,7 @@ def begin(work: Workplace, source: Callable[[], Any], *, alive: bool = False) ->
             requests = source() if work.table is None else work.table.requests(source())
             prepared = _prepare(work, requests)
             content = (None if work.table is None else requests.content) or content_hash(prepared.shards)
-            plan = _plan(work, prepared, content, source=source_key(work) if alive else "")
+            plan = _plan(work, prepared, content, source=asked_once)
             if frozen is not None and frozen.key != plan.key:
                 raise InvalidInputError(
                     f"destination={str(work.destination.folder)!r:.200} was emptied. The rows that an earlier try "

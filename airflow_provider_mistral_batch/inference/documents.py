@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import tempfile
 from concurrent.futures import Future
@@ -12,6 +11,7 @@ from typing import IO, TYPE_CHECKING
 
 from airflow_provider_mistral_batch.api.endpoints import ENDPOINTS
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
+from airflow_provider_mistral_batch.api.hashing import sha256_of
 from airflow_provider_mistral_batch.hooks.uploads import kept_suffix, name_prefix, upload_once
 from airflow_provider_mistral_batch.storage.reading import reading
 from airflow_provider_mistral_batch.storage.trouble import naming_disk
@@ -76,14 +76,10 @@ class _Uploads:
 
 
 def _copied(path: StoragePath, copy: IO[bytes]) -> tuple[str, int]:
-    sha256, size = hashlib.sha256(), 0
     try:
         with reading(path, field="path") as file:
-            while chunk := file.read(1 << 20):
-                sha256.update(chunk)
-                copy.write(chunk)
-                size += len(chunk)
+            sha256, size = sha256_of(file, copy)
     except FileNotFoundError:
         raise InvalidInputError(f"path={str(path)!r:.300}: the file is gone; check the folder") from None
     copy.flush()
-    return sha256.hexdigest(), size
+    return sha256, size

@@ -74,14 +74,14 @@ def freeze(work: Workplace, plan: BatchPlan) -> None:
     work.destination.keep_frozen(msgspec.to_builtins(frozen))
 
 
-def frozen_plan(work: Workplace) -> BatchPlan | None:
+def frozen_plan(work: Workplace, source: str) -> BatchPlan | None:
     """
     Find the batch that an earlier try was about to submit, or submitted; ``None`` if the source has to be asked.
 
     :param work: What the worker has at hand.
+    :param source: What :func:`source_key` gives.
     :raises InvalidInputError: When the batch cannot be completed, and asking the source would pay again for a part.
     """
-    source = source_key(work)
     plan = _from_destination(work, source) or _from_jobs(work, source)
     if plan is None or not _is_usable(work, plan):
         return None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -63,7 +62,7 @@ class LandedRounds:
         self.destination.check_claim()
         jobs = [self.hook.get(job.batch_id) for job in self.plan.rounds[number] if job.batch_id]
         requests = self._requests(number)
-        now = time.time() + self.hook.clock_offset
+        now = self.hook.server_now
         if lost := [job for job in jobs if has_lost_answers(job, now=now)]:
             raise self._gone(None, lost)
         try:

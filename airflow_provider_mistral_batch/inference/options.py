@@ -200,8 +200,6 @@ class BatchOptions:
         }
 
     def _check_table(self) -> None:
-        from airflow_provider_mistral_batch.tables.markdown import markdown_column
-
         if self.is_table:
             if self.output_format == "jsonl":
                 raise InvalidInputError(
@@ -212,6 +210,8 @@ class BatchOptions:
             if self._has_documents:
                 self.question.check_asks_about_documents()
             if self.answer_columns.markdown:
+                from airflow_provider_mistral_batch.tables.markdown import markdown_column
+
                 markdown_column(self.shape, self.endpoint)
             return
         check_no_table(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import logging
 from collections.abc import Iterable, Sequence
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
+from airflow_provider_mistral_batch.api.hashing import sha256_of
 from airflow_provider_mistral_batch.inference.plan import PlannedJob, content_hash, hash_of_hashes, jobs_of
 from airflow_provider_mistral_batch.storage.trouble import naming_disk
 from airflow_provider_mistral_batch.submission.files import upload_shard_once
@@ -95,8 +95,5 @@ class RequestFiles:
 
 
 def _sha256(path: Path) -> str:
-    sha256 = hashlib.sha256()
     with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            sha256.update(chunk)
-    return sha256.hexdigest()
+        return sha256_of(file)[0]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -151,7 +150,7 @@ class MistralDownloadBatchResultsOperator(MistralBatchOperator):
 
     def _streams(self, job: BatchJobOut) -> Iterable[Iterable[bytes]]:
         """Open the job's result rows, from its files or inline; they are read lazily."""
-        has_lost = has_lost_answers(job, now=time.time() + self.hook.clock_offset)
+        has_lost = has_lost_answers(job, now=self.hook.server_now)
         if job.output_file_id or (job.error_file_id and not has_lost):
             return stream_results(self.hook, job)
         rows = [] if job.input_files else self.hook.inline_rows(job.id)

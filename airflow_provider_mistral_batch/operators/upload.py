@@ -130,8 +130,8 @@ class MistralUploadBatchFileOperator(MistralBatchOperator):
 
     def _requests(self, directory: Path) -> Any:
         check_exactly_one(requests=self.requests, path=self.path, source=self.source)
+        self._check_source()
         if all(one is None for one in (self.prompt, self.prompt_file, self.messages)):
-            self._check_source()
             check_no_table(key=self.key, source=self.source)
             if self.path is not None:
                 return self._paths()
@@ -140,7 +140,6 @@ class MistralUploadBatchFileOperator(MistralBatchOperator):
         # Imported late: parsing a Dag needs none of it.
         from airflow_provider_mistral_batch.tables.requests import TableQuestion, TableRequests
 
-        self._check_source()
         if self.source is None:
             raise InvalidInputError("prompt, prompt_file and messages belong to a table: pass source, too")
         question = TableQuestion(

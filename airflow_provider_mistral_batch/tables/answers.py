@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
+from airflow_provider_mistral_batch.api.checks import check_choice
 from airflow_provider_mistral_batch.jsonl.results.placeholder_rows import is_missing_row
 from airflow_provider_mistral_batch.jsonl.results.reader import read_blocks
 from airflow_provider_mistral_batch.jsonl.results.row_columns import RowColumns, row_columns
-from airflow_provider_mistral_batch.tables.columns import ANSWER
+from airflow_provider_mistral_batch.tables.columns import ABOUT_ANSWER, ANSWER
 from airflow_provider_mistral_batch.tables.key import custom_ids
 from airflow_provider_mistral_batch.tables.rows_beside import SKIPPED, read_rows_beside, schema_of
-from airflow_provider_mistral_batch.tables.shapes import EmbeddingType, Shape, check_embedding
+from airflow_provider_mistral_batch.tables.shapes import EmbeddingType, Shape
 from airflow_provider_mistral_batch.tables.staging import ID, PLACE, Staged, rows_in_step
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class AnswerColumns:
     markdown: bool = False
 
     def __post_init__(self) -> None:
-        check_embedding(self.embedding)
+        check_choice("embedding", self.embedding, get_args(EmbeddingType))
 
 
 class TableSummary(NamedTuple):
@@ -84,6 +85,8 @@ def write_answers(
     :param results_path: Where the table goes; its folder takes temporary files, too.
     :param errors_path: Where the other one goes.
     """
+    import pyarrow
+
     answers = Staged(results_path.with_name("answers"))
     failures = Staged(results_path.with_name("failures"))
     unfit_rows = 0
@@ -92,7 +95,7 @@ def write_answers(
         batch = _answer_batch(rows, shape, columns, unfit)
         if unfit:
             failures.add(_unfit_batch(rows, unfit, columns))
-            batch = batch.filter(_array([number not in unfit for number in range(len(rows))]))
+            batch = batch.filter(pyarrow.array([number not in unfit for number in range(len(rows))]))
             unfit_rows += len(unfit)
         answers.add(batch)
     for rows in _rows(errors):
@@ -123,7 +126,7 @@ def _ids(rows_beside: Sequence[StoragePath], key: Sequence[str]) -> pyarrow.Arra
     import pyarrow
 
     return pyarrow.chunked_array(
-        [pyarrow.array(custom_ids(batch, key), pyarrow.string()) for batch in read_rows_beside(rows_beside)],
+        [_texts(custom_ids(batch, key)) for batch in read_rows_beside(rows_beside, key)],
         pyarrow.string(),
     ).combine_chunks()
 
@@ -139,14 +142,14 @@ def _answer_batch(
 
 
 def _failure_batch(rows: RowColumns, columns: AnswerColumns) -> pyarrow.RecordBatch:
-    status = _array(["missing" if is_missing_row(line) else "failed" for line in rows.lines])
-    return _batch(rows, {ANSWER: _array(rows.content)}, status, columns)
+    status = _texts(["missing" if is_missing_row(line) else "failed" for line in rows.lines])
+    return _batch(rows, {ANSWER: _texts(rows.content)}, status, columns)
 
 
 def _unfit_batch(rows: RowColumns, unfit: dict[int, str], columns: AnswerColumns) -> pyarrow.RecordBatch:
     """Make failed rows of answers that do not fit their columns; they keep their text."""
     some = _failure_batch(rows, columns).take(list(unfit))
-    return some.set_column(some.schema.get_field_index("error"), "error", _array(list(unfit.values())))
+    return some.set_column(some.schema.get_field_index("error"), "error", _texts(list(unfit.values())))
 
 
 def _batch(
@@ -154,34 +157,18 @@ def _batch(
 ) -> pyarrow.RecordBatch:
     import pyarrow
 
-    arrays = {ID: _array(rows.custom_id), **answer}
-    for name, kind in _about_types().items():
+    arrays = {ID: _texts(rows.custom_id), **answer}
+    for name, kind in ABOUT_ANSWER.items():
         arrays[name] = status if name == "status" else pyarrow.array(getattr(rows, name), kind)
     if columns.raw:
         arrays["raw"] = pyarrow.array(rows.lines, pyarrow.binary())
     return pyarrow.record_batch(list(arrays.values()), names=list(arrays))
 
 
-def _array(values: Sequence[Any]) -> pyarrow.Array:
+def _texts(values: Sequence[str | None]) -> pyarrow.Array:
     import pyarrow
 
-    return pyarrow.array(
-        values, pyarrow.bool_() if values and isinstance(values[0], bool) else pyarrow.string()
-    )
-
-
-def _about_types() -> dict[str, Any]:
-    import pyarrow
-
-    text, number = pyarrow.string(), pyarrow.int64()
-    return {
-        "model": text,
-        "finish_reason": text,
-        "prompt_tokens": number,
-        "completion_tokens": number,
-        "status": text,
-        "error": text,
-    }
+    return pyarrow.array(values, pyarrow.string())
 
 
 def _write(
@@ -236,7 +223,7 @@ def _schema(
     import pyarrow
 
     kept = [field for field in schema_of(rows_beside) if field.name != SKIPPED]
-    about = [pyarrow.field(name, kind) for name, kind in _about_types().items()]
+    about = [pyarrow.field(name, kind) for name, kind in ABOUT_ANSWER.items()]
     raw = [pyarrow.field("raw", pyarrow.binary())] if columns.raw else []
     return pyarrow.schema([*kept, *answer, *about, *raw])
 

@@ -92,7 +92,7 @@ def bodies_of_messages(messages: Sequence[Mapping[str, Any]], template: RowTempl
         if isinstance(value, str):
             prompt = Prompt(value, field="messages")
             if not prompt.columns:
-                return value.replace("{{", "{").replace("}}", "}")
+                return prompt.literal
             texts.append(prompt)
             return _MARK.format(len(texts) - 1)
         if isinstance(value, Mapping):

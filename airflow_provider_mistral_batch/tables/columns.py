@@ -13,8 +13,15 @@ from airflow_provider_mistral_batch.api.errors import InvalidInputError
 if TYPE_CHECKING:
     import pyarrow
 
-#: Columns that stand after the answer, whatever it is.
-ABOUT_ANSWER = ("model", "finish_reason", "prompt_tokens", "completion_tokens", "status", "error")
+#: Columns that stand after the answer, whatever it is, and Arrow's names of their types.
+ABOUT_ANSWER = {
+    "model": "string",
+    "finish_reason": "string",
+    "prompt_tokens": "int64",
+    "completion_tokens": "int64",
+    "status": "string",
+    "error": "string",
+}
 
 #: The answer's text, for endpoints and models without fields of their own.
 ANSWER = "answer"

@@ -77,6 +77,11 @@ class Prompt:
         """The columns that it names, each once."""
         return list(dict.fromkeys(name for _, name, _ in self._parts if name is not None))
 
+    @property
+    def literal(self) -> str:
+        """The text without its columns; all of it if it names none."""
+        return "".join(text for text, _, _ in self._parts)
+
     def fill(self, columns: Sequence[Sequence[Any]]) -> list[str]:
         """
         Make the texts of some rows.
@@ -92,8 +97,6 @@ class Prompt:
             if name is not None and convert is not None:
                 pattern += "%s"
                 pieces.append(self._texts(name, values[name], convert))
-        if not pieces:
-            return [pattern.replace("%%", "%")] * (len(columns[0]) if columns else 0)
         return [pattern % row for row in zip(*pieces, strict=True)]
 
     def _texts(self, name: str, values: Sequence[Any], convert: Callable[[Any], str]) -> Sequence[Any]:

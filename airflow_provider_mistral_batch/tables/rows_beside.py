@@ -65,19 +65,24 @@ class RowsWriter:
             self._writer = None
 
 
-def read_rows_beside(paths: Sequence[StoragePath]) -> Iterator[pyarrow.RecordBatch]:
+def read_rows_beside(
+    paths: Sequence[StoragePath], columns: Sequence[str] | None = None
+) -> Iterator[pyarrow.RecordBatch]:
     """
     Read the rows in their order, all batches with one schema.
 
     :param paths: The files.
+    :param columns: The columns to read; all if ``None``.
     """
     import pyarrow
     from pyarrow import parquet
 
     schema = schema_of(paths)
+    if columns is not None:
+        schema = pyarrow.schema([schema.field(name) for name in columns])
     for path in paths:
         with path.open("rb") as file, parquet.ParquetFile(file) as rows:
-            for batch in rows.iter_batches(batch_size=_ROWS_IN_GROUP):
+            for batch in rows.iter_batches(batch_size=_ROWS_IN_GROUP, columns=schema.names):
                 yield pyarrow.record_batch(
                     [batch.column(field.name).cast(field.type) for field in schema], schema=schema
                 )

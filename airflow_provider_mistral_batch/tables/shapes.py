@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from airflow_provider_mistral_batch.api.decoding import UNREADABLE
-from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.jsonl.results.rows import body_of
 from airflow_provider_mistral_batch.tables.columns import ANSWER, Column, schema_columns
 
@@ -394,14 +393,3 @@ def _is_time(kind: Any) -> bool:
     from pyarrow import types
 
     return bool(types.is_date(kind) or types.is_timestamp(kind))
-
-
-def check_embedding(kind: str) -> None:
-    """
-    Check the type of an embedding's numbers.
-
-    :param kind: Its name.
-    :raises InvalidInputError: When it is none.
-    """
-    if kind not in ("float32", "float16", "int8"):
-        raise InvalidInputError(f"embedding={kind!r}: expected float32, float16 or int8")

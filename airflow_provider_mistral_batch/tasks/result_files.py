@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING
@@ -38,7 +37,7 @@ def _stream(hook: MistralBatchHook, job: BatchJobOut, file_id: str) -> Iterator[
 
     first, rest = send_until_there(
         begin,
-        may_appear=partial(results_may_appear, ended_at=job.ended_at, now=time.time() + hook.clock_offset),
+        may_appear=partial(results_may_appear, ended_at=job.ended_at, now=hook.server_now),
         pauses=_PAUSES,
         what="the results of a job that has just ended",
     )

@@ -92,7 +92,7 @@ class JobPoller:
         self._was_seen = True
         if line := self._outage.over(time.monotonic()):
             log.info("%s", line)
-        line = self._progress.line(job, now=time.monotonic(), server_now=time.time() + self.hook.clock_offset)
+        line = self._progress.line(job, now=time.monotonic(), server_now=self.hook.server_now)
         if line:
             log.info("Batch job %s: %s", self.batch_id, line)
         return job
@@ -111,7 +111,7 @@ class JobPoller:
             if job is not None:
                 if job.is_terminal:
                     return job
-                age = time.time() + self.hook.clock_offset - job.created_at
+                age = self.hook.server_now - job.created_at
             left = deadline - time.time()
             if left <= 0:
                 return None

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import compress, count, islice
 from pathlib import Path
 
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
+from airflow_provider_mistral_batch.api.hashing import sha256_of
 from airflow_provider_mistral_batch.jsonl.custom_ids import CustomIds
 from airflow_provider_mistral_batch.jsonl.lines import ANY_LENGTH, file_chunks, whole_lines
 from airflow_provider_mistral_batch.jsonl.requests.shards import Shard
@@ -90,7 +90,8 @@ def with_prefixes(shards: Sequence[Shard], chosen: bytearray) -> tuple[Shard, ..
         indexes = chosen[start:end]
         if any(indexes):
             _write_prefixes(shard.path, indexes)
-            shard = replace(shard, sha256=_sha256(shard.path))
+            with shard.path.open("rb") as file:
+                shard = replace(shard, sha256=sha256_of(file)[0])
         done.append(shard)
         start = end
     return tuple(done)
@@ -107,13 +108,6 @@ def _write_prefixes(path: Path, indexes: bytearray) -> None:
                     file.write(PREFIXES[index].encode())
                 offset += len(line) + 1
             row += len(lines)
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    for chunk in file_chunks(path):
-        digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _no_unused_id(number: int) -> InvalidInputError:
