@@ -203,7 +203,8 @@ class TableRequests:
                     ids = [ids[index] for index in sent]
                 lines = bodies.lines(ids, texts)
                 for start, some in _cut(lines):
-                    yield LineBlock(b"\n".join(some), some, first_line + start, ends_cut=False)
+                    its = ids[start : start + len(some)]
+                    yield LineBlock(b"\n".join(some), some, first_line + start, ends_cut=False, ids=its)
                 first_line += len(lines)
         if first_line == 1:
             raise self._empty()
@@ -249,7 +250,7 @@ class TableRequests:
         else:
             rows = list(range(batch.num_rows)) if on_null == "skip" else []
         texts = [text.fill([columns[name] for name in text.columns]) for text in bodies.texts]
-        if on_null != "empty" and any(not text or text.isspace() for column in texts for text in column):
+        if on_null != "empty" and not all(all(map(str.strip, column)) for column in texts):
             blank = {
                 index for column in texts for index, text in enumerate(column) if not text or text.isspace()
             }

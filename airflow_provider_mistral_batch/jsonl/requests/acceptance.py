@@ -156,8 +156,12 @@ class RequestReader:
     def _accept(self, block: LineBlock) -> AcceptedRows | None:
         data, lines = block.data, block.lines
         places: Sequence[int] = range(block.first_line, block.first_line + len(lines))
-        sound = len(data) <= self._max_row_bytes and is_utf8(data) and not any_too_deep(lines)
-        accepted = self._rules.fast_path.accept(data, lines) if sound else None
+        accepted = self._accept_alike(block)
+        sound = accepted is not None or (
+            len(data) <= self._max_row_bytes and is_utf8(data) and not any_too_deep(lines)
+        )
+        if accepted is None and sound:
+            accepted = self._rules.fast_path.accept(data, lines)
         if (
             sound
             and accepted is None
@@ -187,6 +191,16 @@ class RequestReader:
         data = self._rules.encode(rows, ids)
         self._check_length(data, places)
         return AcceptedRows(ids, models, agents, data)
+
+    def _accept_alike(self, block: LineBlock) -> AcceptedRows | None:
+        """Accept requests that differ in nothing but texts, if the first needs no change and no request is too long."""
+        ids, first = block.ids, block.lines[:1]
+        if ids is None or len(block.data) > self._max_row_bytes or any_too_deep(first):
+            return None
+        accepted = self._rules.fast_path.accept(first[0], first)
+        if accepted is None or accepted.data != first[0]:
+            return None
+        return AcceptedRows(ids, accepted.models * len(ids), accepted.agents * len(ids), block.data)
 
     def _check_length(self, data: bytes, places: Sequence[int]) -> None:
         """Note rows that are too long with what was added to them."""

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 #: Rows in one record batch. So few that a batch and what is made of it stay small, so many that its own cost is small.
 ROWS_IN_BATCH = 5_000
 
+#: Bytes of one record batch, about: wide rows make small batches.
+BYTES_IN_BATCH = 8 << 20
+
 
 class RowSource(ABC):
     """

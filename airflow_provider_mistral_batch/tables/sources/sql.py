@@ -12,7 +12,12 @@ from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.tables.databases.column_names import check_columns
 from airflow_provider_mistral_batch.tables.databases.column_types import type_name
 from airflow_provider_mistral_batch.tables.databases.database import opened
-from airflow_provider_mistral_batch.tables.sources.base import ROWS_IN_BATCH, RowSource, import_pyarrow
+from airflow_provider_mistral_batch.tables.sources.base import (
+    BYTES_IN_BATCH,
+    ROWS_IN_BATCH,
+    RowSource,
+    import_pyarrow,
+)
 from airflow_provider_mistral_batch.tables.sources.values import ColumnValues
 
 if TYPE_CHECKING:
@@ -20,8 +25,6 @@ if TYPE_CHECKING:
 
     from airflow_provider_mistral_batch.tables.databases.database import Database
 
-#: Bytes of one record batch, about: wide rows make small batches.
-_BATCH_BYTES = 8 << 20
 
 #: Rows of the first fetch, before anything is known of their size; and how many of them tell it.
 _FIRST_FETCH, _SAMPLE = 10, 20
@@ -264,9 +267,9 @@ def _next_fetch(last: int, rows: int, row_size: int, size: int) -> int:
     :param size: Bytes that the batch has, about.
     :return: How many; 0 if the batch is full.
     """
-    if rows >= ROWS_IN_BATCH or size >= _BATCH_BYTES:
+    if rows >= ROWS_IN_BATCH or size >= BYTES_IN_BATCH:
         return 0
-    fitting = max(1, (_BATCH_BYTES - size) // max(1, row_size))
+    fitting = max(1, (BYTES_IN_BATCH - size) // max(1, row_size))
     return min(fitting, ROWS_IN_BATCH - rows, 10 * last)
 
 

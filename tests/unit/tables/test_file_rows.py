@@ -176,3 +176,23 @@ def test_an_empty_folder_has_no_files(tmp_path):
 
 def test_what_stands_in_a_dag_is_short_and_always_the_same(tmp_path):
     assert repr(FileRows("s3://conn@bucket/{{ ds }}/")) == "FileRows('s3://conn@bucket/{{ ds }}/')"
+
+
+def test_a_parquet_file_that_lacks_a_column_has_nulls_there(tmp_path):
+    write(tmp_path / "a.parquet")
+    write(tmp_path / "b.parquet", [{"id": 9}])
+
+    assert read(FileRows(tmp_path), ["id", "body"])[-1] == {"id": 9, "body": None}
+
+
+def test_wide_rows_of_parquet_come_few_at_a_time(tmp_path):
+    pq.write_table(
+        pa.table({"id": range(2_000), "body": [f"{number}" * 10_000 for number in range(1_000)] * 2}),
+        tmp_path / "rows.parquet",
+    )
+
+    batches = list(FileRows(tmp_path / "rows.parquet").read(["id", "body"]))
+
+    assert sum(batch.num_rows for batch in batches) == 2_000
+    assert max(batch.nbytes for batch in batches) < 40 * 1000 * 1000
+    assert [batch.num_rows for batch in FileRows(tmp_path / "rows.parquet").read(["id"])] == [2_000]

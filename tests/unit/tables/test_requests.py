@@ -1,0 +1,53 @@
+"""Requests of a table: they are what the same rows would be in a file, and no check is left out."""
+
+from __future__ import annotations
+
+import pytest
+
+from airflow_provider_mistral_batch.api.errors import InvalidInputError
+from airflow_provider_mistral_batch.jsonl.requests.prepare import prepare_requests
+from airflow_provider_mistral_batch.jsonl.requests.problems import InvalidRequestsError
+from airflow_provider_mistral_batch.jsonl.requests.template import RowTemplate
+from airflow_provider_mistral_batch.tables.requests import TableQuestion, TableRequests
+
+CHAT = "/v1/chat/completions"
+ODD_TEXTS = ["plain", 'quoted "text" \\ and more', "zwei\nZeilen", "ä\u2028\x00", "%s {x}", "  spaces  "]
+
+
+def prepared(tmp_path, texts, *, on_null="fail", **options):
+    question = TableQuestion(
+        key="id", prompt="{body}", prompt_file=None, messages=None, keep=[], on_null=on_null, endpoint=CHAT
+    )
+    rows = [{"id": number, "body": text} for number, text in enumerate(texts)]
+    return prepare_requests(
+        TableRequests(rows, question, directory=tmp_path),
+        endpoint=CHAT,
+        directory=tmp_path / "shards",
+        template=RowTemplate(system="Classify.", max_tokens=9, model="m"),
+        **options,
+    )
+
+
+@pytest.mark.parametrize("with_url", [False, True])
+def test_they_are_what_the_same_rows_are_in_a_file(tmp_path, with_url):
+    of_table = prepared(tmp_path, ODD_TEXTS, with_url=with_url)
+    of_file = prepare_requests(
+        of_table.paths[0], endpoint=CHAT, directory=tmp_path / "again", with_url=with_url
+    )
+
+    assert of_table.request_count == len(ODD_TEXTS)
+    assert of_table.model == of_file.model == "m"
+    assert of_table.paths[0].read_bytes() == of_file.paths[0].read_bytes()
+
+
+def test_a_row_that_is_too_long_is_named(tmp_path):
+    with pytest.raises(InvalidRequestsError, match="row 2"):
+        prepared(tmp_path, ["short", "x" * 2_000, "short"], max_row_bytes=1_000)
+
+
+@pytest.mark.parametrize("blank", ["", " ", "\n\t\u2003"])
+def test_a_blank_text_is_refused_or_skipped(tmp_path, blank):
+    with pytest.raises(InvalidInputError, match="its text is empty"):
+        prepared(tmp_path, ["a", blank])
+
+    assert prepared(tmp_path, ["a", blank], on_null="skip").request_count == 1
