@@ -157,10 +157,10 @@ def _to_columns(name: str, endpoint: str, schema: dict[str, Any] | None) -> Call
 
 def _results_to_parquet(directory: Path, rows: int) -> None:
     from airflow_provider_mistral_batch.jsonl.results.parquet import write_parquet
-    from airflow_provider_mistral_batch.jsonl.results.reader import read_rows
+    from airflow_provider_mistral_batch.jsonl.results.row_columns import read_row_columns
 
     (directory / "landed").mkdir(exist_ok=True)
-    write_parquet(directory / "landed" / "results", read_rows(directory / "results.jsonl"))
+    write_parquet(directory / "landed" / "results", read_row_columns(directory / "results.jsonl"))
 
 
 STEPS: dict[str, Callable[[Path, int], None]] = {

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 from airflow_provider_mistral_batch.api.checks import check_choice
 from airflow_provider_mistral_batch.jsonl.results.placeholder_rows import is_missing_row
-from airflow_provider_mistral_batch.jsonl.results.reader import read_blocks
-from airflow_provider_mistral_batch.jsonl.results.row_columns import RowColumns, row_columns
+from airflow_provider_mistral_batch.jsonl.results.row_columns import read_row_columns
 from airflow_provider_mistral_batch.tables.columns import ABOUT_ANSWER, ANSWER
 from airflow_provider_mistral_batch.tables.key import custom_ids
 from airflow_provider_mistral_batch.tables.rows_beside import SKIPPED, read_rows_beside, schema_of
@@ -21,10 +20,6 @@ if TYPE_CHECKING:
     import pyarrow
 
     from airflow_provider_mistral_batch.storage.paths import StoragePath
-
-# What becomes columns at once.
-_ROWS_AT_ONCE = 5_000
-_BYTES_AT_ONCE = 4 * 1000 * 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,15 +85,15 @@ def write_answers(
     answers = Staged(results_path.with_name("answers"))
     failures = Staged(results_path.with_name("failures"))
     unfit_rows = 0
-    for rows in _rows(results):
+    for rows in read_row_columns(results):
         unfit: dict[int, str] = {}
         batch = _answer_batch(rows, shape, columns, unfit)
         if unfit:
             failures.add(_unfit_batch(rows, unfit, columns))
-            batch = batch.filter(pyarrow.array([number not in unfit for number in range(len(rows))]))
+            batch = batch.filter(pyarrow.array([number not in unfit for number in range(rows.num_rows)]))
             unfit_rows += len(unfit)
         answers.add(batch)
-    for rows in _rows(errors):
+    for rows in read_row_columns(errors):
         failures.add(_failure_batch(rows, columns))
     ids = _ids(rows_beside, key)
     step = rows_in_step(len(ids), answers, failures)
@@ -107,19 +102,6 @@ def write_answers(
     del ids
     skipped = _write(answers, failures, rows_beside, step, shape, columns, results_path, errors_path)
     return TableSummary(skipped, unfit_rows)
-
-
-def _rows(path: StoragePath) -> Iterator[RowColumns]:
-    waiting: list[bytes] = []
-    size = 0
-    for lines in read_blocks(path):
-        waiting += lines
-        size += sum(map(len, lines))
-        if size >= _BYTES_AT_ONCE or len(waiting) >= _ROWS_AT_ONCE:
-            yield row_columns(waiting)
-            waiting, size = [], 0
-    if waiting:
-        yield row_columns(waiting)
 
 
 def _ids(rows_beside: Sequence[StoragePath], key: Sequence[str]) -> pyarrow.Array:
@@ -132,36 +114,39 @@ def _ids(rows_beside: Sequence[StoragePath], key: Sequence[str]) -> pyarrow.Arra
 
 
 def _answer_batch(
-    rows: RowColumns, shape: Shape, columns: AnswerColumns, unfit: dict[int, str]
+    rows: pyarrow.RecordBatch, shape: Shape, columns: AnswerColumns, unfit: dict[int, str]
 ) -> pyarrow.RecordBatch:
     import pyarrow
 
     answer = shape.read(rows, unfit)
     named = zip([field.name for field in shape.fields()], answer, strict=True)
-    return _batch(rows, dict(named), pyarrow.repeat("ok", len(rows)), columns)
+    return _batch(rows, dict(named), pyarrow.repeat("ok", rows.num_rows), columns)
 
 
-def _failure_batch(rows: RowColumns, columns: AnswerColumns) -> pyarrow.RecordBatch:
-    status = _texts(["missing" if is_missing_row(line) else "failed" for line in rows.lines])
-    return _batch(rows, {ANSWER: _texts(rows.content)}, status, columns)
+def _failure_batch(rows: pyarrow.RecordBatch, columns: AnswerColumns) -> pyarrow.RecordBatch:
+    lines = rows.column("raw").to_pylist()
+    status = _texts(["missing" if is_missing_row(line) else "failed" for line in lines])
+    return _batch(rows, {ANSWER: rows.column("content")}, status, columns)
 
 
-def _unfit_batch(rows: RowColumns, unfit: dict[int, str], columns: AnswerColumns) -> pyarrow.RecordBatch:
+def _unfit_batch(
+    rows: pyarrow.RecordBatch, unfit: dict[int, str], columns: AnswerColumns
+) -> pyarrow.RecordBatch:
     """Make failed rows of answers that do not fit their columns; they keep their text."""
     some = _failure_batch(rows, columns).take(list(unfit))
     return some.set_column(some.schema.get_field_index("error"), "error", _texts(list(unfit.values())))
 
 
 def _batch(
-    rows: RowColumns, answer: dict[str, Any], status: Any, columns: AnswerColumns
+    rows: pyarrow.RecordBatch, answer: dict[str, Any], status: Any, columns: AnswerColumns
 ) -> pyarrow.RecordBatch:
     import pyarrow
 
-    arrays = {ID: _texts(rows.custom_id), **answer}
-    for name, kind in ABOUT_ANSWER.items():
-        arrays[name] = status if name == "status" else pyarrow.array(getattr(rows, name), kind)
+    arrays = {ID: rows.column("custom_id"), **answer}
+    for name in ABOUT_ANSWER:
+        arrays[name] = status if name == "status" else rows.column(name)
     if columns.raw:
-        arrays["raw"] = pyarrow.array(rows.lines, pyarrow.binary())
+        arrays["raw"] = rows.column("raw")
     return pyarrow.record_batch(list(arrays.values()), names=list(arrays))
 
 

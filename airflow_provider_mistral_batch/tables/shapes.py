@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import array
-import io
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
@@ -11,13 +10,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from airflow_provider_mistral_batch.api.decoding import UNREADABLE
+from airflow_provider_mistral_batch.jsonl.results.arrow_json import read_json_lines
 from airflow_provider_mistral_batch.jsonl.results.rows import body_of
 from airflow_provider_mistral_batch.tables.columns import ANSWER, Column, schema_columns
 
 if TYPE_CHECKING:
     import pyarrow
-
-    from airflow_provider_mistral_batch.jsonl.results.row_columns import RowColumns
 
 EmbeddingType = Literal["float32", "float16", "int8"]
 
@@ -32,11 +30,11 @@ class Shape(ABC):
         """Give the columns' names and types, as far as they are known before the first answer."""
 
     @abstractmethod
-    def read(self, rows: RowColumns, unfit: dict[int, str]) -> list[pyarrow.Array]:
+    def read(self, rows: pyarrow.RecordBatch, unfit: dict[int, str]) -> list[pyarrow.Array]:
         """
         Read the columns of some answers.
 
-        :param rows: Rows that succeeded.
+        :param rows: Rows that succeeded, as :func:`read_row_columns` gives them.
         :return: Arrays of the types of :meth:`fields`, but for dictionaries: those are still their values.
         :param unfit: Takes the number of each row whose answer does not fit its columns, and the reason.
         """
@@ -72,11 +70,9 @@ class TextShape(Shape):
 
         return [pyarrow.field(ANSWER, pyarrow.string())]
 
-    def read(self, rows: RowColumns, unfit: dict[int, str]) -> list[pyarrow.Array]:
+    def read(self, rows: pyarrow.RecordBatch, unfit: dict[int, str]) -> list[pyarrow.Array]:
         """Read the texts."""
-        import pyarrow
-
-        return [pyarrow.array(rows.content, pyarrow.string())]
+        return [rows.column("content")]
 
 
 class FieldsShape(Shape):
@@ -102,11 +98,11 @@ class FieldsShape(Shape):
         """Give the schema's fields."""
         return [column.field() for column in self._columns]
 
-    def read(self, rows: RowColumns, unfit: dict[int, str]) -> list[pyarrow.Array]:
+    def read(self, rows: pyarrow.RecordBatch, unfit: dict[int, str]) -> list[pyarrow.Array]:
         """Read all answers at once where they are as expected, and else one by one."""
         import pyarrow
 
-        texts = [content or "" for content in rows.content]
+        texts = rows.column("content").fill_null("")
         try:
             if (table := self._read_at_once(texts)) is not None:
                 return [
@@ -115,27 +111,19 @@ class FieldsShape(Shape):
                 ]
         except pyarrow.ArrowInvalid:
             pass
-        return self._read_each(texts, unfit)
+        return self._read_each(texts.to_pylist(), unfit)
 
-    def _read_at_once(self, texts: list[str]) -> pyarrow.Table | None:
+    def _read_at_once(self, texts: pyarrow.StringArray) -> pyarrow.Table | None:
         import pyarrow
-        from pyarrow import json
+        from pyarrow import compute
 
-        if self._schema is None:
-            return None
-        data = "\n".join(texts).encode("utf-8", "surrogatepass")
-        try:
-            table = json.read_json(
-                io.BytesIO(data),
-                read_options=json.ReadOptions(use_threads=False, block_size=len(data) + 1),
-                parse_options=json.ParseOptions(
-                    explicit_schema=self._schema, newlines_in_values=True, unexpected_field_behavior="ignore"
-                ),
-            )
-        except pyarrow.ArrowNotImplementedError:
-            return None
         # One text may hold two values, and another none.
-        return table if table.num_rows == len(texts) and all(text[:1] == "{" for text in texts) else None
+        if self._schema is None or not compute.all(compute.starts_with(texts, "{")).as_py():
+            return None
+        all_texts = pyarrow.ListArray.from_arrays([0, len(texts)], texts)
+        lines = compute.binary_join(all_texts, "\n")[0].as_buffer()
+        table = read_json_lines(lines, self._schema, newlines_in_values=True)
+        return table if table is not None and table.num_rows == len(texts) else None
 
     def _read_each(self, texts: list[str], unfit: dict[int, str]) -> list[pyarrow.Array]:
         import pyarrow
@@ -184,12 +172,12 @@ class EmbeddingShape(Shape):
 
         return [pyarrow.field("embedding", pyarrow.list_(self._number(), self._size or -1))]
 
-    def read(self, rows: RowColumns, unfit: dict[int, str]) -> list[pyarrow.Array]:
+    def read(self, rows: pyarrow.RecordBatch, unfit: dict[int, str]) -> list[pyarrow.Array]:
         """Read the vectors."""
         import pyarrow
 
         vectors = []
-        for number, line in enumerate(rows.lines):
+        for number, line in enumerate(rows.column("raw").to_pylist()):
             vector = _vector(line)
             if vector is not None and not self._size:
                 self._size = len(vector)
@@ -258,14 +246,14 @@ class PagesShape(Shape):
         page = pyarrow.struct([("index", pyarrow.int64()), ("markdown", pyarrow.string())])
         return [pyarrow.field("markdown", pyarrow.string()), pyarrow.field("pages", pyarrow.list_(page))]
 
-    def read(self, rows: RowColumns, unfit: dict[int, str]) -> list[pyarrow.Array]:
+    def read(self, rows: pyarrow.RecordBatch, unfit: dict[int, str]) -> list[pyarrow.Array]:
         """Read the pages."""
         import pyarrow
 
-        pages = [_pages(body_of(line)) for line in rows.lines]
-        texts, lists = self.fields()
+        pages = [_pages(body_of(line)) for line in rows.column("raw").to_pylist()]
+        _, lists = self.fields()
         return [
-            pyarrow.array(rows.content, texts.type),
+            rows.column("content"),
             pyarrow.array(pages, lists.type),
         ]
 
@@ -293,11 +281,11 @@ class ModerationShape(Shape):
             pyarrow.field("flagged", pyarrow.list_(pyarrow.string())),
         ]
 
-    def read(self, rows: RowColumns, unfit: dict[int, str]) -> list[pyarrow.Array]:
+    def read(self, rows: pyarrow.RecordBatch, unfit: dict[int, str]) -> list[pyarrow.Array]:
         """Read the first result of each answer."""
         import pyarrow
 
-        results = [_first_result(body_of(line)) for line in rows.lines]
+        results = [_first_result(body_of(line)) for line in rows.column("raw").to_pylist()]
         scores = [_scores(result.get("category_scores")) for result in results]
         flagged = [
             [name for name, value in categories.items() if value is True]
@@ -324,7 +312,7 @@ class ClassificationShape(Shape):
             pyarrow.field("scores", pyarrow.map_(pyarrow.string(), scores)),
         ]
 
-    def read(self, rows: RowColumns, unfit: dict[int, str]) -> list[pyarrow.Array]:
+    def read(self, rows: pyarrow.RecordBatch, unfit: dict[int, str]) -> list[pyarrow.Array]:
         """Read the first result of each answer."""
         import pyarrow
 
@@ -334,7 +322,7 @@ class ClassificationShape(Shape):
                 for target, one in _first_result(body_of(line)).items()
                 if isinstance(one, dict)
             }
-            for line in rows.lines
+            for line in rows.column("raw").to_pylist()
         ]
         labels = [
             [(target, max(one, key=lambda pair: pair[1])[0]) for target, one in row.items() if one]

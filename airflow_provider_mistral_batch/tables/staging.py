@@ -15,7 +15,7 @@ ID = "custom_id "
 #: The column that it becomes: the row's number in the source, from 0; null if the source has no such row.
 PLACE = "place "
 
-_BYTES_IN_STEP = 16 * 1000 * 1000
+_BYTES_IN_STEP = 8 * 1000 * 1000
 _MOST_STEPS = 400
 
 
@@ -28,7 +28,10 @@ class Staged:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._writer: Any = None
+        # All ids are needed at once, and of the rest a batch at a time.
+        self._ids_path = path.with_name(f"{path.name}-ids")
+        self._ids: Any = None
+        self._rest: Any = None
         self._steps: dict[int, Path] = {}
         self._unknown: Path | None = None
         self.rows = 0
@@ -38,9 +41,12 @@ class Staged:
         """Add rows; their first column is :data:`ID`."""
         import pyarrow
 
-        if self._writer is None:
-            self._writer = pyarrow.ipc.new_stream(str(self._path), batch.schema)
-        self._writer.write_batch(batch)
+        ids, rest = batch.select([0]), batch.select(range(1, batch.num_columns))
+        if self._rest is None:
+            self._ids = pyarrow.ipc.new_stream(str(self._ids_path), ids.schema)
+            self._rest = pyarrow.ipc.new_stream(str(self._path), rest.schema)
+        self._ids.write_batch(ids)
+        self._rest.write_batch(rest)
         self.rows += batch.num_rows
         self.bytes += batch.nbytes
 
@@ -60,18 +66,20 @@ class Staged:
         import pyarrow
         from pyarrow import compute
 
-        if self._writer is None:
+        if self._rest is None:
             return
-        self._writer.close()
+        self._ids.close()
+        self._rest.close()
         places = compute.index_in(
-            pyarrow.chunked_array([batch.column(0) for batch in self._batches()]), value_set=ids
+            pyarrow.chunked_array([batch.column(0) for batch in _batches(self._ids_path)]), value_set=ids
         )
+        self._ids_path.unlink()
         writers: dict[int, Any] = {}
         start = 0
-        for batch in self._batches():
+        for batch in _batches(self._path):
             place = places.slice(start, batch.num_rows).combine_chunks()
             start += batch.num_rows
-            batch = batch.set_column(0, PLACE, place)
+            batch = batch.add_column(0, PLACE, place)
             for step, some in _by_step(batch, rows_in_step):
                 if step not in writers:
                     self._steps[step] = self._path.with_name(f"{self._path.name}-{step}")
@@ -98,11 +106,13 @@ class Staged:
         path.unlink()
         return table.sort_by(PLACE)
 
-    def _batches(self) -> Iterator[pyarrow.RecordBatch]:
-        import pyarrow
 
-        with pyarrow.memory_map(str(self._path)) as file, pyarrow.ipc.open_stream(file) as reader:
-            yield from reader
+def _batches(path: Path) -> Iterator[pyarrow.RecordBatch]:
+    import pyarrow
+
+    # Not mapped: that would count as memory, all of the file.
+    with pyarrow.OSFile(str(path)) as file, pyarrow.ipc.open_stream(file) as reader:
+        yield from reader
 
 
 def _by_step(batch: pyarrow.RecordBatch, rows_in_step: int) -> Iterator[tuple[int, pyarrow.RecordBatch]]:

@@ -14,10 +14,10 @@ from airflow_provider_mistral_batch.jsonl.requests.nesting import is_too_deep
 
 #: Most tokens, pages or seconds of one answer; a server that says more does not know. So all sums fit into a manifest,
 #: whose numbers have 64 bits.
-_MOST = 10**10
+MOST = 10**10
 
-Amount = Annotated[int, msgspec.Meta(ge=0, le=_MOST)]
-Seconds = Amount | Annotated[float, msgspec.Meta(ge=0, le=_MOST)]
+Amount = Annotated[int, msgspec.Meta(ge=0, le=MOST)]
+Seconds = Amount | Annotated[float, msgspec.Meta(ge=0, le=MOST)]
 
 #: The documented reasons why an answer ended, but for ``error``. A row with any other is read field by field.
 FinishReason = Literal["stop", "length", "model_length", "tool_calls"]
@@ -311,7 +311,7 @@ def _number(value: Any) -> int | float | None:
 
 def _countable(value: Any) -> int | float | None:
     number = _number(value)
-    return number if number is not None and 0 <= number <= _MOST else None
+    return number if number is not None and 0 <= number <= MOST else None
 
 
 def _whole(number: int | float | None) -> int | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.jsonl.lines import MissingExtraError
@@ -12,7 +12,10 @@ from airflow_provider_mistral_batch.jsonl.results.rows import ResultRow
 from airflow_provider_mistral_batch.storage.paths import StoragePath
 from airflow_provider_mistral_batch.storage.reading import reading
 
-# One group is in memory at a time: as Python objects, as Arrow arrays and as the writer's pages, 20 times its bytes.
+if TYPE_CHECKING:
+    import pyarrow
+
+# What is read at once.
 _ROWS_IN_GROUP = 5_000
 _BYTES_IN_GROUP = 2 * 1000 * 1000
 
@@ -23,24 +26,29 @@ _REPEATING_COLUMNS = ["status_code", "finish_reason", "model", "error"]
 # footer that holds them is kept in memory.
 _LONG_COLUMNS = frozenset({"content", "error", "raw"})
 
-# The range of the number columns.
-_INT64 = range(-(2**63), 2**63)
+
+def row_schema() -> pyarrow.Schema:
+    """
+    Give the columns of rows: the fields of :class:`ResultRow`.
+
+    :raises MissingExtraError: If the extra ``parquet`` is not installed.
+    """
+    pyarrow, _ = _pyarrow()
+    numbers = ("status_code", "prompt_tokens", "completion_tokens")
+    kinds = {"raw": pyarrow.binary(), **dict.fromkeys(numbers, pyarrow.int64())}
+    return pyarrow.schema([(name, kinds.get(name, pyarrow.string())) for name in ResultRow.__struct_fields__])
 
 
-def write_parquet(path: Path, rows: Iterable[ResultRow]) -> None:
+def write_parquet(path: Path, batches: Iterable[pyarrow.RecordBatch]) -> None:
     """
     Write rows to a local Parquet file, which replaces a file of that name when it is complete.
 
     :param path: The file. The rows may be read from the file that is replaced.
-    :param rows: The rows.
+    :param batches: The rows, with the columns of :func:`row_schema`; each batch becomes a row group.
     :raises MissingExtraError: If the extra ``parquet`` is not installed.
     """
-    pyarrow, parquet = _pyarrow()
-    numbers = ("status_code", "prompt_tokens", "completion_tokens")
-    kinds = {"raw": pyarrow.binary(), **dict.fromkeys(numbers, pyarrow.int64())}
-    schema = pyarrow.schema(
-        [(name, kinds.get(name, pyarrow.string())) for name in ResultRow.__struct_fields__]
-    )
+    schema = row_schema()
+    _, parquet = _pyarrow()
     part = path.with_name(f"{path.name}.parquet")
     try:
         # A new file: pyarrow itself would write through a link of that name.
@@ -54,10 +62,8 @@ def write_parquet(path: Path, rows: Iterable[ResultRow]) -> None:
                 write_statistics=[name for name in schema.names if name not in _LONG_COLUMNS],
             ) as writer,
         ):
-            for group in _groups(rows):
-                writer.write_batch(_record_batch(pyarrow, schema, group))
-                # Free this group before the generator collects the next one.
-                group.clear()
+            for batch in batches:
+                writer.write_batch(batch)
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
@@ -89,34 +95,6 @@ def read_parquet(path: StoragePath | str) -> Iterator[list[bytes]]:
             ):
                 # Of a table's rows that were not asked about there is nothing.
                 yield block.column(0).drop_null().to_pylist()
-
-
-def _groups(rows: Iterable[ResultRow]) -> Iterator[list[ResultRow]]:
-    group: list[ResultRow] = []
-    size = 0
-    for row in rows:
-        group.append(row)
-        size += len(row.raw)
-        if size >= _BYTES_IN_GROUP or len(group) == _ROWS_IN_GROUP:
-            yield group
-            group, size = [], 0
-    if group:
-        yield group
-
-
-def _record_batch(pyarrow: Any, schema: Any, group: list[ResultRow]) -> Any:
-    columns = [_column(pyarrow, [getattr(row, field.name) for row in group], field.type) for field in schema]
-    return pyarrow.record_batch(columns, schema=schema)
-
-
-def _column(pyarrow: Any, values: list[Any], kind: Any) -> Any:
-    try:
-        return pyarrow.array(values, kind)
-    except OverflowError:
-        # JSON's numbers have no bounds. A number that does not fit is null here, and stays in raw.
-        return pyarrow.array(
-            [None if value is None or value not in _INT64 else value for value in values], kind
-        )
 
 
 def _pyarrow() -> tuple[Any, Any]:

@@ -11,8 +11,8 @@ from typing import Any, Literal
 from airflow_provider_mistral_batch.jsonl.custom_ids import CertainIds
 from airflow_provider_mistral_batch.jsonl.lines import MAX_RESULT_ROW_BYTES, line_blocks
 from airflow_provider_mistral_batch.jsonl.results.parquet import write_parquet
-from airflow_provider_mistral_batch.jsonl.results.reader import read_rows
 from airflow_provider_mistral_batch.jsonl.results.reconciliation import reconcile
+from airflow_provider_mistral_batch.jsonl.results.row_columns import read_row_columns
 from airflow_provider_mistral_batch.jsonl.results.splitter import Check, RowSplitter, TruncatedResultsError
 from airflow_provider_mistral_batch.jsonl.row_ids import flagged_request_ids, request_ids
 from airflow_provider_mistral_batch.storage.atomic import AtomicFiles
@@ -121,7 +121,7 @@ def split_results(
         split.close_files()
         if output_format == "parquet":
             for spool in spools:
-                write_parquet(spool, read_rows(spool))
+                write_parquet(spool, read_row_columns(spool))
         published.publish()
     tally = split.tally
     return ResultsSummary(

@@ -218,7 +218,7 @@ def _parquet_batches(
 def _arrow_batches(
     fragment: dataset.FileFragment, columns: Sequence[str], schema: pyarrow.Schema
 ) -> Iterator[pyarrow.RecordBatch]:
-    return fragment.to_batches(
+    yield from fragment.to_batches(
         schema=schema,
         columns=list(columns),
         batch_size=ROWS_IN_BATCH,
@@ -231,10 +231,11 @@ def _arrow_batches(
 def _rows_in_batch(group: parquet.RowGroupMetaData, columns: Sequence[str]) -> int:
     """Choose how many rows of a row group to read at once, so that they have a bounded size."""
     chunks = map(group.column, range(group.num_columns))
-    size = sum(
+    size: int = sum(
         chunk.total_uncompressed_size for chunk in chunks if chunk.path_in_schema.split(".")[0] in columns
     )
-    return min(ROWS_IN_BATCH, 1 + BYTES_IN_BATCH * group.num_rows // (1 + size))
+    rows: int = group.num_rows
+    return min(ROWS_IN_BATCH, 1 + BYTES_IN_BATCH * rows // (1 + size))
 
 
 def _folder_columns(file: StoragePath) -> dict[str, str]:

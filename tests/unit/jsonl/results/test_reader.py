@@ -12,7 +12,7 @@ import pytest
 
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.jsonl.lines import MissingExtraError, file_chunks
-from airflow_provider_mistral_batch.jsonl.results import parquet
+from airflow_provider_mistral_batch.jsonl.results import row_columns
 from airflow_provider_mistral_batch.jsonl.results.reader import read_blocks
 from airflow_provider_mistral_batch.jsonl.results.rows import result_row
 from airflow_provider_mistral_batch.jsonl.results.split import split_results
@@ -65,7 +65,7 @@ def test_batches_of_long_rows_are_small_whatever_their_groups(tmp_path, monkeypa
     for output_format in ("jsonl", "parquet"):
         path = tmp_path / output_format
         with monkeypatch.context() as patch:
-            patch.setattr(parquet, "_BYTES_IN_GROUP", 1 << 40)
+            patch.setattr(row_columns, "_BYTES_AT_ONCE", 1 << 40)
             split_results([[row + b"\n"] for row in rows], path, tmp_path / "e", output_format=output_format)
         batches = list(read_blocks(path))
         assert [row for batch in batches for row in batch] == rows
