@@ -22,6 +22,7 @@ from airflow_provider_mistral_batch.operators.base import check_requests, check_
 from airflow_provider_mistral_batch.operators.submitting import MistralSubmittingOperator
 from airflow_provider_mistral_batch.policies.cadence import DEFAULT_POLL_INTERVAL, DEFAULT_POLL_INTERVAL_MIN
 from airflow_provider_mistral_batch.storage.paths import absolute_path
+from airflow_provider_mistral_batch.tasks.outlets import describe_results
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, ObjectStoragePath
@@ -238,7 +239,9 @@ class MistralBatchInferenceOperator(MistralSubmittingOperator):
     def run_batch_task(self, context: Context) -> dict[str, Any]:
         """Begin the batch; a retry finds its files and jobs."""
         with workplace(context, self._options(), self.submission) as work:
-            return self._pause_or_end(begin(work, lambda: self._source(context), alive=self._source_is_alive))
+            return self._pause_or_end(
+                context, begin(work, lambda: self._source(context), alive=self._source_is_alive)
+            )
 
     def execute_complete(
         self,
@@ -259,9 +262,9 @@ class MistralBatchInferenceOperator(MistralSubmittingOperator):
             self.submission.resume_without_state()
             return self.run_batch_task(context)
         with workplace(context, self._options(), self.submission) as work:
-            return self._pause_or_end(Batch(work, begun).run())
+            return self._pause_or_end(context, Batch(work, begun).run())
 
-    def _pause_or_end(self, reached: Pause | dict[str, Any]) -> dict[str, Any]:
+    def _pause_or_end(self, context: Context, reached: Pause | dict[str, Any]) -> dict[str, Any]:
         if isinstance(reached, Pause):
             self.defer(
                 trigger=reached.trigger,
@@ -269,6 +272,7 @@ class MistralBatchInferenceOperator(MistralSubmittingOperator):
                 kwargs=reached.carried,
                 timeout=reached.timeout,
             )
+        describe_results(context, reached)
         return reached
 
     def _options(self) -> BatchOptions:
