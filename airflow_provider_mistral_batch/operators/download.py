@@ -77,9 +77,10 @@ class MistralDownloadBatchResultsOperator(MistralBatchOperator):
             manifest = self._land(context, destination)
         except FileNotFoundError:
             # Another try, which Airflow considered dead, may have landed these results and removed this try's files.
-            manifest = destination.own_manifest()
-            if manifest is None or manifest.get("batch_ids") != [self.batch_id]:
+            found = destination.own_manifest()
+            if found is None or found.get("batch_ids") != [self.batch_id]:
                 raise
+            manifest = found
             self.log.info("Another try of this task has already landed the same results.")
             destination.release()
         describe_results(context, manifest)

@@ -61,7 +61,7 @@ class MistralBatchEventTrigger(BaseEventTrigger):
         metadata: Mapping[str, str] | None = None,
         poll_interval: float = 60.0,
     ) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         for field, value in (("mistral_conn_id", mistral_conn_id), ("dag_id", dag_id), ("model", model)):
             if (value is not None or field == "mistral_conn_id") and not (
                 isinstance(value, str) and value.strip()

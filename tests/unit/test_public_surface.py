@@ -21,6 +21,7 @@ PUBLIC_MODULES = (
     "tables",
     "triggers.mistral_batch",
     "triggers.inference",
+    "triggers.event",
     "links.mistral_batch",
 )
 
