@@ -6,21 +6,25 @@ A listing is ordered by creation, and a job of a week ends long after younger on
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Container, Iterable, Mapping
 from typing import Any
 
 import msgspec
 
+from airflow_provider_mistral_batch.api.limits import MAX_TIMEOUT_HOURS
 from airflow_provider_mistral_batch.api.models import BatchJobOut, BatchStatus
 
 #: Seconds by which a listing may show a job, or its end, late.
 LATE_SECONDS = 300
 
-#: Jobs in one event; the others come with the next look.
-MAX_JOBS = 1000
+#: Seconds that a job may live: the longest completion window, and a day for its cancellation and for clocks.
+LONGEST_LIFE_SECONDS = (MAX_TIMEOUT_HOURS + 24) * 3600
 
-#: Told jobs that are remembered, so that the state stays below 200 kB.
-MAX_TOLD = 4000
+#: Jobs in one event; the others come with the next look.
+MAX_JOBS = 500
+
+#: Told jobs that are remembered. Airflow warns of a state that is larger than 64 KiB, and these take up to 55 KB.
+MAX_TOLD = 1000
 
 
 class EndFilter(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,9 +42,12 @@ class EndFilter(msgspec.Struct, frozen=True, kw_only=True):
 
     def matches(self, job: BatchJobOut) -> bool:
         """Tell whether a job is over and passes."""
+        return job.status in self.status and self.concerns(job)
+
+    def concerns(self, job: BatchJobOut) -> bool:
+        """Tell whether a job passes but for its status, which changes."""
         return (
-            job.status in self.status
-            and self.model in (None, job.model)
+            self.model in (None, job.model)
             and self.endpoint in (None, job.endpoint)
             and all((job.metadata or {}).get(key) == value for key, value in self.metadata.items())
         )
@@ -75,15 +82,18 @@ class Bookmark(msgspec.Struct, frozen=True, kw_only=True):
         return self.looked_before - LATE_SECONDS
 
 
-def end_of(job: BatchJobOut, *, active: Mapping[str, int], now: float) -> int:
+def end_of(job: BatchJobOut, *, active: Container[str], now: float) -> int:
     """
-    Tell when a job ended; some gateways do not say.
+    Tell when a job ended, as far as that matters to :func:`news`.
+
+    A job that was active at the last look has ended since, whatever the clocks say.
 
     :param job: The job, which is over.
-    :param active: When they were created, by the ids of jobs that were active at the last look.
+    :param active: Ids of the jobs that were active at the last look.
     :param now: When this look began.
     """
-    return job.ended_at or (int(now) if job.id in active else job.created_at)
+    stated = job.ended_at or job.created_at
+    return max(stated, int(now)) if job.id in active else stated
 
 
 def news(
@@ -102,7 +112,8 @@ def news(
     :param wanted: Which jobs to tell of.
     :param oldest_active: When the oldest job was created that is active or not found; ``None`` if there is none.
     :param now: When the look began.
-    :return: The jobs, first ended first; the next bookmark; and whether more is to be told at once.
+    :return: The jobs, first ended first; the next bookmark; and whether there are more, which then are to be chosen
+        with the same ``ended``.
     """
     fresh = {
         job.id: (end, job)
@@ -116,20 +127,22 @@ def news(
     if oldest_active is not None:
         created.append(oldest_active)
     if left:
-        floor = min(floor, left[0][0] - 1)
+        # By what the jobs state: whoever continues after a restart did not see them active.
+        floor = min(floor, *(min(end, job.ended_at or job.created_at) - 1 for end, job in left))
         created.extend(job.created_at for _, job in left)
     floor = max(floor, bookmark.floor)
     told = {**bookmark.told, **{job.id: end for end, job in chosen}}
     kept = sorted((item for item in told.items() if item[1] > floor), key=lambda item: item[1])
     if len(kept) > MAX_TOLD:
         # Rather a late job that is missed than one that is told twice.
-        floor = kept[-MAX_TOLD - 1][1]
+        # Never that of an end which the next look may find: it may come in the same second.
+        floor = min(kept[-MAX_TOLD - 1][1], int(now) - 1)
         kept = [item for item in kept if item[1] > floor]
     following = Bookmark(
         floor=floor,
         since=min(created),
         looked_at=int(now),
-        looked_before=bookmark.looked_at,
+        looked_before=bookmark.looked_at if int(now) > bookmark.looked_at else bookmark.looked_before,
         told=dict(kept),
     )
     return [job for _, job in chosen], following, bool(left)

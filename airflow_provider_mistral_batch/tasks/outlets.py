@@ -26,6 +26,8 @@ _FIELDS = (
     "estimated_cost_usd",
     "started_at",
     "completed_at",
+    # For `read_table` and `read_models`.
+    "table",
 )
 
 

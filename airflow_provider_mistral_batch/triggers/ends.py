@@ -6,19 +6,23 @@ import asyncio
 import contextvars
 import logging
 import time
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime, timezone
+from itertools import islice
 from weakref import WeakKeyDictionary
 
 import msgspec
 
+from airflow_provider_mistral_batch.api.errors import MistralCallError
+from airflow_provider_mistral_batch.api.limits import PAGE_SIZE
 from airflow_provider_mistral_batch.api.models import BatchJobOut, BatchStatus
 from airflow_provider_mistral_batch.api.retries import RetryPolicy
 from airflow_provider_mistral_batch.hooks.mistral_batch import MistralBatchHook
-from airflow_provider_mistral_batch.policies.news import Bookmark, end_of
+from airflow_provider_mistral_batch.policies.news import LONGEST_LIFE_SECONDS, Bookmark, EndFilter, end_of
 from airflow_provider_mistral_batch.policies.outage import QUIET_SECONDS
-from airflow_provider_mistral_batch.policies.setbacks import Setbacks
+from airflow_provider_mistral_batch.policies.setbacks import Scope, Setbacks, scope
 from airflow_provider_mistral_batch.triggers.threads import in_thread
 
 log = logging.getLogger(__name__)
@@ -26,8 +30,11 @@ log = logging.getLogger(__name__)
 #: Seconds to wait for an answer at most.
 _TIMEOUT_SECONDS = 30.0
 
-#: How many looks more a job is expected that is in neither listing: one page may have hidden it.
-_LOOKS_FOR_HIDDEN = 3
+#: How many looks more a job is expected that is not there.
+_LOOKS_FOR_HIDDEN = 10
+
+#: Seconds after which the active jobs are listed again where the server cannot choose them.
+_ACTIVE_LISTED_SECONDS = 600.0
 
 
 class Look(msgspec.Struct, frozen=True):
@@ -49,10 +56,12 @@ class Subscriber:
     One event trigger's place in the loop.
 
     :param interval: Seconds between two looks, at most.
+    :param wanted: Which jobs it tells of.
     """
 
-    def __init__(self, interval: float) -> None:
+    def __init__(self, interval: float, wanted: EndFilter) -> None:
         self.interval = interval
+        self.wanted = wanted
         #: ``None`` until the first look says what time it is on the server.
         self.bookmark: Bookmark | None = None
         #: Whether the next look must list all jobs since ``bookmark.since``: nobody has seen what was active.
@@ -72,8 +81,10 @@ class EndsPoller:
         self._hook = self._new_hook()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"mistral-batch-ends-{mistral_conn_id}")
         self._subscribers: list[Subscriber] = []
-        #: When they were created and how many looks have missed them since, by the ids of active jobs.
+        #: When they were created and how many looks have missed them since, by the ids of active jobs that somebody
+        #: waits for.
         self._active: dict[str, tuple[int, int]] = {}
+        self._active_listed_at = float("-inf")
         self._setbacks = Setbacks()
         self._said_at = float("-inf")
         self._is_in_trouble = False
@@ -93,10 +104,6 @@ class EndsPoller:
     def leave(self, subscriber: Subscriber) -> None:
         """End that."""
         self._subscribers.remove(subscriber)
-        self._wake_up.set()
-
-    def look_again(self) -> None:
-        """Look at once: a subscriber has more to tell."""
         self._wake_up.set()
 
     async def run(self) -> None:
@@ -144,36 +151,91 @@ class EndsPoller:
             await self._pause(left)
 
     def _look(self, subscribers: list[Subscriber]) -> Look:
-        """Read the active jobs, then the ended ones that may be news; blocks."""
-        before = {batch_id: created for batch_id, (created, _) in self._active.items()}
+        """Find the jobs that ended since the last look, and note the active ones; blocks."""
+        before, started_at = self._active, time.time()
+        ended: dict[str, BatchJobOut] = {}
         active: dict[str, tuple[int, int]] = {}
-        started_at = time.time()
-        for job in self._hook.iter_jobs(status=sorted(BatchStatus.ACTIVE)):
-            active[job.id] = (job.created_at or int(self._hook.server_now), 0)
+
+        def note(job: BatchJobOut) -> None:
+            # Thousands of others may be listed.
+            if not any(subscriber.wanted.concerns(job) for subscriber in subscribers):
+                return
+            if job.is_terminal:
+                active.pop(job.id, None)
+                ended[job.id] = job
+            elif job.id not in ended:
+                active[job.id] = (job.created_at or int(started_at), 0)
+
+        if self._lists_active(subscribers):
+            for job in self._jobs(BatchStatus.ACTIVE, started_at - LONGEST_LIFE_SECONDS):
+                note(job)
+            self._active_listed_at = time.monotonic()
         # The first answer tells what time it is on the server.
-        begun = started_at + self._hook.clock_offset
-        left = set(before).difference(active)
-        floors, reaches = [], [before[batch_id] for batch_id in left]
-        for subscriber in subscribers:
-            bookmark = subscriber.bookmark or Bookmark.begin(begun)
-            floors.append(bookmark.floor)
-            reaches.append(bookmark.since if subscriber.needs_all else bookmark.recent)
-        floor, reach = min(floors), min(reaches)
-        ended = []
-        for job in self._hook.iter_jobs(
-            status=sorted(BatchStatus.TERMINAL), created_after=datetime.fromtimestamp(reach, tz=timezone.utc)
-        ):
-            left.discard(job.id)
-            end = end_of(job, active=before, now=begun)
-            # Thousands of others may be listed; only what may be news is kept.
-            if end > floor:
-                ended.append((job, end))
-        for batch_id in left:
-            created, missed = self._active[batch_id]
-            if missed < _LOOKS_FOR_HIDDEN:
-                active[batch_id] = (created, missed + 1)
+        now = started_at + self._hook.clock_offset
+        bookmarks = [subscriber.bookmark or Bookmark.begin(now) for subscriber in subscribers]
+        reach = min(
+            bookmark.since if subscriber.needs_all else bookmark.recent
+            for subscriber, bookmark in zip(subscribers, bookmarks, strict=True)
+        )
+        for job in self._jobs(BatchStatus.ALL, reach):
+            note(job)
+        now = started_at + self._hook.clock_offset
+        for job in self._read_others(before, {*active, *ended}, active):
+            note(job)
         self._active = active
-        return Look(ended, min((created for created, _ in active.values()), default=None), begun)
+        floor = min(bookmark.floor for bookmark in bookmarks)
+        ends = [(job, end_of(job, active=before, now=now)) for job in ended.values()]
+        return Look(
+            [(job, end) for job, end in ends if end > floor],
+            min((created for created, _ in active.values()), default=None),
+            now,
+        )
+
+    def _lists_active(self, subscribers: list[Subscriber]) -> bool:
+        """Tell whether to list the active jobs: where the server cannot choose them, that takes all pages."""
+        if any(subscriber.needs_all for subscriber in subscribers):
+            return True
+        is_cheap = self._hook.get_conn().dialect.filters_jobs
+        return is_cheap or time.monotonic() - self._active_listed_at >= _ACTIVE_LISTED_SECONDS
+
+    def _jobs(self, status: frozenset[str], created_after: float) -> Iterator[BatchJobOut]:
+        since = datetime.fromtimestamp(max(0, min(created_after, time.time())), tz=timezone.utc)
+        return self._hook.iter_jobs(
+            status=None if status == BatchStatus.ALL else sorted(status), created_after=since
+        )
+
+    def _read_others(
+        self, before: Mapping[str, tuple[int, int]], seen: set[str], active: dict[str, tuple[int, int]]
+    ) -> Iterator[BatchJobOut]:
+        """
+        Read the jobs that were active at the last look and were not seen in this one: most of them have ended.
+
+        Of the listing of ended jobs no more pages are read than single reads would take calls.
+        """
+        left = {batch_id: place for batch_id, place in before.items() if batch_id not in seen}
+        if len(left) > 1:
+            oldest = min(created for created, _ in left.values())
+            for job in islice(self._jobs(BatchStatus.TERMINAL, oldest), len(left) * PAGE_SIZE):
+                if left.pop(job.id, None) is not None:
+                    yield job
+                if not left:
+                    return
+        for batch_id, (created, missed) in left.items():
+            found = self._read(batch_id)
+            if isinstance(found, BatchJobOut):
+                yield found
+            # The server may stumble over it; but one that is not there may just be hidden for a moment.
+            elif (missed := missed + (scope(found) is Scope.THIS_CALL)) <= _LOOKS_FOR_HIDDEN:
+                active[batch_id] = (created, missed)
+
+    def _read(self, batch_id: str) -> BatchJobOut | MistralCallError:
+        """Read one job; return an error that does not concern the others."""
+        try:
+            return self._hook.get(batch_id)
+        except MistralCallError as error:
+            if scope(error) is Scope.ALL_CALLS:
+                raise
+            return error
 
 
 _pollers: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, EndsPoller]] = WeakKeyDictionary()

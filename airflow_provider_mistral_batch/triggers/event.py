@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import AsyncIterator, Collection, Mapping
+from datetime import timedelta
 from typing import Any
 
 import msgspec
@@ -35,7 +36,7 @@ class MistralBatchEventTrigger(BaseEventTrigger):
 
     One event tells of all jobs that ended since the last one: its payload is ``{"jobs": [{"batch_id", "status",
     "endpoint", "model", "output_file_id", "error_file_id", "request_counts", "created_at", "ended_at", "metadata"}]}``,
-    at most 1,000 of them. All triggers of a connection share one poll loop.
+    at most 500 of them. All triggers of a connection share one poll loop.
 
     From Airflow 3.3, ends that happen while no triggerer runs or the Dag is paused are told afterwards. Before, only
     those that happen while the trigger runs.
@@ -59,7 +60,7 @@ class MistralBatchEventTrigger(BaseEventTrigger):
         model: str | None = None,
         endpoint: str | None = None,
         metadata: Mapping[str, str] | None = None,
-        poll_interval: float = 60.0,
+        poll_interval: float | timedelta = 60.0,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         for field, value in (("mistral_conn_id", mistral_conn_id), ("dag_id", dag_id), ("model", model)):
@@ -78,6 +79,8 @@ class MistralBatchEventTrigger(BaseEventTrigger):
             raise InvalidInputError(
                 f"dag_id={dag_id!r:.80} contradicts metadata[{_DAG_ID!r}], so no job can match: leave one out"
             )
+        if isinstance(poll_interval, timedelta):
+            poll_interval = poll_interval.total_seconds()
         check_positive("poll_interval", poll_interval)
         self.mistral_conn_id = mistral_conn_id
         self.status = _checked_statuses(status)
@@ -108,7 +111,7 @@ class MistralBatchEventTrigger(BaseEventTrigger):
             endpoint=self.endpoint,
             metadata={**(self.metadata or {}), **({_DAG_ID: self.dag_id} if self.dag_id else {})},
         )
-        subscriber = Subscriber(self.poll_interval)
+        subscriber = Subscriber(self.poll_interval, wanted)
         subscriber.bookmark = await self._stored(stores)
         poller = subscribe(self.mistral_conn_id, subscriber)
         try:
@@ -119,22 +122,23 @@ class MistralBatchEventTrigger(BaseEventTrigger):
                 while not subscriber.looks.empty():
                     look = subscriber.looks.get_nowait()
                     ended += look.ended
-                jobs, bookmark, has_more = news(
-                    ended,
-                    subscriber.bookmark or Bookmark.begin(look.now),
-                    wanted,
-                    oldest_active=look.oldest_active,
-                    now=look.now,
-                )
-                if jobs:
-                    log.info("%d batch jobs ended: %s", len(jobs), ", ".join(job.id for job in jobs[:5]))
-                    yield TriggerEvent(as_payload(jobs))
-                    # A kill in between repeats the event; noted at once, it would lose it.
-                    await asyncio.sleep(_DELIVERY_SECONDS)
-                subscriber.bookmark, subscriber.needs_all = bookmark, has_more
-                await self._store(stores, bookmark)
-                if has_more:
-                    poller.look_again()
+                has_more = True
+                while has_more:
+                    jobs, bookmark, has_more = news(
+                        ended,
+                        subscriber.bookmark or Bookmark.begin(look.now),
+                        wanted,
+                        oldest_active=look.oldest_active,
+                        now=look.now,
+                    )
+                    if jobs:
+                        log.info("%d batch jobs ended: %s", len(jobs), ", ".join(job.id for job in jobs[:5]))
+                        yield TriggerEvent(as_payload(jobs))
+                        # A kill in between repeats the event; noted at once, it would lose it.
+                        await asyncio.sleep(_DELIVERY_SECONDS)
+                    subscriber.bookmark = bookmark
+                    await self._store(stores, bookmark)
+                subscriber.needs_all = False
         finally:
             poller.leave(subscriber)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -121,6 +122,86 @@ def test_a_restart_misses_nothing_and_repeats_nothing(hook: Any, control: Contro
     asyncio.run(main())
 
 
+async def settled(store: Store, looks: int = 2) -> None:
+    """Wait for the end of further looks."""
+    for _ in range(looks):
+        store.written.clear()
+        await asyncio.wait_for(store.written.wait(), 20)
+
+
+@pytest.mark.parametrize("dialect", ["mistral", "openai"])
+def test_a_long_job_among_thousands_costs_few_calls(
+    dialect: str, connect: Callable[..., None], control: Control
+) -> None:
+    """Its end is news although it was created long before most others, and no look reads all of them."""
+    connect(dialect=dialect)
+    listing = "GET /v1/batch/jobs" if dialect == "mistral" else "GET /v1/batches"
+    (old,) = control.make_jobs(1, age_seconds=6 * 86_400, status="RUNNING", timeout_hours=168)
+    control.make_jobs(3_000, age_seconds=2 * 86_400, status="SUCCESS")
+
+    async def main() -> None:
+        store = Store()
+        run = Run(trigger_with(store))
+        await settled(store, 1)
+        before = control.requests()
+        await settled(store, 10)
+        calls = {name: count - before.get(name, 0) for name, count in control.requests().items()}
+        # One listing for new jobs, and one for the active ones, or a single read of the one that is remembered.
+        assert 10 <= calls[listing] <= 24
+        assert sum(calls.values()) <= 26
+
+        control.end_jobs([old])
+        await run.until(lambda: run.ids == [old])
+        await settled(store)
+        after = {name: count - before.get(name, 0) for name, count in control.requests().items()}
+        # 31 pages would have shown it, too.
+        assert after[listing] - calls[listing] <= 20
+        await run.end()
+        assert run.ids == [old]
+
+    asyncio.run(main())
+
+
+def test_many_ends_at_once_come_in_several_events_and_once(hook: Any, control: Control) -> None:
+    async def main() -> None:
+        store = Store()
+        running = control.make_jobs(1_200, age_seconds=3_600)
+        run = Run(trigger_with(store))
+        await settled(store, 1)
+        control.end_jobs(running)
+        await run.until(lambda: len(run.ids) >= 1_200)
+        await settled(store)
+        await run.end()
+        assert sorted(run.ids) == sorted(running)
+        assert max(map(len, run.events)) <= 500
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(("status", "is_told"), [(500, True), (404, True)])
+def test_a_job_that_cannot_be_read_for_a_while_holds_up_no_other(
+    status: int, is_told: bool, connect: Callable[..., None], control: Control
+) -> None:
+    # Where the server cannot choose them, the jobs of the last look are read one by one.
+    connect(dialect="openai")
+    first, second = control.make_jobs(2, age_seconds=3_600)
+    rule = control.fault("status", "GET", f"/v1/batches/{first}", status=status, times=None)
+
+    async def main() -> None:
+        store = Store()
+        run = Run(trigger_with(store))
+        await settled(store, 1)
+        control.end_jobs([first, second])
+        await run.until(lambda: second in run.ids)
+        control.remove_fault(rule)
+        await run.until(lambda: first in run.ids)
+        await settled(store)
+        await run.end()
+        assert sorted(run.ids) == sorted([first, second])
+
+    asyncio.run(main())
+
+
 def test_triggers_of_a_connection_share_a_loop(hook: Any, control: Control) -> None:
     async def main() -> None:
         (batch_id,) = control.make_jobs(1)
@@ -222,7 +303,9 @@ def test_equal_filters_are_one_trigger_and_survive_the_database(trigger_tools: A
     one = MistralBatchEventTrigger(
         status=["failed", "completed"], metadata={"b": "1", "a": "2"}, poll_interval=60
     )
-    two = MistralBatchEventTrigger(status=("completed", "failed"), metadata={"a": "2", "b": "1"})
+    two = MistralBatchEventTrigger(
+        status=("completed", "failed"), metadata={"a": "2", "b": "1"}, poll_interval=timedelta(minutes=1)
+    )
     hashes = {trigger.hash(*trigger.serialize()) for trigger in (one, two)}
     assert len(hashes) == 1
     assert trigger_tools.through_database(one).serialize() == one.serialize()

@@ -148,6 +148,9 @@ class Dialect(Protocol):
     #: Whether every server has a listing of jobs. If not, a 500 may mean that there is none.
     always_lists_jobs: ClassVar[bool]
 
+    #: Whether the server chooses the jobs of a listing. If not, a listing of a few takes as many calls as one of all.
+    filters_jobs: ClassVar[bool]
+
     #: Whether an upload names the model of its requests, so that a gateway knows which provider gets the file.
     uploads_have_model: ClassVar[bool]
 

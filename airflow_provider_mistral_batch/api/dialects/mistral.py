@@ -42,6 +42,7 @@ class MistralDialect:
     rows_have_url: ClassVar[bool] = False
     files_per_job: ClassVar[int | None] = None
     always_lists_jobs: ClassVar[bool] = True
+    filters_jobs: ClassVar[bool] = True
     uploads_have_model: ClassVar[bool] = False
     searches_files: ClassVar[bool] = True
 

@@ -27,6 +27,7 @@ class OpenAIDialect:
     rows_have_url: ClassVar[bool] = True
     files_per_job: ClassVar[int | None] = 1
     always_lists_jobs: ClassVar[bool] = False
+    filters_jobs: ClassVar[bool] = False
     uploads_have_model: ClassVar[bool] = True
     searches_files: ClassVar[bool] = False
 

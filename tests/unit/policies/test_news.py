@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import pytest
@@ -107,8 +108,41 @@ def test_what_is_remembered_is_bounded_and_nothing_is_repeated() -> None:
     assert len(seen) == len(set(seen)) == len(jobs)
 
 
+def test_more_ends_than_are_remembered_hide_none_that_comes_in_the_same_second() -> None:
+    bookmark = Bookmark.begin(NOW - 100)
+    seen: list[str] = []
+    for look in range(5):
+        jobs = [(job(f"{look}-{i}"), NOW) for i in range(MAX_JOBS)]
+        chosen, bookmark, _ = news(jobs, bookmark, ANY, oldest_active=None, now=NOW)
+        seen += [job.id for job in chosen]
+    assert len(seen) == 5 * MAX_JOBS
+    _, bookmark, _ = news([], bookmark, ANY, oldest_active=None, now=NOW + 1)
+    assert len(bookmark.told) <= MAX_TOLD
+
+
+def test_ends_that_wait_for_the_next_event_outlive_a_restart_before_it() -> None:
+    """They were seen active, so they count as ended now; whoever continues knows only what they state."""
+    bookmark = Bookmark.begin(NOW - 10_000)
+    jobs = [job(str(i), created=NOW - 9_500, ended=NOW - 3_000) for i in range(MAX_JOBS + 1)]
+    chosen, bookmark, more = news([(job, NOW) for job in jobs], bookmark, ANY, oldest_active=None, now=NOW)
+    assert more
+    seen = [job.id for job in chosen]
+    listed = [(job, job.ended_at or 0) for job in jobs if job.created_at >= bookmark.since]
+    chosen, _, more = news(listed, bookmark, ANY, oldest_active=None, now=NOW + 60)
+    assert not more
+    assert sorted(seen + [job.id for job in chosen]) == sorted(job.id for job in jobs)
+
+
 @pytest.mark.parametrize(
-    ("ended", "active", "expected"), [(NOW - 10, {}, NOW - 10), (None, {"a": 1}, NOW), (None, {}, NOW - 50)]
+    ("ended", "active", "expected"),
+    [
+        (NOW - 10, {}, NOW - 10),
+        (None, {}, NOW - 50),
+        (None, {"a"}, NOW),
+        # It was seen active, so its end is news although a clock is wrong, and told once.
+        (NOW - 7_200, {"a"}, NOW),
+        (NOW + 7_200, {"a"}, NOW + 7_200),
+    ],
 )
-def test_when_a_job_ended(ended: int | None, active: dict[str, int], expected: int) -> None:
+def test_when_a_job_ended(ended: int | None, active: Collection[str], expected: int) -> None:
     assert end_of(job(ended=ended), active=active, now=NOW) == expected
