@@ -121,6 +121,33 @@ def test_a_restart_misses_nothing_and_repeats_nothing(hook: Any, control: Contro
     asyncio.run(main())
 
 
+def test_among_thousands_of_old_jobs_a_look_costs_two_calls_and_finds_the_end_of_an_old_one(
+    hook: Any, control: Control
+) -> None:
+    listing = "GET /v1/batch/jobs"
+
+    async def main() -> None:
+        control.make_jobs(5_000, status="SUCCESS", age_seconds=86_400)
+        old = control.make_jobs(1, status="RUNNING", age_seconds=7_200)
+        store = Store()
+        run = Run(trigger_with(store))
+        await asyncio.wait_for(store.written.wait(), 20)
+        control.reset()
+        looks = 0
+        for _ in range(5):
+            store.written.clear()
+            await asyncio.wait_for(store.written.wait(), 20)
+            looks += 1
+        # A look may be under way.
+        assert control.requests()[listing] <= 2 * (looks + 2)
+        control.end_jobs(old)
+        await run.until(lambda: bool(run.ids))
+        await run.end()
+        assert run.ids == old
+
+    asyncio.run(main())
+
+
 def test_triggers_of_a_connection_share_a_loop(hook: Any, control: Control) -> None:
     async def main() -> None:
         (batch_id,) = control.make_jobs(1)
