@@ -30,7 +30,6 @@ STARTED = (
     "mistral_batch_mapped",
     "mistral_batch_embeddings",
     "mistral_batch_ocr",
-    "mistral_batch_land",
     "worker_starts",
 )
 
@@ -92,9 +91,7 @@ def runs(airflow: LocalAirflow, emulator: Emulator) -> dict[str, str]:
     # Ended by its test, when its sensor is seen to wait in the triggerer.
     emulator.control.plan_jobs(metadata={"airflow_dag_id": "mistral_batch_nightly"}, job_seconds=3600)
     documented = [dag_id for block in blocks() for dag_id in block.dag_ids]
-    airflow.wait_for_dags(
-        *STARTED, "mistral_batch_gate", "mistral_batch_read", "mistral_batch_on_end", *documented
-    )
+    airflow.wait_for_dags(*STARTED, "mistral_batch_gate", *documented)
     return {dag_id: airflow.rest.trigger(dag_id) for dag_id in (*STARTED, *documented)}
 
 

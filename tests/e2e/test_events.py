@@ -2,13 +2,45 @@
 
 from __future__ import annotations
 
+import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
-from airflow_provider_mistral_batch.api.client import MistralBatchClient
+import pytest
+
 from airflow_provider_mistral_batch.emulator import Emulator
 from local_airflow import LocalAirflow
+
+EXAMPLE = Path(__file__).parents[2] / "example_dags" / "example_mistral_batch_events.py"
+
+
+@pytest.fixture(scope="module")
+def airflow(emulator: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAirflow]:
+    """An Airflow of its own: one whose scheduler makes runs, which would start other examples, too."""
+    dags = tmp_path_factory.mktemp("dags")
+    shutil.copy(EXAMPLE, dags)
+    with LocalAirflow(
+        tmp_path_factory.mktemp("airflow-events"),
+        dags,
+        connections={
+            "mistral_default": {"conn_type": "mistral", "host": emulator.url, "password": emulator.api_key}
+        },
+        settings={"scheduler": {"use_job_schedule": True}},
+    ) as airflow:
+        airflow.wait_for_dags("mistral_batch_land", "mistral_batch_read", "mistral_batch_on_end")
+        # Only what ends after the first look counts.
+        until(lambda: emulator.control.requests().get("GET /v1/batch/jobs", 0) >= 2, "a first look")
+        yield airflow
+
+
+@pytest.fixture(scope="module")
+def landed(airflow: LocalAirflow) -> str:
+    """Id of the run that has landed a batch."""
+    run_id = airflow.rest.trigger("mistral_batch_land")
+    assert airflow.wait_for_run("mistral_batch_land", run_id, timeout=180) == "success"
+    return run_id
 
 
 def until(condition: Callable[[], Any], what: str) -> Any:
@@ -28,9 +60,7 @@ def jobs_told(airflow: LocalAirflow) -> list[str]:
     return told
 
 
-def test_an_asset_event_has_the_manifest(airflow: LocalAirflow, runs: dict[str, str]) -> None:
-    run_id = runs["mistral_batch_land"]
-    assert airflow.wait_for_run("mistral_batch_land", run_id, timeout=180) == "success"
+def test_an_asset_event_has_the_manifest(airflow: LocalAirflow, landed: str) -> None:
     (run,) = until(lambda: airflow.rest.dag_runs("mistral_batch_read"), "a run by the asset")
     assert airflow.wait_for_run("mistral_batch_read", run["dag_run_id"], timeout=120) == "success"
     words = airflow.rest.xcom("mistral_batch_read", run["dag_run_id"], "count_words")
@@ -39,11 +69,9 @@ def test_an_asset_event_has_the_manifest(airflow: LocalAirflow, runs: dict[str, 
 
 
 def test_a_killed_triggerer_misses_no_end_and_repeats_none(
-    airflow: LocalAirflow, runs: dict[str, str], emulator: Emulator, client: MistralBatchClient
+    airflow: LocalAirflow, landed: str, emulator: Emulator
 ) -> None:
-    landed = airflow.wait_for_run("mistral_batch_land", runs["mistral_batch_land"], timeout=180)
-    assert landed == "success"
-    (by_airflow,) = airflow.rest.xcom("mistral_batch_land", runs["mistral_batch_land"], "ask")["batch_ids"]
+    (by_airflow,) = airflow.rest.xcom("mistral_batch_land", landed, "ask")["batch_ids"]
     until(lambda: by_airflow in jobs_told(airflow), "a run by the end of Airflow's own job")
 
     # Once an event counts as told: that takes a look after it.
@@ -66,12 +94,14 @@ def test_a_killed_triggerer_misses_no_end_and_repeats_none(
 
 
 def test_ends_while_the_dag_is_paused_are_told_afterwards(
-    airflow: LocalAirflow, runs: dict[str, str], emulator: Emulator
+    airflow: LocalAirflow, landed: str, emulator: Emulator
 ) -> None:
     before = jobs_told(airflow)
     airflow.rest.write("PATCH", "dags", "mistral_batch_on_end", json={"is_paused": True})
-    # The trigger's row goes away with the scheduler's next look, and the trigger with it.
-    time.sleep(15)
+    looks = -1
+    # The trigger ends once the scheduler has removed it: its loop looks every five seconds.
+    while looks != (looks := emulator.control.requests()["GET /v1/batch/jobs"]):
+        time.sleep(8)
     missed = emulator.control.make_jobs(2, metadata={"team": "search"})
     emulator.control.end_jobs(missed)
     airflow.rest.write("PATCH", "dags", "mistral_batch_on_end", json={"is_paused": False})
