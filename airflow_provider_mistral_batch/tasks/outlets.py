@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import quote
 
 import msgspec
 
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from airflow_provider_mistral_batch.api.models import BatchJobOut
 
 log = logging.getLogger(__name__)
+
+#: Characters that stay as they are in a URI's path: those of run ids, and what other tools write, such as ``a=1``.
+_IN_URIS = "/:+=@,;~!$&'()* "
 
 #: Fields of a manifest that an event has, too.
 _FIELDS = (
@@ -85,9 +88,10 @@ def asset_uri(path: str) -> str:
     """
     Give the URI of a file's asset, without the connection that a path may name.
 
+    Airflow drops what follows a ``?`` or ``#``, and its column takes no other than ASCII characters in some databases.
+
     :param path: An absolute path or a URL.
     """
-    if path.startswith("/"):
-        return f"file://{path}"
-    parts = urlsplit(path)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    scheme, _, rest = path.rpartition("://")
+    place, slash, name = rest.partition("/")
+    return f"{scheme or 'file'}://{place.rpartition('@')[2]}{slash}{quote(name, safe=_IN_URIS)}"

@@ -69,7 +69,11 @@ def test_no_trouble_with_an_event_fails_the_task(context: Any) -> None:
         ("file:///data/a.jsonl", "file:///data/a.jsonl"),
         ("s3://conn@bucket/a b", "s3://bucket/a b"),
         ("gs://bucket/a", "gs://bucket/a"),
+        ("s3://conn@bucket/a@b", "s3://bucket/a@b"),
+        ("/data/manual__2026-11-29T01:00:00+00:00/a=1", "file:///data/manual__2026-11-29T01:00:00+00:00/a=1"),
+        ("/data/a#b?c%d/é", "file:///data/a%23b%3Fc%25d/%C3%A9"),
     ],
 )
 def test_the_uri_of_an_asset(path: str, uri: str) -> None:
     assert asset_uri(path) == uri
+    assert Asset(uri).uri == uri
