@@ -190,8 +190,12 @@ class MistralBatchEventTrigger(BaseEventTrigger):
 def _stores(trigger: BaseEventTrigger) -> list[Any]:
     """Give the state store of each asset that watches; none before Airflow 3.3."""
     accessors = getattr(trigger, "asset_state_store", None)
+    if accessors is None:
+        return []
     # Its own methods refuse to choose among several assets, and nothing else tells which these are.
-    return [*getattr(accessors, "_by_name", {}).values(), *getattr(accessors, "_by_uri", {}).values()]
+    stores = [*getattr(accessors, "_by_name", {}).values(), *getattr(accessors, "_by_uri", {}).values()]
+    # Should another Airflow name these differently, one asset still works.
+    return stores or [accessors]
 
 
 def _checked_statuses(status: Any) -> list[str] | None:

@@ -27,6 +27,7 @@ from airflow.providers.common.compat.sdk import (
 from airflow.sdk.exceptions import AirflowRescheduleException
 from airflow.sdk.execution_time import task_runner
 from airflow.sdk.execution_time.comms import TaskStatesResult
+from airflow.sdk.execution_time.context import OutletEventAccessors
 from airflow.triggers.base import BaseTrigger, TaskSuccessEvent, TriggerEvent
 
 from airflow_provider_mistral_batch.api.retries import RetryPolicy
@@ -111,6 +112,7 @@ class TaskInstance:
         self.run_after = datetime.now(timezone.utc)
         self.run_started: datetime | None = datetime.now(timezone.utc)
         self.clear_number = 0
+        self.outlet_events = OutletEventAccessors()
 
     def xcom_push(self, key: str, value: Any) -> None:
         # As it is stored: what is not JSON fails here, too.
@@ -123,7 +125,9 @@ class TaskInstance:
     def context(self) -> dict[str, Any]:
         started = self.run_started or datetime.now(timezone.utc)
         run = SimpleNamespace(run_after=self.run_after, start_date=started, clear_number=self.clear_number)
-        return {"ti": self, "dag_run": run}
+        # New for each start of a worker, as in Airflow: what was said before a deferral is lost.
+        self.outlet_events = OutletEventAccessors()
+        return {"ti": self, "dag_run": run, "task": self.task, "outlet_events": self.outlet_events}
 
     def next_try(self) -> TaskInstance:
         """The same task instance, tried again: Airflow removes its XComs first."""
