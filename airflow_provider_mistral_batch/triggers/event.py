@@ -12,7 +12,12 @@ from typing import Any
 import msgspec
 from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 
-from airflow_provider_mistral_batch.api.checks import check_choice, check_metadata, check_positive
+from airflow_provider_mistral_batch.api.checks import (
+    check_choice,
+    check_metadata,
+    check_positive,
+    check_rendered,
+)
 from airflow_provider_mistral_batch.api.endpoints import ENDPOINTS
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.api.models import BatchStatus
@@ -70,11 +75,12 @@ class MistralBatchEventTrigger(BaseEventTrigger):
                 raise InvalidInputError(
                     f"{field}={value!r:.80} can never match: pass a text that is not empty, or leave it out"
                 )
+            check_rendered(field, value)
         if endpoint is not None:
             check_choice("endpoint", endpoint, sorted(ENDPOINTS))
-        if metadata is not None and not isinstance(metadata, Mapping):
-            raise InvalidInputError(f"metadata={metadata!r:.80} is not a dictionary of texts: pass one")
         check_metadata(metadata)
+        for name, text in (metadata or {}).items():
+            check_rendered(f"metadata[{name!r}]", text)
         if dag_id is not None and (metadata or {}).get(_DAG_ID, dag_id) != dag_id:
             raise InvalidInputError(
                 f"dag_id={dag_id!r:.80} contradicts metadata[{_DAG_ID!r}], so no job can match: leave one out"
@@ -190,12 +196,8 @@ class MistralBatchEventTrigger(BaseEventTrigger):
 def _stores(trigger: BaseEventTrigger) -> list[Any]:
     """Give the state store of each asset that watches; none before Airflow 3.3."""
     accessors = getattr(trigger, "asset_state_store", None)
-    if accessors is None:
-        return []
     # Its own methods refuse to choose among several assets, and nothing else tells which these are.
-    stores = [*getattr(accessors, "_by_name", {}).values(), *getattr(accessors, "_by_uri", {}).values()]
-    # Should another Airflow name these differently, one asset still works.
-    return stores or [accessors]
+    return [*getattr(accessors, "_by_name", {}).values(), *getattr(accessors, "_by_uri", {}).values()]
 
 
 def _checked_statuses(status: Any) -> list[str] | None:
