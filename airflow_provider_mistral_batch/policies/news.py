@@ -23,8 +23,9 @@ LONGEST_LIFE_SECONDS = (MAX_TIMEOUT_HOURS + 24) * 3600
 #: Jobs in one event; the others come with the next look.
 MAX_JOBS = 500
 
-#: Told jobs that are remembered. Airflow warns of a state that is larger than 64 KiB, and these take up to 55 KB.
-MAX_TOLD = 1000
+#: Told jobs and active jobs that are remembered. Airflow warns of a state above 64 KiB, and these take up to 58 KB.
+MAX_TOLD = 600
+MAX_ACTIVE = 500
 
 
 class EndFilter(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,6 +63,8 @@ class Bookmark(msgspec.Struct, frozen=True, kw_only=True):
     :param looked_at: When the last look began.
     :param looked_before: When the look before that began: a page may hide a job from one look.
     :param told: When they ended, by the ids of jobs that were told and ended after ``floor``.
+    :param active: When they were created, by the ids of the oldest jobs that were active at the last look: their ends
+        are news, and whoever continues after a restart can read them one by one.
     """
 
     floor: int
@@ -69,6 +72,7 @@ class Bookmark(msgspec.Struct, frozen=True, kw_only=True):
     looked_at: int
     looked_before: int
     told: dict[str, int] = {}
+    active: dict[str, int] = {}
 
     @classmethod
     def begin(cls, now: float) -> Bookmark:
@@ -101,7 +105,7 @@ def news(
     bookmark: Bookmark,
     wanted: EndFilter,
     *,
-    oldest_active: int | None,
+    active: Mapping[str, int],
     now: float,
 ) -> tuple[list[BatchJobOut], Bookmark, bool]:
     """
@@ -110,7 +114,7 @@ def news(
     :param ended: Jobs that are over with the time of their end: at least all that were created since ``since``.
     :param bookmark: How far was told.
     :param wanted: Which jobs to tell of.
-    :param oldest_active: When the oldest job was created that is active or not found; ``None`` if there is none.
+    :param active: When they were created, by the ids of jobs that are active or not found.
     :param now: When the look began.
     :return: The jobs, first ended first; the next bookmark; and whether there are more, which then are to be chosen
         with the same ``ended``.
@@ -118,14 +122,17 @@ def news(
     fresh = {
         job.id: (end, job)
         for job, end in ended
-        if end > bookmark.floor and job.id not in bookmark.told and wanted.matches(job)
+        if (end > bookmark.floor or job.id in bookmark.active)
+        and job.id not in bookmark.told
+        and wanted.matches(job)
     }
     ordered = sorted(fresh.values(), key=lambda item: (item[0], item[1].id))
     chosen, left = ordered[:MAX_JOBS], ordered[MAX_JOBS:]
     floor = int(now) - LATE_SECONDS
     created = [bookmark.looked_at - LATE_SECONDS]
-    if oldest_active is not None:
-        created.append(oldest_active)
+    oldest = sorted(active.items(), key=lambda item: item[1])
+    # All of them were created later than the last one that is remembered.
+    created.extend(at for _, at in oldest[MAX_ACTIVE : MAX_ACTIVE + 1])
     if left:
         # By what the jobs state: whoever continues after a restart did not see them active.
         floor = min(floor, *(min(end, job.ended_at or job.created_at) - 1 for end, job in left))
@@ -144,6 +151,7 @@ def news(
         looked_at=int(now),
         looked_before=bookmark.looked_at if int(now) > bookmark.looked_at else bookmark.looked_before,
         told=dict(kept),
+        active=dict(oldest[:MAX_ACTIVE]),
     )
     return [job for _, job in chosen], following, bool(left)
 

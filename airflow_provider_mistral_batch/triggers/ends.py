@@ -42,12 +42,12 @@ class Look(msgspec.Struct, frozen=True):
     What one look found.
 
     :param ended: Jobs that are over, with the time of their end.
-    :param oldest_active: When the oldest job was created that is active or hidden; ``None`` if there is none.
+    :param active: When they were created, by the ids of jobs that are active or hidden.
     :param now: When the look began, by the server's clock.
     """
 
     ended: list[tuple[BatchJobOut, int]]
-    oldest_active: int | None
+    active: dict[str, int]
     now: float
 
 
@@ -180,14 +180,20 @@ class EndsPoller:
         for job in self._jobs(BatchStatus.ALL, reach):
             note(job)
         now = started_at + self._hook.clock_offset
-        for job in self._read_others(before, {*active, *ended}, active):
+        remembered = {
+            batch_id: (created, 0)
+            for subscriber, bookmark in zip(subscribers, bookmarks, strict=True)
+            if subscriber.needs_all
+            for batch_id, created in bookmark.active.items()
+        }
+        for job in self._read_others({**remembered, **before}, {*active, *ended}, active):
             note(job)
         self._active = active
         floor = min(bookmark.floor for bookmark in bookmarks)
         ends = [(job, end_of(job, active=before, now=now)) for job in ended.values()]
         return Look(
-            [(job, end) for job, end in ends if end > floor],
-            min((created for created, _ in active.values()), default=None),
+            [(job, end) for job, end in ends if end > floor or job.id in remembered],
+            {batch_id: created for batch_id, (created, _) in active.items()},
             now,
         )
 

@@ -134,7 +134,7 @@ class MistralBatchEventTrigger(BaseEventTrigger):
                         ended,
                         subscriber.bookmark or Bookmark.begin(look.now),
                         wanted,
-                        oldest_active=look.oldest_active,
+                        active=look.active,
                         now=look.now,
                     )
                     if jobs:

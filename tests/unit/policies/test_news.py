@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection
 from typing import Any
 
+import msgspec
 import pytest
 
 from airflow_provider_mistral_batch.api.models import BatchJobOut
 from airflow_provider_mistral_batch.policies.news import (
     LATE_SECONDS,
+    MAX_ACTIVE,
     MAX_JOBS,
     MAX_TOLD,
     Bookmark,
@@ -30,9 +33,7 @@ def job(
 
 
 def told(jobs: list[BatchJobOut], bookmark: Bookmark, wanted: EndFilter = ANY) -> list[str]:
-    chosen, _, _ = news(
-        [(job, job.ended_at or 0) for job in jobs], bookmark, wanted, oldest_active=None, now=NOW
-    )
+    chosen, _, _ = news([(job, job.ended_at or 0) for job in jobs], bookmark, wanted, active={}, now=NOW)
     return [job.id for job in chosen]
 
 
@@ -65,7 +66,7 @@ def test_nothing_is_told_twice_however_often_it_is_listed() -> None:
     bookmark = Bookmark.begin(NOW - 100)
     seen: list[str] = []
     for step in range(0, 3 * LATE_SECONDS, 50):
-        chosen, bookmark, _ = news([(job(), NOW - 10)], bookmark, ANY, oldest_active=None, now=NOW + step)
+        chosen, bookmark, _ = news([(job(), NOW - 10)], bookmark, ANY, active={}, now=NOW + step)
         seen += [job.id for job in chosen]
     assert seen == ["a"]
     assert bookmark.told == {}
@@ -74,14 +75,39 @@ def test_nothing_is_told_twice_however_often_it_is_listed() -> None:
 def test_an_end_that_is_listed_late_is_told() -> None:
     bookmark = Bookmark.begin(NOW - 1000)
     for now in (NOW, NOW + 60):
-        _, bookmark, _ = news([], bookmark, ANY, oldest_active=None, now=now)
+        _, bookmark, _ = news([], bookmark, ANY, active={}, now=now)
     assert told([job(ended=NOW - 200)], bookmark) == ["a"]
 
 
 def test_the_next_listing_begins_at_the_oldest_job_that_may_still_end() -> None:
     bookmark = Bookmark.begin(NOW)
-    assert news([], bookmark, ANY, oldest_active=None, now=NOW + 60)[1].since == NOW - LATE_SECONDS
-    assert news([], bookmark, ANY, oldest_active=NOW - 600_000, now=NOW + 60)[1].since == NOW - 600_000
+    assert news([], bookmark, ANY, active={}, now=NOW + 60)[1].since == NOW - LATE_SECONDS
+    # Active jobs are remembered by their ids, up to a number.
+    active = {str(i): NOW - 600_000 + i for i in range(MAX_ACTIVE + 2)}
+    _, following, _ = news([], bookmark, ANY, active=dict(list(active.items())[:MAX_ACTIVE]), now=NOW + 60)
+    assert following.since == NOW - LATE_SECONDS
+    _, following, _ = news([], bookmark, ANY, active=active, now=NOW + 60)
+    assert following.since == NOW - 600_000 + MAX_ACTIVE
+    assert following.active.keys() == set(list(active)[:MAX_ACTIVE])
+
+
+def test_the_end_of_a_remembered_job_is_news_whatever_the_clocks_say() -> None:
+    bookmark = Bookmark(floor=NOW, since=NOW, looked_at=NOW, looked_before=NOW, active={"a": NOW - 9_000})
+    assert told([job(ended=NOW - 7_200), job("b", ended=NOW - 7_200)], bookmark) == ["a"]
+
+
+def test_the_largest_state_is_one_that_airflow_does_not_warn_of() -> None:
+    ids = [f"{number:036d}" for number in range(MAX_TOLD + MAX_ACTIVE)]
+    times = dict.fromkeys(ids, 1_800_000_000)
+    bookmark = Bookmark(
+        floor=NOW,
+        since=NOW,
+        looked_at=NOW,
+        looked_before=NOW,
+        told={name: times[name] for name in ids[:MAX_TOLD]},
+        active={name: times[name] for name in ids[MAX_TOLD:]},
+    )
+    assert len(json.dumps(msgspec.to_builtins(bookmark))) < 65_535
 
 
 def test_many_ends_come_in_several_events_and_all_of_them_once() -> None:
@@ -91,7 +117,7 @@ def test_many_ends_come_in_several_events_and_all_of_them_once() -> None:
     more = True
     while more:
         listed = [(job, job.ended_at or 0) for job in jobs if job.created_at >= bookmark.since]
-        chosen, bookmark, more = news(listed, bookmark, ANY, oldest_active=None, now=NOW)
+        chosen, bookmark, more = news(listed, bookmark, ANY, active={}, now=NOW)
         assert len(chosen) <= MAX_JOBS
         seen += [job.id for job in chosen]
     assert seen == [job.id for job in jobs]
@@ -102,7 +128,7 @@ def test_what_is_remembered_is_bounded_and_nothing_is_repeated() -> None:
     jobs = [(job(str(i), ended=NOW + i // 100), NOW + i // 100) for i in range(MAX_TOLD + 3_000)]
     seen: list[str] = []
     for _ in range(20):
-        chosen, bookmark, _ = news(jobs, bookmark, ANY, oldest_active=None, now=NOW + 100)
+        chosen, bookmark, _ = news(jobs, bookmark, ANY, active={}, now=NOW + 100)
         seen += [job.id for job in chosen]
         assert len(bookmark.told) <= MAX_TOLD
     assert len(seen) == len(set(seen)) == len(jobs)
@@ -113,10 +139,10 @@ def test_more_ends_than_are_remembered_hide_none_that_comes_in_the_same_second()
     seen: list[str] = []
     for look in range(5):
         jobs = [(job(f"{look}-{i}"), NOW) for i in range(MAX_JOBS)]
-        chosen, bookmark, _ = news(jobs, bookmark, ANY, oldest_active=None, now=NOW)
+        chosen, bookmark, _ = news(jobs, bookmark, ANY, active={}, now=NOW)
         seen += [job.id for job in chosen]
     assert len(seen) == 5 * MAX_JOBS
-    _, bookmark, _ = news([], bookmark, ANY, oldest_active=None, now=NOW + 1)
+    _, bookmark, _ = news([], bookmark, ANY, active={}, now=NOW + 1)
     assert len(bookmark.told) <= MAX_TOLD
 
 
@@ -124,11 +150,11 @@ def test_ends_that_wait_for_the_next_event_outlive_a_restart_before_it() -> None
     """They were seen active, so they count as ended now; whoever continues knows only what they state."""
     bookmark = Bookmark.begin(NOW - 10_000)
     jobs = [job(str(i), created=NOW - 9_500, ended=NOW - 3_000) for i in range(MAX_JOBS + 1)]
-    chosen, bookmark, more = news([(job, NOW) for job in jobs], bookmark, ANY, oldest_active=None, now=NOW)
+    chosen, bookmark, more = news([(job, NOW) for job in jobs], bookmark, ANY, active={}, now=NOW)
     assert more
     seen = [job.id for job in chosen]
     listed = [(job, job.ended_at or 0) for job in jobs if job.created_at >= bookmark.since]
-    chosen, _, more = news(listed, bookmark, ANY, oldest_active=None, now=NOW + 60)
+    chosen, _, more = news(listed, bookmark, ANY, active={}, now=NOW + 60)
     assert not more
     assert sorted(seen + [job.id for job in chosen]) == sorted(job.id for job in jobs)
 
