@@ -259,12 +259,23 @@ def test_triggers_of_a_connection_share_a_loop(hook: Any, control: Control) -> N
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("wrong", ["host", "key", "missing", "no JSON"])
 def test_a_wrong_connection_backs_off_says_so_once_and_recovers(
-    connection: Any, control: Control, logged: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
+    wrong: str,
+    connection: Any,
+    control: Control,
+    logged: Callable[[], list[str]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("airflow_provider_mistral_batch.policies.setbacks.Backoff.FIRST", 0.05)
     monkeypatch.setattr("airflow_provider_mistral_batch.policies.setbacks.Backoff.LONGEST", 0.05)
-    connection(host="http://127.0.0.1:1")
+    if wrong == "host":
+        connection(host="http://127.0.0.1:1")
+    elif wrong == "key":
+        control.revoke_key("revoked")
+        connection(host=control.url, password="revoked")
+    elif wrong == "no JSON":
+        connection("{")
     failures = 0
     slow_down = ends.EndsPoller._slow_down
 
