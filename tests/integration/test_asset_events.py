@@ -40,7 +40,7 @@ def extras(airflow: Any, new_ti: Any) -> Callable[[Callable[[], Any]], tuple[dic
 
 def inference(folder: Path, **options: Any) -> Any:
     return MistralBatchInferenceOperator(
-        task_id="ask", requests=PROMPTS, model="m", max_tokens=9, destination=folder, **SOON, **options
+        task_id="ask", requests=PROMPTS, model="m", max_tokens=9, destination=str(folder), **SOON, **options
     )
 
 
@@ -53,7 +53,8 @@ def decorated(folder: Path, **options: Any) -> Any:
         def ask() -> list[str]:
             return PROMPTS
 
-        return ask().operator
+        asked: Any = ask()
+        return asked.operator
 
 
 @pytest.mark.parametrize("make", [inference, decorated])
@@ -75,7 +76,7 @@ def test_results_that_are_downloaded(extras: Any, make_job: Any, tmp_path: Path)
     batch_id = make_job()
     extra, added = extras(
         lambda: MistralDownloadBatchResultsOperator(
-            task_id="get", batch_id=batch_id, destination=tmp_path, **OUTLETS
+            task_id="get", batch_id=batch_id, destination=str(tmp_path), **OUTLETS
         )
     )
     assert extra["batch_ids"] == [batch_id]
