@@ -160,7 +160,7 @@ def _results_to_parquet(directory: Path, rows: int) -> None:
     from airflow_provider_mistral_batch.jsonl.results.row_columns import read_row_columns
 
     (directory / "landed").mkdir(exist_ok=True)
-    write_parquet(directory / "landed" / "results", read_row_columns(directory / "results.jsonl"))
+    write_parquet(directory / "landed" / "rows", read_row_columns(directory / "results.jsonl"))
 
 
 STEPS: dict[str, Callable[[Path, int], None]] = {

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 SKIPPED = "skipped "
 
 _ROWS_IN_GROUP = 20_000
+_BYTES_IN_GROUP = 8 * 1000 * 1000
 
 
 class RowsWriter:
@@ -32,6 +33,8 @@ class RowsWriter:
         self._directory = directory
         self._writer: Any = None
         self._schema: Any = None
+        self._waiting: list[pyarrow.RecordBatch] = []
+        self._rows = self._bytes = 0
 
     def __enter__(self) -> RowsWriter:
         return self
@@ -56,11 +59,26 @@ class RowsWriter:
             self._close()
             self._schema = batch.schema
             self.paths.append(self._directory / f"rows-{len(self.paths)}.parquet")
-            self._writer = parquet.ParquetWriter(self.paths[-1], self._schema, compression="zstd")
-        self._writer.write_batch(batch, row_group_size=_ROWS_IN_GROUP)
+            # The rows are read whole and once: an index of their values would be of no use.
+            self._writer = parquet.ParquetWriter(
+                self.paths[-1], self._schema, compression="zstd", use_dictionary=False, write_statistics=False
+            )
+        self._waiting.append(batch)
+        self._rows += batch.num_rows
+        self._bytes += batch.nbytes
+        if self._rows >= _ROWS_IN_GROUP or self._bytes >= _BYTES_IN_GROUP:
+            self._write()
+
+    def _write(self) -> None:
+        import pyarrow
+
+        self._writer.write_table(pyarrow.Table.from_batches(self._waiting, self._schema))
+        self._waiting = []
+        self._rows = self._bytes = 0
 
     def _close(self) -> None:
         if self._writer is not None:
+            self._write()
             self._writer.close()
             self._writer = None
 
