@@ -132,7 +132,7 @@ def is_in_store(path: object) -> bool:
 
 
 def _object_storage_path(url: str, field: str) -> StoragePath:
-    from airflow.providers.common.compat.sdk import ObjectStoragePath
+    from airflow.sdk import ObjectStoragePath
 
     # First of all: making the path would try the connection.
     _check_connection_id(url.partition("://")[2].partition("/")[0].rpartition("@")[0], url, field)
@@ -160,7 +160,7 @@ def _check_connection_id(conn_id: Any, path: object, field: str) -> None:
     """
     if not isinstance(conn_id, str) or not conn_id:
         return
-    from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
+    from airflow_provider_mistral_batch.compat import AirflowNotFoundException, BaseHook
 
     try:
         BaseHook.get_connection(conn_id)

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+#: The key of what a task returns, in all versions of Airflow.
+RETURN_VALUE = "return_value"
+
 
 def job_xcoms(job: BatchJobOut) -> dict[str, Any]:
     """
@@ -49,10 +52,7 @@ def push_return_value(ti: Any, value: Any) -> None:
     :param ti: The running task instance.
     :param value: What the task would return.
     """
-    # Imported late: parsing a Dag needs none of it.
-    from airflow.providers.common.compat.sdk import XCOM_RETURN_KEY
-
-    push_xcoms(ti, {XCOM_RETURN_KEY: value})
+    push_xcoms(ti, {RETURN_VALUE: value})
 
 
 def set_xcom(ti: Any, key: str, value: Any) -> None:
@@ -64,7 +64,7 @@ def set_xcom(ti: Any, key: str, value: Any) -> None:
     :param value: Its value.
     """
     # Imported late: parsing a Dag needs none of it.
-    from airflow.providers.common.compat.sdk import XCom
+    from airflow.sdk.execution_time.xcom import XCom
 
     with _none_left_out(key, value):
         XCom.set(

@@ -7,12 +7,9 @@ from functools import cache
 from importlib.metadata import version
 from typing import Any, TypeGuard
 
-from airflow.providers.common.compat.sdk import BaseOperator, XComArg
-from airflow.sdk import Param
-from airflow.sdk.definitions.param import DagParam
-from airflow.sdk.definitions.xcom_arg import PlainXComArg
 from packaging.version import Version
 
+from airflow_provider_mistral_batch.compat import BaseOperator, DagParam, Param, PlainXComArg, XComArg
 from airflow_provider_mistral_batch.triggers.threads import in_thread
 
 #: Templates about the Dag run alone, which the triggerer renders like a worker.
@@ -116,7 +113,7 @@ async def resolve(batch_id: Any, task_instance: Any) -> Any:
     """
     if not isinstance(batch_id, dict):
         return batch_id
-    from airflow.providers.common.compat.sdk import XCom
+    from airflow.sdk.execution_time.xcom import XCom
 
     return await in_thread(
         XCom.get_one,

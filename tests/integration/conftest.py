@@ -18,18 +18,16 @@ import msgspec
 import pytest
 import tenacity
 from airflow.models.trigger import Trigger, TriggerFailureReason
-from airflow.providers.common.compat.sdk import (
-    AirflowFailException,
-    AirflowSensorTimeout,
-    AirflowSkipException,
-    TaskDeferred,
-)
-from airflow.sdk.exceptions import AirflowRescheduleException
 from airflow.sdk.execution_time import task_runner
 from airflow.sdk.execution_time.comms import TaskStatesResult
 from airflow.triggers.base import BaseTrigger, TaskSuccessEvent, TriggerEvent
 
 from airflow_provider_mistral_batch.api.retries import RetryPolicy
+from airflow_provider_mistral_batch.compat import (
+    AirflowFailException,
+    AirflowSensorTimeout,
+    AirflowSkipException,
+)
 from airflow_provider_mistral_batch.emulator import Emulator
 from airflow_provider_mistral_batch.emulator.client import Control
 from airflow_provider_mistral_batch.hooks import uploads
@@ -37,6 +35,8 @@ from airflow_provider_mistral_batch.hooks.mistral_batch import MistralBatchHook
 from airflow_provider_mistral_batch.policies import setbacks, timetable
 from airflow_provider_mistral_batch.submission import jobs as jobs_of_tasks
 from airflow_provider_mistral_batch.tasks import result_files, worker_wait
+
+from ..airflow_versions import AirflowRescheduleException, TaskDeferred
 
 
 @pytest.fixture(scope="session")

@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 from airflow.models.trigger import TriggerFailureReason
-from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
-from airflow.sdk.exceptions import TaskDeferralError
 
+from airflow_provider_mistral_batch.compat import AirflowFailException, AirflowSkipException
 from airflow_provider_mistral_batch.emulator.client import Control
 from airflow_provider_mistral_batch.sensors.mistral_batch import MistralBatchJobSensor
+
+from ..airflow_versions import TaskDeferralError
 
 WAYS: dict[str, dict[str, Any]] = {
     "poke": {"mode": "poke"},

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 from airflow.sdk import DAG, Param, XComArg, task, task_group
-from airflow.serialization.serialized_objects import DagSerialization
 
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.operators.mistral_batch import (
@@ -19,6 +18,8 @@ from airflow_provider_mistral_batch.operators.mistral_batch import (
     MistralUploadBatchFileOperator,
 )
 from airflow_provider_mistral_batch.sensors.mistral_batch import MistralBatchJobSensor
+
+from ..airflow_versions import DagSerialization
 
 START = datetime(2026, 1, 1, tzinfo=timezone.utc)
 ROWS = [{"custom_id": "a", "body": {}}]

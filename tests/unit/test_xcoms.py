@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import XCom
+from airflow.sdk.execution_time.xcom import XCom
 
 from airflow_provider_mistral_batch.api.models import BatchJobOut, BatchJobRequestCounts
 from airflow_provider_mistral_batch.tasks.xcoms import job_xcoms, push_xcoms, set_xcom

@@ -7,10 +7,9 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import AirflowException, AirflowNotFoundException, BaseHook
-
 from airflow_provider_mistral_batch.api.errors import InvalidInputError, MistralBatchError
 from airflow_provider_mistral_batch.api.texts import kept
+from airflow_provider_mistral_batch.compat import AirflowException, AirflowNotFoundException, BaseHook
 from airflow_provider_mistral_batch.jsonl.lines import MissingExtraError
 
 if TYPE_CHECKING:
