@@ -39,10 +39,8 @@ from airflow.sdk.definitions.xcom_arg import PlainXComArg
 
 if TYPE_CHECKING or Version("3.1") <= _VERSION:
     from airflow.sdk import BaseHook
-    from airflow.sdk.definitions.context import context_merge
 else:
     from airflow.hooks.base import BaseHook
-    from airflow.utils.context import context_merge
 
     # `BaseHook.get_connection` itself calls what Airflow 3.0 says is deprecated, and the log of each task would say so.
     warnings.filterwarnings(
@@ -87,7 +85,6 @@ __all__ = [
     "PokeReturnValue",
     "XComArg",
     "conf",
-    "context_merge",
     "determine_kwargs",
     "task_decorator_factory",
 ]

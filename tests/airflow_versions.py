@@ -23,11 +23,20 @@ else:
 __all__ = [
     "AIRFLOW",
     "RETRY_POLICIES",
+    "START_FROM_TRIGGER",
     "AirflowRescheduleException",
     "DagSerialization",
     "TaskDeferralError",
     "TaskDeferred",
     "redact",
+    "since",
 ]
 
-RETRY_POLICIES = pytest.mark.skipif(Version("3.3") > AIRFLOW, reason="Airflow has retry policies since 3.3")
+
+def since(version: str, reason: str) -> pytest.MarkDecorator:
+    """Mark a test, or one of its cases, for what Airflow has since a version; older ones skip it."""
+    return pytest.mark.skipif(Version(version) > AIRFLOW, reason=f"since Airflow {version}: {reason}")
+
+
+START_FROM_TRIGGER = since("3.3", "a sensor's wait can start in the triggerer")
+RETRY_POLICIES = since("3.3", "tasks have retry policies")

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.compat import (
     DecoratedOperator,
-    context_merge,
     determine_kwargs,
     task_decorator_factory,
 )
@@ -72,8 +71,8 @@ class MistralBatchDecoratedOperator(DecoratedOperator, MistralBatchInferenceOper
         return True
 
     def _source(self, context: Context) -> Any:
-        context_merge(context, self.op_kwargs)
-        arguments = determine_kwargs(self.python_callable, self.op_args, context)
+        merged = {**context, **self.op_kwargs}
+        arguments = determine_kwargs(self.python_callable, self.op_args, merged)
         source = self.python_callable(*self.op_args, **arguments)
         if isinstance(source, Set):
             raise InvalidInputError(

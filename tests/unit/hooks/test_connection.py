@@ -12,7 +12,7 @@ from airflow_provider_mistral_batch.compat import AirflowNotFoundException
 from airflow_provider_mistral_batch.get_provider_info import get_provider_info
 from airflow_provider_mistral_batch.hooks.mistral_batch import MistralBatchHook
 
-from ...airflow_versions import redact
+from ...airflow_versions import redact, since
 
 KEY = "k3y-of-nobody"
 
@@ -174,7 +174,11 @@ def test_a_ca_bundle(connection):
             {"extra": {"dialect": "anthropic"}},
             "extra.dialect='anthropic' is not known: use one of mistral, openai",
         ),
-        ({"extra": ["timeout"]}, "extra is not a JSON object"),
+        pytest.param(
+            {"extra": ["timeout"]},
+            "extra is not a JSON object",
+            marks=since("3.1", "a connection whose extra is a list can be read"),
+        ),
         ({"extra": {"default_model": 5}}, "extra.default_model=5 is not a string"),
     ],
 )
