@@ -18,8 +18,9 @@ import msgspec
 import pytest
 import tenacity
 from airflow.models.trigger import Trigger, TriggerFailureReason
+from airflow.sdk.exceptions import ErrorType
 from airflow.sdk.execution_time import task_runner
-from airflow.sdk.execution_time.comms import TaskStatesResult
+from airflow.sdk.execution_time.comms import ErrorResponse, TaskStatesResult
 from airflow.triggers.base import BaseTrigger, TaskSuccessEvent, TriggerEvent
 
 from airflow_provider_mistral_batch.api.retries import RetryPolicy
@@ -247,14 +248,17 @@ class Supervisor:
         self.state = "failed"
 
     def send(self, message: Any) -> Any:
+        if type(message).__name__ == "MaskSecret":
+            # Before Airflow 3.3, what is masked in a task is masked in its supervisor, too.
+            return None
+        if type(message).__name__ == "GetConnection":
+            # All connections are in the environment.
+            return ErrorResponse(error=ErrorType.CONNECTION_NOT_FOUND)
         if self.broken:
             raise RuntimeError("the API server does not answer")
         if type(message).__name__ == "GetTaskStates":
             (run_id,), (task_id,) = message.run_ids, message.task_ids
             return TaskStatesResult(task_states={run_id: {task_id: self.state}})
-        if type(message).__name__ == "MaskSecret":
-            # Before Airflow 3.3, what is masked in a task is masked in its supervisor, too.
-            return None
         assert type(message).__name__ == "SetXCom"
         assert self.ti is not None
         key = (message.dag_id, message.task_id, message.run_id, message.map_index)
