@@ -72,7 +72,7 @@ def nightly() -> None:
         for row in read_results(manifest):
             length = len((row.content or "").split())
             words += length
-            longest = max(longest, (row.custom_id, length), key=lambda item: item[1])
+            longest = max(longest, (row.custom_id or "", length), key=lambda item: item[1])
         return {
             "answers": manifest["counts"]["succeeded"],
             "words": words,
