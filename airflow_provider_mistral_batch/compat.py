@@ -9,7 +9,7 @@ Names that all versions have in one place may also be imported from there, in fu
 
 from __future__ import annotations
 
-import warnings
+import sys
 from typing import TYPE_CHECKING
 
 from airflow import __version__
@@ -18,9 +18,10 @@ from packaging.version import Version
 #: The first version that works.
 OLDEST = "3.0.6"
 
-_VERSION = Version(Version(__version__).base_version)
+#: The version of this Airflow; ``3.3.0`` for its betas, too.
+AIRFLOW = Version(Version(__version__).base_version)
 
-if Version(OLDEST) > _VERSION:
+if Version(OLDEST) > AIRFLOW:
     raise ImportError(
         f"airflow-provider-mistral-batch needs Airflow {OLDEST} or newer, and this is {__version__}: upgrade Airflow"
     )
@@ -37,17 +38,29 @@ from airflow.sdk.bases.decorator import DecoratedOperator, task_decorator_factor
 from airflow.sdk.definitions.param import DagParam
 from airflow.sdk.definitions.xcom_arg import PlainXComArg
 
-if TYPE_CHECKING or Version("3.1") <= _VERSION:
+if TYPE_CHECKING or Version("3.1") <= AIRFLOW:
     from airflow.sdk import BaseHook
 else:
-    from airflow.hooks.base import BaseHook
+    from airflow.hooks import base
+    from airflow.sdk import Connection
+    from airflow.sdk.execution_time.secrets_masker import mask_secret
 
-    # `BaseHook.get_connection` itself calls what Airflow 3.0 says is deprecated, and the log of each task would say so.
-    warnings.filterwarnings(
-        "ignore", "Using Connection.get_connection_from_secrets", category=DeprecationWarning
-    )
+    class BaseHook(base.BaseHook):
+        """Airflow 3.0's, but in a task it asks as later versions do: its own way warns that it is deprecated."""
 
-if TYPE_CHECKING or Version("3.2") <= _VERSION:
+        @classmethod
+        def get_connection(cls, conn_id: str) -> Connection:
+            """Read a connection, and mask its secrets."""
+            runner = sys.modules.get("airflow.sdk.execution_time.task_runner")
+            if not hasattr(runner, "SUPERVISOR_COMMS"):
+                return super().get_connection(conn_id)
+            connection = Connection.get(conn_id)
+            for secret in filter(None, (connection.password, connection.extra)):
+                mask_secret(secret)
+            return connection
+
+
+if TYPE_CHECKING or Version("3.2") <= AIRFLOW:
     from airflow.sdk.bases.decorator import determine_kwargs
     from airflow.sdk.configuration import conf
     from airflow.sdk.exceptions import (
@@ -69,6 +82,7 @@ else:
     from airflow.utils.operator_helpers import determine_kwargs
 
 __all__ = [
+    "AIRFLOW",
     "AirflowException",
     "AirflowFailException",
     "AirflowNotFoundException",

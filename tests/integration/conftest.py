@@ -22,6 +22,7 @@ from airflow.sdk.exceptions import ErrorType
 from airflow.sdk.execution_time import task_runner
 from airflow.sdk.execution_time.comms import ErrorResponse, TaskStatesResult
 from airflow.triggers.base import BaseTrigger, TaskSuccessEvent, TriggerEvent
+from packaging.version import Version
 
 from airflow_provider_mistral_batch.api.retries import RetryPolicy
 from airflow_provider_mistral_batch.compat import (
@@ -37,7 +38,7 @@ from airflow_provider_mistral_batch.policies import setbacks, timetable
 from airflow_provider_mistral_batch.submission import jobs as jobs_of_tasks
 from airflow_provider_mistral_batch.tasks import result_files, worker_wait
 
-from ..airflow_versions import AirflowRescheduleException, TaskDeferred
+from ..airflow_versions import AIRFLOW, AirflowRescheduleException, TaskDeferred
 
 
 @pytest.fixture(scope="session")
@@ -201,8 +202,15 @@ class Airflow:
                 if task.do_xcom_push and outcome.value is not None:
                     ti.xcom_push("return_value", outcome.value)
             break
-        outcome.xcoms = ti.xcoms
+        outcome.xcoms = _as_read(ti.xcoms)
         return outcome
+
+
+def _as_read(xcoms: dict[str, Any]) -> dict[str, Any]:
+    """XComs as other tasks read them. Before Airflow 3.3, ``None`` is not stored, and what is not there is ``None``."""
+    if Version("3.3") <= AIRFLOW or "status" not in xcoms:
+        return xcoms
+    return {"output_file_id": None, "error_file_id": None, **xcoms}
 
 
 def _state(error: Exception) -> str:
