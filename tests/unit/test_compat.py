@@ -64,7 +64,8 @@ def test_an_airflow_that_is_too_old_is_named(version: str, module: str, tmp_path
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     last = done.stderr.splitlines()[-1]
     assert last == (
-        f"ImportError: airflow-provider-mistral-batch needs Airflow 3.0.6 or newer, and this is {version}: upgrade Airflow"
+        "ImportError: airflow-provider-mistral-batch needs Airflow 3.0.6 or newer, "
+        f"and this is {version}: upgrade Airflow"
     )
 
 
