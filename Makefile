@@ -8,6 +8,7 @@ SMALL_TESTS := tests/unit tests/integration tests/contract
 AIRFLOW_TESTS := tests/e2e tests/chaos
 PYTEST_ARGS ?=
 N ?= 10
+VERSIONS ?=
 BENCHMARKS ?=
 
 # uv then trusts what the system trusts, as pip does.
@@ -28,7 +29,7 @@ define install
 @touch $@
 endef
 
-.PHONY: help install demo ui test test-gateway test-distributed soak lint format bench docs build constraints clean
+.PHONY: help install demo ui test test-distributed test-gateway test-matrix test-oldest soak lint format bench docs build constraints clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -51,6 +52,12 @@ test-gateway: $(VENV)/installed-gateway ## Run batches through a real LiteLLM pr
 
 test-distributed: $(VENV)/installed-distributed ## Run the Dags on PostgreSQL, Celery and Redis, and kill parts of it
 	$(BIN)/python -m pytest tests/distributed $(PYTEST_ARGS)
+
+test-matrix: $(VENV)/uv ## Run the tests on every supported Airflow; VERSIONS="3.0.6 3.1.3" chooses
+	$(BIN)/python scripts/matrix.py $(VERSIONS)
+
+test-oldest: $(VENV)/uv ## Run what differs most between versions on the oldest Airflow and Python
+	$(BIN)/python scripts/matrix.py --quick 3.0.6
 
 soak: $(VENV)/installed-tests ## Repeat the chaos suite; N says how often
 	@for turn in $$(seq $(N)); do echo "Turn $$turn of $(N)"; \
@@ -81,7 +88,7 @@ constraints: $(VENV)/uv ## Pin the newest versions that fit pyproject.toml, with
 	$(BIN)/uv pip compile --quiet --upgrade --generate-hashes --universal --python-version 3.10 --no-annotate \
 		--custom-compile-command "make constraints" --no-emit-index-url --no-emit-find-links \
 		--all-extras --group bench --group build --group distributed --group docs --group install --group lint \
-		--group test pyproject.toml -o constraints.txt
+		--group sdk --group stores --group test pyproject.toml -o constraints.txt
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.10 --no-annotate \
 		--custom-compile-command "make constraints" --no-emit-index-url --no-emit-find-links \
 		tests/gateway/requirements.in -o tests/gateway/requirements.txt
@@ -108,7 +115,7 @@ $(VENV)/installed-ui: $(VENV)/installed
 	$(call install,--editable ".[emulator$(comma)parquet$(comma)sql]" apache-airflow-providers-sqlite)
 
 $(VENV)/installed-tests: $(VENV)/installed
-	$(call install,--editable ".[costs$(comma)emulator$(comma)parquet$(comma)sql$(comma)zstd]" --group lint --group test)
+	$(call install,--editable ".[costs$(comma)emulator$(comma)parquet$(comma)sql$(comma)zstd]" --group lint --group sdk --group test)
 
 $(VENV)/installed-distributed: $(VENV)/installed-tests
 	$(call install,--editable ".[emulator]" --group distributed)

@@ -14,7 +14,7 @@ from airflow_provider_mistral_batch.api.checks import check_positive, check_whol
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Connection
+    from airflow.sdk import Connection
 
     from airflow_provider_mistral_batch.api.client import MistralBatchClient
 

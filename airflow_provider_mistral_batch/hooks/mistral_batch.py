@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any
 
 import msgspec
-from airflow.providers.common.compat.sdk import BaseHook
 
 from airflow_provider_mistral_batch.api.checks import chosen_model, chosen_window
 from airflow_provider_mistral_batch.api.endpoints import DEFAULT_ENDPOINT
@@ -22,6 +21,7 @@ from airflow_provider_mistral_batch.api.models import (
     FileOut,
     FilesOut,
 )
+from airflow_provider_mistral_batch.compat import BaseHook
 from airflow_provider_mistral_batch.hooks.connection import (
     Settings,
     connection_type,

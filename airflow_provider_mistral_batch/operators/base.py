@@ -13,7 +13,7 @@ from airflow_provider_mistral_batch.tasks.endings import ending_briefly, failing
 from airflow_provider_mistral_batch.tasks.rendering import DataIsNoTemplate, read_arguments
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
+    from airflow.sdk import Context
 
 
 class MistralBatchOperator(DataIsNoTemplate):

@@ -8,7 +8,6 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
-from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, conf
 
 from airflow_provider_mistral_batch.api.checks import (
     check_positive,
@@ -21,6 +20,7 @@ from airflow_provider_mistral_batch.api.models import (
     BatchJobIn,
     BatchStatus,
 )
+from airflow_provider_mistral_batch.compat import AirflowException, AirflowFailException, conf
 from airflow_provider_mistral_batch.links.mistral_batch import MistralBatchJobLink
 from airflow_provider_mistral_batch.operators.base import check_requests, check_requests_are_stable
 from airflow_provider_mistral_batch.operators.submitting import MistralSubmittingOperator
@@ -41,7 +41,7 @@ from airflow_provider_mistral_batch.tasks.worker_wait import (
 from airflow_provider_mistral_batch.tasks.xcoms import push_xcoms
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
+    from airflow.sdk import Context
 
     from airflow_provider_mistral_batch.api.models import BatchJobOut
     from airflow_provider_mistral_batch.jsonl.requests.inline import InlineRequests

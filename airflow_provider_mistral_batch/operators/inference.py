@@ -7,11 +7,10 @@ from dataclasses import fields
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, conf
-
 from airflow_provider_mistral_batch.api import limits
 from airflow_provider_mistral_batch.api.checks import check_exactly_one
 from airflow_provider_mistral_batch.api.endpoints import DEFAULT_ENDPOINT
+from airflow_provider_mistral_batch.compat import AirflowException, AirflowFailException, conf
 from airflow_provider_mistral_batch.inference.batch import Batch, Pause
 from airflow_provider_mistral_batch.inference.beginning import begin
 from airflow_provider_mistral_batch.inference.options import BatchOptions
@@ -24,7 +23,7 @@ from airflow_provider_mistral_batch.policies.cadence import DEFAULT_POLL_INTERVA
 from airflow_provider_mistral_batch.storage.paths import absolute_path
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context, ObjectStoragePath
+    from airflow.sdk import Context, ObjectStoragePath
 
     from airflow_provider_mistral_batch.tables import AnswerColumns, RowSource, SqlTable
 

@@ -19,7 +19,7 @@ from airflow_provider_mistral_batch.tasks.rendering import read_arguments
 from airflow_provider_mistral_batch.tasks.worker_wait import deferral_took_too_long
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
+    from airflow.sdk import Context
 
 
 class MistralSubmittingOperator(MistralBatchOperator):

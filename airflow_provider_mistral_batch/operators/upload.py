@@ -21,7 +21,7 @@ from airflow_provider_mistral_batch.submission.files import upload_shard_once
 from airflow_provider_mistral_batch.tasks.xcoms import push_xcoms
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context, ObjectStoragePath
+    from airflow.sdk import Context, ObjectStoragePath
 
     from airflow_provider_mistral_batch.tables import RowSource
 

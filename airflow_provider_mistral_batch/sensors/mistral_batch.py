@@ -10,7 +10,8 @@ from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from airflow.providers.common.compat.sdk import (
+from airflow_provider_mistral_batch.api.checks import check_ratio
+from airflow_provider_mistral_batch.compat import (
     AirflowFailException,
     AirflowSensorTimeout,
     AirflowSkipException,
@@ -18,8 +19,6 @@ from airflow.providers.common.compat.sdk import (
     PokeReturnValue,
     conf,
 )
-
-from airflow_provider_mistral_batch.api.checks import check_ratio
 from airflow_provider_mistral_batch.hooks.mistral_batch import MistralBatchHook
 from airflow_provider_mistral_batch.links.mistral_batch import MistralBatchJobLink
 from airflow_provider_mistral_batch.policies.cadence import DEFAULT_POLL_INTERVAL_MIN
@@ -35,9 +34,10 @@ from airflow_provider_mistral_batch.tasks.worker_wait import (
 from airflow_provider_mistral_batch.triggers.finishing import may_finish_in_triggerer
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import AirflowException, Context
+    from airflow.sdk import Context
 
     from airflow_provider_mistral_batch.api.models import BatchJobOut
+    from airflow_provider_mistral_batch.compat import AirflowException
 
 
 #: Named, not imported: parsing a Dag needs none of it.

@@ -12,7 +12,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 
 from airflow_provider_mistral_batch.api.errors import (
     InvalidInputError,
@@ -23,6 +22,7 @@ from airflow_provider_mistral_batch.api.errors import (
 from airflow_provider_mistral_batch.api.limits import PAGE_SIZE
 from airflow_provider_mistral_batch.api.models import BatchJobIn, BatchJobOut
 from airflow_provider_mistral_batch.api.once import look_repeatedly, send_once, send_until_there
+from airflow_provider_mistral_batch.compat import AirflowException, AirflowFailException
 from airflow_provider_mistral_batch.policies.ownership import (
     KEY,
     SUBMITTED_AT,
@@ -39,7 +39,7 @@ from airflow_provider_mistral_batch.policies.refusals import file_may_appear
 from airflow_provider_mistral_batch.tasks.identity import begun_at, identity_of, run_token
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
+    from airflow.sdk import Context
 
     from airflow_provider_mistral_batch.hooks.mistral_batch import MistralBatchHook
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_mistral_batch.hooks.mistral_batch import MistralBatchHook
 from airflow_provider_mistral_batch.links.mistral_batch import MistralBatchJobLink, console_url
 from airflow_provider_mistral_batch.policies.verdict import judge
-from airflow_provider_mistral_batch.tasks.xcoms import job_xcoms, set_xcom
+from airflow_provider_mistral_batch.tasks.xcoms import RETURN_VALUE, job_xcoms, set_xcom
 from airflow_provider_mistral_batch.triggers.threads import in_thread
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import BaseOperator
+    from airflow.sdk import BaseOperator
     from airflow.triggers.base import TaskSuccessEvent
 
     from airflow_provider_mistral_batch.api.models import BatchJobOut
@@ -30,7 +30,7 @@ def may_finish_in_triggerer(task: BaseOperator) -> bool:
 
     :param task: The task that is about to be deferred.
     """
-    from airflow.providers.common.compat.sdk import BaseOperator as Base
+    from airflow_provider_mistral_batch.compat import BaseOperator as Base
 
     return not (
         task.outlets
@@ -61,7 +61,6 @@ async def finish(
     :return: The event that ends the task; ``None`` when a worker has to end it.
     """
     # Imported late: operators ask this module a question while a Dag is parsed.
-    from airflow.providers.common.compat.sdk import XCOM_RETURN_KEY
     from airflow.triggers.base import TaskSuccessEvent
 
     verdict = judge(job, max_failed_ratio=max_failed_ratio)
@@ -72,7 +71,7 @@ async def finish(
     xcoms = job_xcoms(job)
     # As on a worker, there is no XCom for a task that returns nothing.
     if (return_value := xcoms[return_key]) is not None:
-        xcoms[XCOM_RETURN_KEY] = return_value
+        xcoms[RETURN_VALUE] = return_value
     if link_conn_id is not None and (url := await in_thread(_job_url, job.id, link_conn_id)):
         xcoms[MistralBatchJobLink().xcom_key] = url
     try:

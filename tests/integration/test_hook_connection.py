@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowNotFoundException
 
 from airflow_provider_mistral_batch.api.errors import AuthenticationError
 from airflow_provider_mistral_batch.api.retries import RetryPolicy
+from airflow_provider_mistral_batch.compat import AirflowNotFoundException
 from airflow_provider_mistral_batch.hooks.mistral_batch import MistralBatchHook
 
 from ..scripted_server import Answer, ScriptedServer, as_json

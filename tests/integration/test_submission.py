@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowException
 
 from airflow_provider_mistral_batch.api.models import BatchJobIn
+from airflow_provider_mistral_batch.compat import AirflowException
 from airflow_provider_mistral_batch.emulator.client import Control
 from airflow_provider_mistral_batch.operators.inference import MistralBatchInferenceOperator
 from airflow_provider_mistral_batch.operators.mistral_batch import MistralCreateBatchJobOperator
