@@ -29,6 +29,7 @@ from airflow.providers.common.ai.exceptions import (
 )
 from airflow.providers.common.compat.sdk import Connection, get_current_context
 
+from airflow_provider_mistral_batch.api.body_fields import check_body_fields
 from airflow_provider_mistral_batch.api.endpoints import CHAT
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.api.limits import MAX_FILE_BYTES, MAX_REQUESTS_PER_JOB
@@ -225,14 +226,20 @@ class MistralBatchAdapter(BatchAdapter):
         directive = self.build_output_directive(output_spec)
 
         def rows() -> Iterator[dict[str, Any]]:
+            check_body_fields({"max_tokens": max_tokens})
+            check_body_fields(request_params or {}, within="request_params")
             for index, request in enumerate(requests):
+                own = request.get("params") or {}
+                check_body_fields(own, within=f"requests[{index}]['params']")
+                limit = {"max_tokens": request.get("max_tokens")}
+                check_body_fields(limit, within=f"requests[{index}]")
                 system = request.get("system_prompt") or system_prompt
                 messages = [{"role": "system", "content": system}] if system else []
                 body = {
                     **(request_params or {}),
-                    **(request.get("params") or {}),
+                    **own,
                     "messages": [*messages, {"role": "user", "content": request["prompt"]}],
-                    "max_tokens": request.get("max_tokens") or max_tokens,
+                    "max_tokens": limit["max_tokens"] or max_tokens,
                     **directive,
                 }
                 # The job has the model, or the template below.

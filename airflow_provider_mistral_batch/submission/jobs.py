@@ -211,7 +211,7 @@ class Submission:
         self._cancel_all(decision.cancel)
         if before_create is not None:
             before_create()
-        reason = "force_new is set" if self.run_token else decision.reason
+        reason = "no earlier job may count" if self.run_token else decision.reason
         submitted = send_once(
             partial(self._create_patiently, job, reason), partial(self._find_lost, choose), what="batch job"
         )

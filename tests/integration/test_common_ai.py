@@ -209,7 +209,7 @@ def test_all_fields_of_the_connection_count(connect: Any, control: Any) -> None:
     client = with_connection._hook.get_conn()
     assert client.dialect.name == "openai"
     assert client.verifies_tls is False
-    assert client._transport._options["proxies"] == proxies
+    assert client._transport._options["proxies"]["http"] == proxies["http"]
     assert client._transport._options["timeout"][1] == 7
     assert client._transport.retries.attempts == 3
     assert with_connection._hook.deployment == "north"
@@ -483,7 +483,8 @@ def test_one_model_for_all_requests(run: Runner, jobs: Any) -> None:
     [
         (PROMPTS, {"request_params": {"temperature": "hot"}}, "temperature"),
         ([{"prompt": "a", "max_tokens": -1}], {}, "max_tokens"),
-        ([{"prompt": "a", "params": {"stream": True}}], {}, "stream"),
+        ([{"prompt": "a", "params": {"top_p": 2}}], {}, "requests[0]['params']['top_p']"),
+        ([{"prompt": "a", "params": "top_p"}], {}, "requests[0]['params']"),
         (PROMPTS, {"completion_window": "900h"}, "completion_window"),
     ],
 )
