@@ -66,9 +66,6 @@ _NO_INDEX = -1
 #: Codes by which gateways in front of OpenAI name requests that never ran.
 _NEVER_RAN = {"batch_expired": "expired", "batch_cancelled": "cancelled"}
 
-#: A connection is looked for in as many calling functions; common-ai's is the first.
-_CALLERS = 3
-
 
 class MistralBatchAdapter(BatchAdapter):
     """
@@ -449,18 +446,14 @@ def _callers_connection(api_key: str | None, base_url: str | None) -> Connection
     common-ai has it in hand, but passes its password and its host only. Timeouts, proxies, TLS and the dialect would be
     lost, and behind a proxy all batches with them. So it is taken from the variables of the calling function.
     """
-    frame = sys._getframe(1).f_back
-    for _ in range(_CALLERS):
-        if frame is None:
-            break
-        for value in [*frame.f_locals.values()]:
-            if (
-                all(hasattr(value, name) for name in ("conn_id", "conn_type", "extra_dejson"))
-                and (value.password or None) == (api_key or None)
-                and (value.host or None) == (base_url or None)
-            ):
-                return value  # type: ignore[no-any-return]
-        frame = frame.f_back
+    # Below us are `__init__` and what called it.
+    for value in [*sys._getframe(2).f_locals.values()]:
+        if (
+            all(hasattr(value, name) for name in ("conn_id", "conn_type", "extra_dejson"))
+            and (value.password or None) == (api_key or None)
+            and (value.host or None) == (base_url or None)
+        ):
+            return value  # type: ignore[no-any-return]
     return None
 
 

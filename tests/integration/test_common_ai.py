@@ -228,6 +228,7 @@ def test_the_other_dialect(run: Runner, connect: Any, control: Any, hook: Any, d
 
 def test_a_key_that_is_rotated_while_the_batch_runs(run: Runner, connect: Any, control: Any) -> None:
     control.add_key("the-new-key", same_workspace_as=control.api_key)
+    control.settings(job_seconds=1)
 
     def rotate() -> None:
         connect(key="the-new-key")
