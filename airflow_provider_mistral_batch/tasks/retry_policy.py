@@ -13,7 +13,7 @@ from airflow_provider_mistral_batch.tasks.endings import is_permanent
 try:
     from airflow.providers.common.compat.sdk import RetryDecision, RetryPolicy
 except ImportError:  # Before Airflow 3.3, which has none.
-    RetryDecision, RetryPolicy = None, object
+    RetryDecision, RetryPolicy = None, object  # type: ignore[misc, assignment]
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context

@@ -120,7 +120,7 @@ def test_the_connection_is_in_reach_where_adapters_are_made() -> None:
         host="http://127.0.0.1:9",
         extra='{"deployment": "north"}',
     )
-    adapter = dispatch.build_adapter_from_connection("mistral", connection)
+    adapter: Any = dispatch.build_adapter_from_connection("mistral", connection)
     assert adapter._hook.deployment == "north", changed(
         "how adapters are made: the connection's other fields do not count any more"
     )

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow
+from airflow import sdk
 from pyarrow import parquet
 
 CHECKOUT = Path(__file__).parents[2]
@@ -43,8 +44,10 @@ class Block:
 
     @property
     def is_runnable(self) -> bool:
-        """Whether what it imports can be installed: common-ai needs Python 3.11."""
-        return "airflow.providers.common.ai" not in self.code or sys.version_info >= (3, 11)
+        """Whether this Python (common-ai needs 3.11) and this Airflow (retry policies need 3.3) can run it."""
+        if "airflow.providers.common.ai" in self.code and sys.version_info < (3, 11):
+            return False
+        return "retry_policy" not in self.code or hasattr(sdk, "RetryPolicy")
 
     @property
     def dag_ids(self) -> list[str]:

@@ -17,6 +17,7 @@ dispatch = pytest.importorskip(
     "airflow.providers.common.ai.batch.dispatch", reason="the extra common-ai needs Python 3.11"
 )
 
+from airflow.providers.common.ai.batch import state  # noqa: E402
 from airflow.providers.common.ai.operators import llm_batch  # noqa: E402
 
 from airflow_provider_mistral_batch.api.errors import NotFoundError  # noqa: E402
@@ -62,7 +63,7 @@ class Runner:
 
     def run(self, make: Callable[[], Any]) -> Any:
         # As Airflow's task runner does.
-        with set_current_context({**self.ti.context, "task_instance": self.ti}):
+        with set_current_context(self.ti.context):
             return self.airflow.run(make, self.ti)
 
     def again(self, requests: Any = PROMPTS, **options: Any) -> Any:
@@ -71,18 +72,8 @@ class Runner:
 
 
 @pytest.fixture
-def run(airflow: Any, new_ti: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Runner:
-    monkeypatch.setattr(
-        new_ti, "context", property(lambda ti: {**_context(ti), "task_instance": ti}), raising=True
-    )
+def run(airflow: Any, new_ti: Any, tmp_path: Path) -> Runner:
     return Runner(airflow, new_ti(task_id="ask"), tmp_path)
-
-
-def _context(ti: Any) -> dict[str, Any]:
-    from types import SimpleNamespace
-
-    run = SimpleNamespace(run_after=ti.run_after, start_date=ti.run_started, clear_number=0)
-    return {"ti": ti, "dag_run": run}
 
 
 @pytest.fixture
@@ -159,7 +150,8 @@ def test_a_function_gives_prompts_and_gets_objects(
                 poll_interval=0.05,
                 deferrable=deferrable,
             )
-            return decorated(lambda names: [f"Describe {name}" for name in names])(["plum", "sloe"]).operator
+            asked: Any = decorated(lambda names: [f"Describe {name}" for name in names])(["plum", "sloe"])
+            return asked.operator
 
     outcome = run.run(make)
     assert outcome.state == "success", outcome.message
@@ -287,7 +279,7 @@ def test_a_try_that_died_before_it_wrote_down_its_job(run: Runner, control: Any,
         raise RuntimeError("the worker dies")
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(llm_batch.state, "write_submitted", dies)
+        patched.setattr(state, "write_submitted", dies)
         assert run().state == "retry"
     assert len(jobs()) == 1
     # More than a page of newer jobs of others.
@@ -316,7 +308,7 @@ def test_a_listing_that_fails_does_not_mean_that_there_is_no_orphan(
     run: Runner, control: Any, jobs: Any
 ) -> None:
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(llm_batch.state, "write_submitted", lambda *_, **__: 1 / 0)
+        patched.setattr(state, "write_submitted", lambda *_, **__: 1 / 0)
         run()
     control.fault("status", "GET", "/v1/batch/jobs", status=500, times=None)
     assert "Whether a batch is already in flight is unknown" in run.again().message
