@@ -115,7 +115,7 @@ $(VENV)/installed-ui: $(VENV)/installed
 	$(call install,--editable ".[emulator$(comma)parquet$(comma)sql]" apache-airflow-providers-sqlite)
 
 $(VENV)/installed-tests: $(VENV)/installed
-	$(call install,--editable ".[costs$(comma)emulator$(comma)parquet$(comma)sql$(comma)zstd]" --group lint --group sdk --group test)
+	$(call install,--editable ".[common-ai$(comma)costs$(comma)emulator$(comma)parquet$(comma)sql$(comma)zstd]" --group lint --group sdk --group test)
 
 $(VENV)/installed-distributed: $(VENV)/installed-tests
 	$(call install,--editable ".[emulator]" --group distributed)

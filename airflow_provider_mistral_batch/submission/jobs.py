@@ -31,6 +31,7 @@ from airflow_provider_mistral_batch.policies.ownership import (
     decide,
     jobs_of_task,
     merged_metadata,
+    noted_number,
     ownership_metadata,
     running_jobs,
     runs,
@@ -55,6 +56,37 @@ _RECHECKS = (1.0, 2.0, 4.0, 8.0)
 
 #: Seconds before a create call is sent again that was refused for a file that the API may not see yet.
 _FILE_PAUSES = (1.0, 2.0, 4.0, 8.0, 15.0)
+
+
+def find_noted(hook: MistralBatchHook, notes: Mapping[str, str], *, since: datetime) -> BatchJobOut | None:
+    """
+    Find the newest job that was submitted with these notes, also if the server's listing lags behind.
+
+    :param hook: How to talk to the API.
+    :param notes: What :meth:`Submission.submit` got as ``notes``.
+    :param since: When the submission began, by our own clock; older jobs do not count.
+    :return: The job; ``None`` if there is none, or if the server lists no jobs.
+    :raises MistralCallError: When the API cannot list them.
+    """
+    begun = int(since.timestamp())
+
+    def newest() -> BatchJobOut | None:
+        noted = [
+            job
+            for job in _jobs_since(hook, since, needed=True, metadata=notes)
+            if (noted_number(job, SUBMITTED_AT) or 0) >= begun
+        ]
+        return max(noted, key=lambda job: (job.created_at, job.id), default=None)
+
+    return look_repeatedly(newest, is_found=lambda job: job is not None, pauses=_RECHECKS)
+
+
+def _jobs_since(
+    hook: MistralBatchHook, since: datetime, *, needed: bool, **filters: Any
+) -> Iterator[BatchJobOut]:
+    # `created_at` is by the server's clock.
+    behind = timedelta(seconds=min(0.0, hook.clock_offset))
+    return hook.known_jobs(needed=needed, created_after=since - _CLOCK_MARGIN + behind, **filters)
 
 
 class Earlier(Enum):
@@ -179,7 +211,7 @@ class Submission:
         self._cancel_all(decision.cancel)
         if before_create is not None:
             before_create()
-        reason = "force_new is set" if self.run_token else decision.reason
+        reason = "no earlier job may count" if self.run_token else decision.reason
         submitted = send_once(
             partial(self._create_patiently, job, reason), partial(self._find_lost, choose), what="batch job"
         )
@@ -361,11 +393,7 @@ class Submission:
         return asked
 
     def _jobs(self) -> Iterator[BatchJobOut]:
-        # `created_at` is by the server's clock.
-        behind = timedelta(seconds=min(0.0, self.hook.clock_offset))
-        return self.hook.known_jobs(
-            needed=self.may_have_duplicates, created_after=self.since - _CLOCK_MARGIN + behind
-        )
+        return _jobs_since(self.hook, self.since, needed=self.may_have_duplicates)
 
     def _may_run(self, batch_id: str) -> bool:
         try:

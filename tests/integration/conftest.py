@@ -125,7 +125,7 @@ class TaskInstance:
     def context(self) -> dict[str, Any]:
         started = self.run_started or datetime.now(timezone.utc)
         run = SimpleNamespace(run_after=self.run_after, start_date=started, clear_number=self.clear_number)
-        return {"ti": self, "dag_run": run}
+        return {"ti": self, "task_instance": self, "dag_run": run}
 
     def next_try(self) -> TaskInstance:
         """The same task instance, tried again: Airflow removes its XComs first."""

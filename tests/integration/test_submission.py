@@ -185,7 +185,7 @@ def test_force_new(submit: Any, new_ti: Any, control: Control, settled: Any, log
     again = submit(ti, force_new=True)
     assert again.value != first.value
     settled("CANCELLED", "SUCCESS")
-    assert f"info: Created batch job {again.value}: force_new is set." in logged()
+    assert f"info: Created batch job {again.value}: no earlier job may count." in logged()
     # A retry is no clear.
     assert submit(ti.next_try(), force_new=True).value == again.value
     assert submit(ti.cleared(), force_new=True).value != again.value
