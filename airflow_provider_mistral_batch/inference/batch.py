@@ -70,6 +70,7 @@ class Batch:
         self.hook = work.hook
         self.options = work.options
         self.submission = work.submission
+        self.submission.model = plan.model
         self.results = LandedRounds(work, plan)
         #: The jobs of the current round, once all of them are over.
         self.jobs: list[BatchJobOut] = []

@@ -108,6 +108,8 @@ class Submission:
         self.aim = Aim.ANY_JOB
         #: Ids of the jobs that this object found or created.
         self.batch_ids: list[str] = []
+        #: The model of the jobs, once it is known.
+        self.model: str | None = None
         #: Whether the answer to a create call was lost, so that there may be a job that this object does not know.
         self.answer_lost = False
 
