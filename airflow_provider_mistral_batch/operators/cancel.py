@@ -12,8 +12,8 @@ from airflow.providers.common.compat.sdk import AirflowException
 from airflow_provider_mistral_batch.api.checks import check_positive
 from airflow_provider_mistral_batch.api.errors import BadRequestError
 from airflow_provider_mistral_batch.api.models import BatchStatus
-from airflow_provider_mistral_batch.lineage.told import Told, about_job
 from airflow_provider_mistral_batch.links.mistral_batch import MistralBatchJobLink
+from airflow_provider_mistral_batch.observability.lineage.told import Told, about_job
 from airflow_provider_mistral_batch.operators.base import MistralBatchOperator
 from airflow_provider_mistral_batch.policies.cadence import DEFAULT_POLL_INTERVAL_MIN, Cadence
 from airflow_provider_mistral_batch.tasks.worker_wait import JobPoller

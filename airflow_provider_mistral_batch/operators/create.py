@@ -22,8 +22,8 @@ from airflow_provider_mistral_batch.api.models import (
     BatchJobIn,
     BatchStatus,
 )
-from airflow_provider_mistral_batch.lineage.told import Told, about_job
 from airflow_provider_mistral_batch.links.mistral_batch import MistralBatchJobLink
+from airflow_provider_mistral_batch.observability.lineage.told import Told, about_job
 from airflow_provider_mistral_batch.operators.base import check_requests, check_requests_are_stable
 from airflow_provider_mistral_batch.operators.submitting import MistralSubmittingOperator
 from airflow_provider_mistral_batch.policies.cadence import (

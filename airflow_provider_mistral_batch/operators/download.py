@@ -10,8 +10,14 @@ from airflow.providers.common.compat.sdk import AirflowException, AirflowFailExc
 from airflow_provider_mistral_batch.api.checks import check_choice
 from airflow_provider_mistral_batch.api.errors import InvalidInputError, NotFoundError
 from airflow_provider_mistral_batch.api.models import BatchStatus
-from airflow_provider_mistral_batch.lineage.told import Told, about_job, about_manifest, landed_files
 from airflow_provider_mistral_batch.links.mistral_batch import MistralBatchJobLink
+from airflow_provider_mistral_batch.observability import metrics
+from airflow_provider_mistral_batch.observability.lineage.told import (
+    Told,
+    about_job,
+    about_manifest,
+    landed_files,
+)
 from airflow_provider_mistral_batch.operators.base import MistralBatchOperator
 from airflow_provider_mistral_batch.policies.verdict import (
     describe_gone,
@@ -112,6 +118,8 @@ class MistralDownloadBatchResultsOperator(MistralBatchOperator):
             raise
         destination.publish(destination.round_paths(0))
         counts = summary.counts
+        metrics.rows_landed(counts, job.model, job.endpoint)
+        metrics.usage_landed(summary.as_dict()["usage"], None, job.model, job.endpoint)
         self.log.info(
             "Batch job %s (%s): wrote %d rows that succeeded to %s, and %d failed rows to %s.",
             job.id,

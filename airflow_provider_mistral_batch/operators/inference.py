@@ -17,9 +17,14 @@ from airflow_provider_mistral_batch.inference.beginning import begin
 from airflow_provider_mistral_batch.inference.options import BatchOptions
 from airflow_provider_mistral_batch.inference.plan import BatchPlan
 from airflow_provider_mistral_batch.inference.workplace import workplace
-from airflow_provider_mistral_batch.lineage.reporting import is_listening
-from airflow_provider_mistral_batch.lineage.told import Told, about_manifest, landed_files, manifest_of
 from airflow_provider_mistral_batch.links.mistral_batch import MistralBatchJobLink
+from airflow_provider_mistral_batch.observability.lineage.reporting import is_listening
+from airflow_provider_mistral_batch.observability.lineage.told import (
+    Told,
+    about_manifest,
+    landed_files,
+    manifest_of,
+)
 from airflow_provider_mistral_batch.operators.base import check_requests, check_requests_are_stable
 from airflow_provider_mistral_batch.operators.submitting import MistralSubmittingOperator
 from airflow_provider_mistral_batch.policies.cadence import DEFAULT_POLL_INTERVAL, DEFAULT_POLL_INTERVAL_MIN
@@ -302,7 +307,7 @@ class MistralBatchInferenceOperator(MistralSubmittingOperator):
         is_named = hasattr(source, "open") or hasattr(source, "definition")
         if is_named and self.path is None and source is not self.source and is_listening():
             try:
-                from airflow_provider_mistral_batch.lineage.datasets import datasets_of
+                from airflow_provider_mistral_batch.observability.lineage.datasets import datasets_of
 
                 self._datasets_read = datasets_of(source)
             except Exception as error:

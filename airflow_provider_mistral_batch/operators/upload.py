@@ -11,7 +11,7 @@ from airflow_provider_mistral_batch.api import limits
 from airflow_provider_mistral_batch.api.checks import check_exactly_one, check_no_table
 from airflow_provider_mistral_batch.api.endpoints import DEFAULT_ENDPOINT
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
-from airflow_provider_mistral_batch.lineage.told import Told
+from airflow_provider_mistral_batch.observability.lineage.told import Told
 from airflow_provider_mistral_batch.operators.base import (
     MistralBatchOperator,
     check_requests,

@@ -21,9 +21,9 @@ from airflow.providers.common.compat.sdk import (
 
 from airflow_provider_mistral_batch.api.checks import check_flag, check_ratio
 from airflow_provider_mistral_batch.hooks.mistral_batch import MistralBatchHook
-from airflow_provider_mistral_batch.lineage.reporting import ReportsLineage
-from airflow_provider_mistral_batch.lineage.told import Told, about_job
 from airflow_provider_mistral_batch.links.mistral_batch import MistralBatchJobLink
+from airflow_provider_mistral_batch.observability.lineage.reporting import ReportsLineage
+from airflow_provider_mistral_batch.observability.lineage.told import Told, about_job
 from airflow_provider_mistral_batch.policies.cadence import DEFAULT_POLL_INTERVAL_MIN
 from airflow_provider_mistral_batch.tasks.endings import ending_briefly, failing_for_good
 from airflow_provider_mistral_batch.tasks.rendering import DataIsNoTemplate, read_arguments

@@ -7,8 +7,9 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mistral_batch.hooks.mistral_batch import MistralBatchHook
-from airflow_provider_mistral_batch.lineage.reporting import is_listening
 from airflow_provider_mistral_batch.links.mistral_batch import MistralBatchJobLink, console_url
+from airflow_provider_mistral_batch.observability import metrics
+from airflow_provider_mistral_batch.observability.lineage.reporting import is_listening
 from airflow_provider_mistral_batch.policies.verdict import judge
 from airflow_provider_mistral_batch.tasks.xcoms import job_xcoms, set_xcom
 from airflow_provider_mistral_batch.triggers.threads import in_thread
@@ -89,6 +90,7 @@ async def finish(
     except Exception as error:
         log.warning("The task cannot be ended here, so a worker ends it: %s", error)
         return None
+    metrics.job_ended(job)
     return TaskSuccessEvent()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_provider_mistral_batch.lineage.datasets import DatasetName, datasets_of
+from airflow_provider_mistral_batch.observability.lineage.datasets import DatasetName, datasets_of
 from airflow_provider_mistral_batch.tables import SqlRows, SqlTable
 
 from .conftest import TestDatabase

@@ -1,9 +1,13 @@
-"""What OpenLineage gets from a real Airflow, by its file transport, of tasks that wait in the triggerer."""
+"""What OpenLineage and StatsD get from a real Airflow, by a file and a socket, of tasks that wait in the triggerer."""
 
 from __future__ import annotations
 
 import json
 import shutil
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,8 +16,8 @@ import pytest
 from airflow_provider_mistral_batch.emulator import Emulator
 from local_airflow import LocalAirflow
 
-DAG_FILE = Path(__file__).parent / "openlineage_dag.py"
-DAG_ID = "openlineage"
+DAG_FILE = Path(__file__).parent / "observed_dag.py"
+DAG_ID = "observed"
 
 
 class Ran(NamedTuple):
@@ -22,9 +26,43 @@ class Ran(NamedTuple):
     events: dict[tuple[str, str], list[dict[str, Any]]]
     folder: Path
     batch_ids: dict[str, list[str]]
+    metrics: list[str]
 
     def last(self, task_id: str, event_type: str) -> dict[str, Any]:
         return self.events[task_id, event_type][-1]
+
+
+class UdpLines:
+    """A StatsD server that keeps the lines that it gets."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.bind(("127.0.0.1", 0))
+        self.port: int = self._socket.getsockname()[1]
+        self._thread = threading.Thread(target=self._receive)
+
+    def _receive(self) -> None:
+        while (packet := self._socket.recv(65_536)) != b"end":
+            self.lines += packet.decode().splitlines()
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._socket.sendto(b"end", ("127.0.0.1", self.port))
+        self._thread.join()
+        self._socket.close()
+
+
+@contextmanager
+def udp_lines() -> Iterator[UdpLines]:
+    server = UdpLines()
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +77,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
     log = folder / "events.json"
     transport = {"type": "file", "log_file_path": str(log), "append": True}
     with (
+        udp_lines() as metrics,
         Emulator(validation_seconds=0.2, job_seconds=4) as emulator,
         LocalAirflow(
             tmp_path_factory.mktemp("airflow"),
@@ -52,7 +91,15 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
                 "warehouse": {"conn_type": "sqlite", "host": str(folder / "warehouse.db")},
             },
             env={"LINEAGE_FOLDER": str(folder)},
-            settings={"openlineage": {"transport": json.dumps(transport)}},
+            settings={
+                "openlineage": {"transport": json.dumps(transport)},
+                "metrics": {
+                    "statsd_on": True,
+                    "statsd_host": "127.0.0.1",
+                    "statsd_port": metrics.port,
+                    "statsd_influxdb_enabled": True,
+                },
+            },
         ) as airflow,
     ):
         airflow.wait_for_dags(DAG_ID)
@@ -70,7 +117,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
         events.setdefault((event["job"]["name"].removeprefix(f"{DAG_ID}."), event["eventType"]), []).append(
             event
         )
-    return Ran(events, folder, batch_ids)
+    return Ran(events, folder, batch_ids, metrics.lines)
 
 
 def names(datasets: list[dict[str, Any]]) -> set[tuple[str, str]]:
@@ -113,3 +160,34 @@ def test_a_batch_names_its_rows_and_answers_and_no_internal_file(ran: Ran) -> No
 
 def test_what_a_function_read_on_another_worker_is_named_at_the_end(ran: Ran) -> None:
     assert names(ran.last("from_function", "COMPLETE")["inputs"]) == {("file", f"{ran.folder}/others/b.csv")}
+
+
+@pytest.mark.parametrize(
+    ("metric", "at_least"),
+    [
+        ("mistral_batch.jobs.submitted,model=mistral-small-latest,endpoint=/v1/chat/completions", 3),
+        (
+            "mistral_batch.jobs.ended,model=mistral-small-latest,endpoint=/v1/chat/completions,status=completed",
+            3,
+        ),
+        ("mistral_batch.rows,model=mistral-small-latest,endpoint=/v1/chat/completions,outcome=succeeded", 3),
+        ("mistral_batch.tokens,model=mistral-small-latest,endpoint=/v1/chat/completions,kind=completion", 3),
+        ("mistral_batch.api.calls,method=POST,status=200", 3),
+        # By the triggerer.
+        ("mistral_batch.triggerer.looks,conn_id=mistral_default", 1),
+    ],
+)
+def test_statsd_gets_the_counters(ran: Ran, metric: str, at_least: int) -> None:
+    counted = [line.removeprefix("airflow.") for line in ran.metrics]
+    found = [line for line in counted if line.partition(":")[0] == metric]
+    assert sum(int(line.partition(":")[2].partition("|")[0]) for line in found) >= at_least, sorted(
+        line for line in counted if line.startswith("mistral_batch")
+    )
+
+
+def test_statsd_gets_durations_and_gauges(ran: Ran) -> None:
+    lines = [line.removeprefix("airflow.") for line in ran.metrics]
+    assert any(line.startswith("mistral_batch.jobs.duration,") and line.endswith("|ms") for line in lines)
+    assert any(
+        line.startswith("mistral_batch.triggerer.watched_jobs,") and line.endswith("|g") for line in lines
+    )

@@ -16,10 +16,10 @@ from airflow.providers.common.compat.openlineage.facet import (
 )
 from airflow.providers.openlineage.extractors import OperatorLineage
 
-from airflow_provider_mistral_batch.lineage.datasets import datasets_of
+from airflow_provider_mistral_batch.observability.lineage.datasets import datasets_of
 
 if TYPE_CHECKING:
-    from airflow_provider_mistral_batch.lineage.told import Told
+    from airflow_provider_mistral_batch.observability.lineage.told import Told
 
 #: The key of our run facet.
 FACET = "mistral_batch"

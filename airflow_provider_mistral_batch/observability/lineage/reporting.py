@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage
 
     from airflow_provider_mistral_batch.api.models import BatchJobOut
-    from airflow_provider_mistral_batch.lineage.told import Told
+    from airflow_provider_mistral_batch.observability.lineage.told import Told
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ class ReportsLineage:
 
     def _reported(self, task_instance: Any, *, succeeded: bool) -> OperatorLineage[Any, Any] | None:
         try:
-            from airflow_provider_mistral_batch.lineage.events import operator_lineage
+            from airflow_provider_mistral_batch.observability.lineage.events import operator_lineage
 
             told = self.told(task_instance, succeeded=succeeded)
             return operator_lineage(

@@ -18,7 +18,7 @@ FOLDER = os.environ["LINEAGE_FOLDER"]
 
 
 @dag(schedule=None)
-def openlineage() -> None:
+def observed() -> None:
     MistralBatchInferenceOperator(
         task_id="batch",
         source=FileRows(f"file://{FOLDER}/rows/*.csv"),
@@ -48,7 +48,7 @@ def openlineage() -> None:
         requests=[{"body": {"messages": [{"role": "user", "content": "Hello"}]}}],
         model="mistral-small-latest",
     )
-    MistralBatchJobSensor(task_id="sensor", batch_id=str(job.output), deferrable=True)
+    MistralBatchJobSensor(task_id="sensor", batch_id=job.output, deferrable=True)  # type: ignore[arg-type]
 
 
-openlineage()
+observed()

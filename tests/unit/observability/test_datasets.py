@@ -8,7 +8,12 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import ObjectStoragePath
 
-from airflow_provider_mistral_batch.lineage.datasets import MOST, DatasetName, datasets_of, file_name
+from airflow_provider_mistral_batch.observability.lineage.datasets import (
+    MOST,
+    DatasetName,
+    datasets_of,
+    file_name,
+)
 from airflow_provider_mistral_batch.tables import Documents, FileRows
 
 

@@ -18,7 +18,7 @@ class Told:
     :param batch_ids: Ids of its jobs.
     :param about: Fields of the run facet: ``model``, ``endpoint``, ``counts``, ``tokens``, ``estimated_cost_usd``,
         ``rounds``. Those that are not known are left out.
-    :param inputs: What it reads: see :func:`~airflow_provider_mistral_batch.lineage.datasets.datasets_of`.
+    :param inputs: What it reads: whatever ``datasets_of`` in ``datasets.py`` takes.
     :param outputs: What it has written, with the number of rows if that is known.
     """
 
