@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+from airflow_provider_mistral_batch.storage.paths import without_connection
 from airflow_provider_mistral_batch.tables.databases.database import hook_of, table_parts
 from airflow_provider_mistral_batch.tables.sources.documents import Documents
 from airflow_provider_mistral_batch.tables.sources.files import FileRows
@@ -18,7 +18,6 @@ log = logging.getLogger(__name__)
 #: Most datasets of one task. With more of them, their folders are named instead.
 MOST = 100
 
-_CONNECTION = re.compile(r"(?<=://)[^/@]*@")
 _SCHEMES = {"s3a": "s3", "gcs": "gs", "local": "file", "": "file"}
 
 
@@ -54,7 +53,7 @@ def file_name(path: Any) -> DatasetName | None:
     :param path: A path as users write it, or a path object.
     :return: The name; ``None`` if it is no path that others could find.
     """
-    url = _CONNECTION.sub("", str(path))
+    url = without_connection(path)
     scheme, _, rest = url.rpartition("://")
     scheme = _SCHEMES.get(scheme, scheme)
     if scheme == "file":
