@@ -27,7 +27,7 @@ from airflow.providers.common.ai.exceptions import (
     LLMBatchLimitExceededError,
     LLMBatchModelMismatchError,
 )
-from airflow.providers.common.compat.sdk import Connection, get_current_context
+from airflow.sdk import Connection, get_current_context
 
 from airflow_provider_mistral_batch.api.body_fields import check_body_fields
 from airflow_provider_mistral_batch.api.endpoints import CHAT

@@ -163,6 +163,7 @@ def _client_of(
     # Imported late: `requests` is not needed to parse a Dag.
     from airflow_provider_mistral_batch.api import client as api
     from airflow_provider_mistral_batch.api.retries import RetryPolicy
+    from airflow_provider_mistral_batch.observability.metrics import api_called
 
     extra = {name: value for name, value in _extra(connection).items() if value not in (None, "")}
     api_key = api_key_of(connection)
@@ -188,7 +189,7 @@ def _client_of(
     if isinstance(extra.get("verify"), str):
         fields["verify"] = {"true": True, "false": False}.get(extra["verify"].lower(), extra["verify"])
     base_url = _base_url(connection) or api.DEFAULT_BASE_URL
-    return api.MistralBatchClient(api_key, base_url, **{**fields, **options})
+    return api.MistralBatchClient(api_key, base_url, **{"on_answer": api_called, **fields, **options})
 
 
 def _keeps_secrets(base_url: str) -> bool:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.hooks.mistral_batch import MistralBatchHook
+from airflow_provider_mistral_batch.observability.lineage.reporting import ReportsLineage
 from airflow_provider_mistral_batch.tasks.endings import ending_briefly, failing_for_good
 from airflow_provider_mistral_batch.tasks.rendering import DataIsNoTemplate, read_arguments
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
 
-class MistralBatchOperator(DataIsNoTemplate):
+class MistralBatchOperator(ReportsLineage, DataIsNoTemplate):
     """
     Base of the operators that talk to the Batch API.
 

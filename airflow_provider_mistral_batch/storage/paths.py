@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol, cast
@@ -11,6 +12,9 @@ from airflow_provider_mistral_batch.api.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+#: The connection in a URL, as Airflow writes it.
+_CONNECTION = re.compile(r"(?<=://)[^/@]*@")
 
 
 class StoragePath(Protocol):
@@ -124,6 +128,15 @@ def local_path(path: StoragePath) -> Path | None:
     if protocol is None:
         return path if isinstance(path, Path) else None
     return Path(cast("ObjectPath", path).path) if protocol in ("", "file", "local") else None
+
+
+def without_connection(path: Any) -> str:
+    """
+    Write a path without the connection that reads it.
+
+    :param path: A path as users write it, or a path object.
+    """
+    return _CONNECTION.sub("", str(path))
 
 
 def is_in_store(path: object) -> bool:

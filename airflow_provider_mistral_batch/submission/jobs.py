@@ -23,6 +23,7 @@ from airflow_provider_mistral_batch.api.limits import PAGE_SIZE
 from airflow_provider_mistral_batch.api.models import BatchJobIn, BatchJobOut
 from airflow_provider_mistral_batch.api.once import look_repeatedly, send_once, send_until_there
 from airflow_provider_mistral_batch.compat import AirflowException, AirflowFailException
+from airflow_provider_mistral_batch.observability import metrics
 from airflow_provider_mistral_batch.policies.ownership import (
     KEY,
     SUBMITTED_AT,
@@ -140,6 +141,8 @@ class Submission:
         self.aim = Aim.ANY_JOB
         #: Ids of the jobs that this object found or created.
         self.batch_ids: list[str] = []
+        #: The model of the jobs, once it is known.
+        self.model: str | None = None
         #: Whether the answer to a create call was lost, so that there may be a job that this object does not know.
         self.answer_lost = False
 
@@ -337,6 +340,7 @@ class Submission:
         self.batch_ids.append(created.id)
         self._stop_if_abandoned(created.id)
         log.info("Created batch job %s: %s.", created.id, reason)
+        metrics.job_submitted(job.model or self.model, job.endpoint)
         if KEY not in (created.metadata or {}):
             log.warning(
                 "The server did not return the metadata of batch job %s. If it stores no metadata, the task cannot "
@@ -369,6 +373,7 @@ class Submission:
         self.batch_ids.append(job.id)
         self._stop_if_abandoned(job.id)
         log.info("Attached to batch job %s: %s.", job.id, decision.reason)
+        metrics.job_attached(job.model or self.model, job.endpoint)
         return job
 
     def _stop_if_abandoned(self, batch_id: str | None = None) -> None:

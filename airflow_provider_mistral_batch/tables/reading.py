@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
+from airflow_provider_mistral_batch.observability.lineage.reads import note_read
 from airflow_provider_mistral_batch.storage.paths import storage_path
+from airflow_provider_mistral_batch.storage.reading import reading
 from airflow_provider_mistral_batch.tables.columns import IS_JSON
 from airflow_provider_mistral_batch.tables.sources.base import ROWS_IN_BATCH, import_pyarrow
 
@@ -109,14 +111,15 @@ def _check_is_table(manifest: Any) -> None:
 def _schema(path: str) -> pyarrow.Schema:
     from pyarrow import parquet
 
-    with storage_path(path, field="results_path").open("rb") as file:
+    with reading(storage_path(path, field="results_path")) as file:
         return parquet.read_schema(file)
 
 
 def _batches(path: str) -> Iterator[pyarrow.RecordBatch]:
     from pyarrow import parquet
 
-    with storage_path(path, field="results_path").open("rb") as file, parquet.ParquetFile(file) as table:
+    note_read(path)
+    with reading(storage_path(path, field="results_path")) as file, parquet.ParquetFile(file) as table:
         yield from table.iter_batches(batch_size=ROWS_IN_BATCH)
 
 

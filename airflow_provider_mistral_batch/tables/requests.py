@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mistral_batch.api.checks import check_choice, check_exactly_one
 from airflow_provider_mistral_batch.api.errors import EmptyPartError, InvalidInputError
+from airflow_provider_mistral_batch.api.regular_files import NotAFileError
 from airflow_provider_mistral_batch.jsonl.lines import LineBlock
 from airflow_provider_mistral_batch.jsonl.requests.template import RowTemplate
 from airflow_provider_mistral_batch.storage.paths import storage_path
+from airflow_provider_mistral_batch.storage.reading import reading
 from airflow_provider_mistral_batch.tables.bodies import (
     Bodies,
     bodies_of_files,
@@ -120,9 +122,9 @@ class TableQuestion:
             return Prompt(self.prompt or "")
         path = storage_path(self.prompt_file, field="prompt_file")
         try:
-            with path.open("rb") as file:
+            with reading(path, field="prompt_file") as file:
                 return PromptFile(file.read().decode(), name=str(path))
-        except (FileNotFoundError, IsADirectoryError):
+        except (FileNotFoundError, NotAFileError):
             raise InvalidInputError(
                 f"prompt_file={str(path)!r:.200}: there is no such file; check the path"
             ) from None

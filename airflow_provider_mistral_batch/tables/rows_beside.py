@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_mistral_batch.storage.reading import reading
 from airflow_provider_mistral_batch.tables.sources.types import common_type
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ def read_rows_beside(
     if columns is not None:
         schema = pyarrow.schema([schema.field(name) for name in columns])
     for path in paths:
-        with path.open("rb") as file, parquet.ParquetFile(file) as rows:
+        with reading(path) as file, parquet.ParquetFile(file) as rows:
             for batch in rows.iter_batches(batch_size=_ROWS_IN_GROUP, columns=schema.names):
                 yield pyarrow.record_batch(
                     [batch.column(field.name).cast(field.type) for field in schema], schema=schema
@@ -114,7 +115,7 @@ def schema_of(paths: Sequence[StoragePath]) -> pyarrow.Schema:
     """
     from pyarrow import parquet
 
-    with paths[-1].open("rb") as file:
+    with reading(paths[-1]) as file:
         return parquet.read_schema(file)
 
 

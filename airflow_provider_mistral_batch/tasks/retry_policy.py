@@ -11,12 +11,12 @@ from airflow_provider_mistral_batch.api.errors import MistralBatchError, Mistral
 from airflow_provider_mistral_batch.tasks.endings import is_permanent
 
 try:
-    from airflow.providers.common.compat.sdk import RetryDecision, RetryPolicy
+    from airflow.sdk import RetryDecision, RetryPolicy
 except ImportError:  # Before Airflow 3.3, which has none.
     RetryDecision, RetryPolicy = None, object  # type: ignore[misc, assignment]
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
+    from airflow.sdk import Context
 
 __all__ = ["MistralRetryPolicy"]
 

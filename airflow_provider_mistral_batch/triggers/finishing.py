@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mistral_batch.hooks.mistral_batch import MistralBatchHook
 from airflow_provider_mistral_batch.links.mistral_batch import MistralBatchJobLink, console_url
+from airflow_provider_mistral_batch.observability import metrics
+from airflow_provider_mistral_batch.observability.lineage.reporting import is_listening
 from airflow_provider_mistral_batch.policies.verdict import judge
 from airflow_provider_mistral_batch.tasks.xcoms import RETURN_VALUE, job_xcoms, set_xcom
 from airflow_provider_mistral_batch.triggers.threads import in_thread
@@ -26,10 +28,14 @@ def may_finish_in_triggerer(task: BaseOperator) -> bool:
     Whether a task that ends well needs nothing that only a worker does.
 
     Only a worker registers outlets, calls callbacks and ``post_execute``, and leaves out the XCom of the return value
-    for a task with ``do_xcom_push=False``.
+    for a task with ``do_xcom_push=False``. Only from a worker does OpenLineage get the event that the task is complete;
+    the task's ``finish_in_triggerer`` can do without that event, or want a worker in any case.
 
     :param task: The task that is about to be deferred.
     """
+    wanted: bool | None = getattr(task, "finish_in_triggerer", None)
+    if wanted is False or (wanted is None and is_listening()):
+        return False
     from airflow_provider_mistral_batch.compat import BaseOperator as Base
 
     return not (
@@ -83,6 +89,7 @@ async def finish(
     except Exception as error:
         log.warning("The task cannot be ended here, so a worker ends it: %s", error)
         return None
+    metrics.job_ended(job)
     return TaskSuccessEvent()
 
 

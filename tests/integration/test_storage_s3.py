@@ -90,6 +90,35 @@ def test_a_batch_takes_few_requests(infer: Any, server: S3Server, folder: Object
     assert len(list(read_results(outcome.value))) == 10
 
 
+def test_airflow_is_told_of_no_file_but_those_that_a_user_reads(
+    infer: Any, folder: ObjectStoragePath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lineage = pytest.importorskip(
+        "airflow.sdk.lineage", reason="the collector is elsewhere before Airflow 3.2"
+    )
+    collector = lineage.HookLineageCollector()
+    monkeypatch.setattr(lineage, "get_hook_lineage_collector", lambda: collector)
+    folder.fs.pipe_file(f"{folder.path}-in.jsonl", b'{"prompt": "Hi"}\n')
+    outcome = infer(path=f"{folder}-in.jsonl", deferrable=True)
+    assert outcome.state == "success", outcome.message
+    assert not collector.has_collected
+    assert len(list(read_results(outcome.value, failed=True))) == 1
+    table = infer(
+        path=None,
+        requests=None,
+        source=FileRows(f"{folder}-in.jsonl"),
+        key="prompt",
+        prompt="{prompt}",
+        destination=f"{folder}-table",
+    )
+    assert read_table(table.value).read_all().num_rows == 1
+    read = [str(one.asset.uri) for one in collector.collected_assets.inputs]
+    assert read == [f"s3://bucket/{folder.name}/{name}" for name in ("results.jsonl", "errors.jsonl")] + [
+        f"s3://bucket/{folder.name}-table/results.parquet"
+    ]
+    assert not collector.collected_assets.outputs
+
+
 @FEW_REQUESTS
 def test_a_table_takes_few_requests_and_is_read_in_ranges(
     infer: Any, server: S3Server, folder: ObjectStoragePath

@@ -15,6 +15,12 @@ SOURCES = Path(compat.__file__).parent
 
 #: What Airflow has had in one place since 3.0.6.
 IN_ONE_PLACE = {"airflow.triggers.base", "airflow.sdk"}
+#: Providers that are imported only where they are installed.
+OPTIONAL = (
+    "airflow.providers.common.ai.",
+    "airflow.providers.common.compat.openlineage.",
+    "airflow.providers.openlineage.",
+)
 
 
 def imports_at_the_top() -> dict[str, list[str]]:
@@ -23,6 +29,7 @@ def imports_at_the_top() -> dict[str, list[str]]:
     for path in SOURCES.rglob("*.py"):
         nodes = [node for node in ast.parse(path.read_text("utf-8")).body if isinstance(node, ast.ImportFrom)]
         names = [str(node.module) for node in nodes if str(node.module).partition(".")[0] == "airflow"]
+        names = [name for name in names if not name.startswith(OPTIONAL)]
         if names and path.name != "compat.py":
             found[str(path.relative_to(SOURCES))] = names
     return found

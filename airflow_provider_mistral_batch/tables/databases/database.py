@@ -203,7 +203,7 @@ def opened(conn_id: str) -> Iterator[Database]:
     :raises InvalidInputError: When there is no such connection, or it leads to no database.
     :raises DatabaseError: When the database cannot be reached.
     """
-    hook = _hook(conn_id)
+    hook = hook_of(conn_id)
     try:
         connection = hook.get_conn()
         if hook.supports_autocommit:
@@ -227,7 +227,13 @@ def opened(conn_id: str) -> Iterator[Database]:
             connection.close()
 
 
-def _hook(conn_id: str) -> DbApiHook:
+def hook_of(conn_id: str) -> DbApiHook:
+    """
+    Give the hook of a database's connection; nothing is opened.
+
+    :param conn_id: The connection's id.
+    :raises InvalidInputError: When there is no such connection, or it leads to no database.
+    """
     try:
         from airflow.providers.common.sql.hooks.sql import DbApiHook
     except ImportError:
