@@ -108,3 +108,23 @@ def test_no_trouble_with_metrics_reaches_the_task(monkeypatch: pytest.MonkeyPatc
     count_everything()
     metrics.rows_landed(None, "m", "/v1/ocr")  # type: ignore[arg-type]
     metrics.batch_traced({}, None, "/v1/ocr")
+
+
+def test_a_batch_leaves_one_span_from_its_start_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    from opentelemetry import trace
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    monkeypatch.setattr(trace, "get_tracer", provider.get_tracer)
+    with provider.get_tracer("airflow").start_as_current_span("worker.task"):
+        metrics.batch_traced(MANIFEST, "m", "/v1/ocr")
+    span, of_task = exporter.get_finished_spans()
+    assert (span.name, span.start_time, span.end_time) == (metrics.SPAN, 100 * 10**9, 160 * 10**9)
+    assert span.parent is not None
+    assert span.parent.span_id == of_task.context.span_id
+    assert span.attributes is not None
+    assert span.attributes["mistral_batch.batch_ids"] == ("j",)
+    assert span.attributes["mistral_batch.succeeded"] == 2
