@@ -105,8 +105,8 @@ def matched(
     ]
     if refusing:
         raise InvalidInputError(
-            f"{where}: {', '.join(map(repr, refusing))} must not be null, and the answers have nulls there: a failed row "
-            "has no answer (failed=True), and an answer has no error. Allow nulls there, or choose another table"
+            f"{where}: {', '.join(map(repr, refusing))} must not be null, and the answers have nulls there: a failed "
+            "row has no answer (failed=True), and an answer has no error. Allow nulls there, or choose another table"
         )
     written = {column.name for column in found}
     unfilled = [one.name for one in there if one.not_null and not one.filled and one.name not in written]

@@ -264,7 +264,9 @@ def test_a_column_that_takes_no_null_is_found_before(database: TestDatabase) -> 
     database.run("create table answers (id integer, label varchar(9) not null, score double precision)")
     target = SqlTable("answers", conn_id="warehouse")
     target.check(ANSWERS, ["id"], nulls=["score"])
-    with pytest.raises(InvalidInputError, match=r"answers.*'label' must not be null, and the answers have nulls"):
+    with pytest.raises(
+        InvalidInputError, match=r"answers.*'label' must not be null, and the answers have nulls"
+    ):
         target.check(ANSWERS, ["id"], nulls=["label", "score"])
 
 
