@@ -24,7 +24,11 @@ from airflow_provider_mistral_batch.observability.lineage.told import (
     landed_files,
     manifest_of,
 )
-from airflow_provider_mistral_batch.operators.base import check_requests, check_requests_are_stable
+from airflow_provider_mistral_batch.operators.base import (
+    check_requests,
+    check_requests_are_stable,
+    prompt_path,
+)
 from airflow_provider_mistral_batch.operators.submitting import MistralSubmittingOperator
 from airflow_provider_mistral_batch.policies.cadence import DEFAULT_POLL_INTERVAL, DEFAULT_POLL_INTERVAL_MIN
 from airflow_provider_mistral_batch.storage.paths import absolute_path
@@ -315,7 +319,8 @@ class MistralBatchInferenceOperator(MistralSubmittingOperator):
 
     def _options(self) -> BatchOptions:
         """Check what can be checked without reading the requests."""
-        return BatchOptions(**{field.name: getattr(self, field.name) for field in fields(BatchOptions)})
+        given = {field.name: getattr(self, field.name) for field in fields(BatchOptions)}
+        return BatchOptions(**{**given, "prompt_file": prompt_path(self)})
 
     @property
     def _source_is_alive(self) -> bool:

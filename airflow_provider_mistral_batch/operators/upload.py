@@ -16,6 +16,7 @@ from airflow_provider_mistral_batch.operators.base import (
     MistralBatchOperator,
     check_requests,
     check_requests_are_stable,
+    prompt_path,
 )
 from airflow_provider_mistral_batch.storage.paths import absolute_path
 from airflow_provider_mistral_batch.submission.files import upload_shard_once
@@ -155,7 +156,7 @@ class MistralUploadBatchFileOperator(MistralBatchOperator):
         question = TableQuestion(
             key=self.key,
             prompt=self.prompt,
-            prompt_file=self.prompt_file,
+            prompt_file=prompt_path(self),
             messages=self.messages,
             keep=(),
             on_null=self.on_null,

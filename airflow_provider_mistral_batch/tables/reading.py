@@ -36,7 +36,7 @@ def read_table(
 
     manifests = _manifests(manifest)
     name = "errors_path" if failed else "results_path"
-    schemas = [_schema(one[name]) for one in manifests]
+    schemas = _with_sizes([_schema(one[name]) for one in manifests])
     try:
         schema = pyarrow.unify_schemas(schemas, promote_options="permissive")
     except pyarrow.ArrowTypeError as error:
@@ -123,12 +123,28 @@ def _batches(path: str) -> Iterator[pyarrow.RecordBatch]:
         yield from table.iter_batches(batch_size=ROWS_IN_BATCH)
 
 
+def _with_sizes(schemas: Sequence[pyarrow.Schema]) -> list[pyarrow.Schema]:
+    """Give vectors the size that they have in other tables: a table without any vector has none."""
+    import pyarrow
+    from pyarrow import types
+
+    sized = {
+        field.name: field for schema in schemas for field in schema if types.is_fixed_size_list(field.type)
+    }
+    return [
+        pyarrow.schema(
+            [sized.get(field.name, field) if types.is_list(field.type) else field for field in schema]
+        )
+        for schema in schemas
+    ]
+
+
 def _fitted(batch: pyarrow.RecordBatch, schema: pyarrow.Schema) -> pyarrow.RecordBatch:
     import pyarrow
 
     columns = [
         batch.column(field.name).cast(field.type)
-        if field.name in batch.schema.names
+        if field.name in batch.schema.names and batch.column(field.name).null_count < batch.num_rows
         else pyarrow.nulls(batch.num_rows, field.type)
         for field in schema
     ]

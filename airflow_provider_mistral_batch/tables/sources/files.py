@@ -99,8 +99,8 @@ class FileRows(RowSource):
         read = _parquet_batches if self._format(files[0].name) == "parquet" else _arrow_batches
         for fragment in self._dataset(own).get_fragments():
             with _named(fragment.path):
-                _check_types(fragment.path, fragment.physical_schema, whole.schema, columns)
-                for batch in read(fragment, columns, whole.schema):
+                schema = _common_schema(fragment.path, fragment.physical_schema, whole.schema, columns)
+                for batch in read(fragment, columns, schema):
                     if batch.num_rows:
                         yield batch
 
@@ -114,7 +114,7 @@ class FileRows(RowSource):
                 for name in given:
                     batch = batch.append_column(name, pyarrow.repeat(given[name], batch.num_rows))
                 first = first or batch.schema
-                _check_types(str(file), batch.schema, first, columns)
+                _common_schema(str(file), batch.schema, first, columns)
                 yield batch.select(list(columns))
 
     def _text_file(self, file: StoragePath) -> CsvFile | JsonlFile:
@@ -259,14 +259,23 @@ def _filesystem(files: Sequence[StoragePath]) -> tuple[fs.FileSystem, list[str]]
     return fs.PyFileSystem(fs.FSSpecHandler(paths[0].fs)), [path.path for path in paths]
 
 
-def _check_types(path: str, own: pyarrow.Schema, first: pyarrow.Schema, columns: Sequence[str]) -> None:
-    """Refuse a file with another type in a column than the first file has: a value would change or be lost."""
+def _common_schema(
+    path: str, own: pyarrow.Schema, first: pyarrow.Schema, columns: Sequence[str]
+) -> pyarrow.Schema:
+    """
+    Give the first file's schema, with types that have room for this file's values.
+
+    :raises InvalidInputError: When a column has a type in which a value would change or be lost.
+    """
+    schema = first
     for name in columns:
         if own.get_field_index(name) >= 0 and own.field(name).type != first.field(name).type:
             try:
-                common_type(name, first.field(name).type, own.field(name).type)
+                kind = common_type(name, first.field(name).type, own.field(name).type)
             except InvalidInputError as error:
                 raise InvalidInputError(f"{path}: {error}") from None
+            schema = schema.set(schema.get_field_index(name), first.field(name).with_type(kind))
+    return schema
 
 
 @contextmanager

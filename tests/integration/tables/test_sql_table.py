@@ -262,6 +262,16 @@ def test_what_does_not_fit_is_found_before(database: TestDatabase, columns: str,
     assert str(caught.value).startswith("SqlTable('answers', conn_id='warehouse')")
 
 
+def test_a_column_that_takes_no_null_is_found_before(database: TestDatabase) -> None:
+    database.run("create table answers (id integer, label varchar(9) not null, score double precision)")
+    target = SqlTable("answers", conn_id="warehouse")
+    target.check(ANSWERS, ["id"], nulls=["score"])
+    with pytest.raises(
+        InvalidInputError, match=r"answers.*'label' must not be null, and the answers have nulls"
+    ):
+        target.check(ANSWERS, ["id"], nulls=["label", "score"])
+
+
 def test_columns_that_the_database_fills(database: TestDatabase) -> None:
     own = {
         "sqlite": "n integer not null primary key, made varchar(40) not null default 'now'",
