@@ -51,7 +51,7 @@ def get_provider_info() -> dict[str, Any]:
             "operators.inference",
         ),
         "sensors": _modules("sensors.mistral_batch"),
-        "triggers": _modules("triggers.mistral_batch", "triggers.inference"),
+        "triggers": _modules("triggers.mistral_batch", "triggers.inference", "triggers.event"),
         "task-decorators": [
             {
                 "class-name": f"{_PACKAGE}.decorators.mistral_batch.mistral_batch_task",

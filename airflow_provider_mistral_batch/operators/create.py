@@ -34,6 +34,7 @@ from airflow_provider_mistral_batch.policies.cadence import (
 from airflow_provider_mistral_batch.policies.deadline import seconds_allowed, submitted_at
 from airflow_provider_mistral_batch.policies.ownership import runs
 from airflow_provider_mistral_batch.tasks.endings import LeftRunningError, is_permanent
+from airflow_provider_mistral_batch.tasks.outlets import describe_job
 from airflow_provider_mistral_batch.tasks.worker_wait import (
     BACKSTOP_SECONDS,
     JobPoller,
@@ -171,6 +172,7 @@ class MistralCreateBatchJobOperator(MistralSubmittingOperator):
         self.job_seen = job
         push_xcoms(context["ti"], {"batch_id": job.id})
         if not self.wait_for_completion:
+            describe_job(context, job)
             return job.id
         deadline = self._deadline(job, asked)
         if job.is_terminal:
@@ -253,6 +255,7 @@ class MistralCreateBatchJobOperator(MistralSubmittingOperator):
         self.job_seen = job
         verdict = conclude(job, hook=self.hook, ti=context["ti"], max_failed_ratio=self.max_failed_ratio)
         if verdict.acceptable:
+            describe_job(context, job)
             if self.submission.may_have_duplicates:
                 self.submission.cancel_running(keep=[job.id])
             return job.id

@@ -26,6 +26,7 @@ from airflow_provider_mistral_batch.policies.verdict import (
 from airflow_provider_mistral_batch.storage.paths import absolute_path
 from airflow_provider_mistral_batch.tasks.destination import IF_EXISTS, Destination
 from airflow_provider_mistral_batch.tasks.identity import identity_of
+from airflow_provider_mistral_batch.tasks.outlets import describe_results
 from airflow_provider_mistral_batch.tasks.result_files import stream_results
 from airflow_provider_mistral_batch.tasks.xcoms import job_xcoms, push_xcoms
 
@@ -95,15 +96,17 @@ class MistralDownloadBatchResultsOperator(MistralBatchOperator):
         # Before the download, which may have a million rows.
         destination.claim(self.if_exists)
         try:
-            return self._land(context, destination)
+            manifest = self._land(context, destination)
         except FileNotFoundError:
             # Another try, which Airflow considered dead, may have landed these results and removed this try's files.
-            manifest = destination.own_manifest()
-            if manifest is None or manifest.get("batch_ids") != [self.batch_id]:
+            found = destination.own_manifest()
+            if found is None or found.get("batch_ids") != [self.batch_id]:
                 raise
+            manifest = found
             self.log.info("Another try of this task has already landed the same results.")
             destination.release()
-            return manifest
+        describe_results(context, manifest)
+        return manifest
 
     def _land(self, context: Context, destination: Destination) -> dict[str, Any]:
         # Imported late: parsing a Dag needs none of it.

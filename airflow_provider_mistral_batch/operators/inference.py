@@ -32,6 +32,7 @@ from airflow_provider_mistral_batch.operators.base import (
 from airflow_provider_mistral_batch.operators.submitting import MistralSubmittingOperator
 from airflow_provider_mistral_batch.policies.cadence import DEFAULT_POLL_INTERVAL, DEFAULT_POLL_INTERVAL_MIN
 from airflow_provider_mistral_batch.storage.paths import absolute_path
+from airflow_provider_mistral_batch.tasks.outlets import describe_results
 
 if TYPE_CHECKING:
     from airflow.sdk import Context, ObjectStoragePath
@@ -268,7 +269,7 @@ class MistralBatchInferenceOperator(MistralSubmittingOperator):
         """Begin the batch; a retry finds its files and jobs."""
         with workplace(context, self._options(), self.submission) as work:
             reached = begin(work, lambda: self._noted(self._source(context)), alive=self._source_is_alive)
-        return self._pause_or_end(reached)
+        return self._pause_or_end(context, reached)
 
     def execute_complete(
         self,
@@ -292,9 +293,9 @@ class MistralBatchInferenceOperator(MistralSubmittingOperator):
             return self.run_batch_task(context)
         with workplace(context, self._options(), self.submission) as work:
             reached = Batch(work, begun).run()
-        return self._pause_or_end(reached)
+        return self._pause_or_end(context, reached)
 
-    def _pause_or_end(self, reached: Pause | dict[str, Any]) -> dict[str, Any]:
+    def _pause_or_end(self, context: Context, reached: Pause | dict[str, Any]) -> dict[str, Any]:
         if isinstance(reached, Pause):
             self.defer(
                 trigger=reached.trigger,
@@ -303,6 +304,7 @@ class MistralBatchInferenceOperator(MistralSubmittingOperator):
                 timeout=reached.timeout,
             )
         self._manifest = reached
+        describe_results(context, reached)
         return reached
 
     def _noted(self, source: Any) -> Any:

@@ -25,6 +25,7 @@ from airflow_provider_mistral_batch.observability.lineage.reporting import Repor
 from airflow_provider_mistral_batch.observability.lineage.told import Told, about_job
 from airflow_provider_mistral_batch.policies.cadence import DEFAULT_POLL_INTERVAL_MIN
 from airflow_provider_mistral_batch.tasks.endings import ending_briefly, failing_for_good
+from airflow_provider_mistral_batch.tasks.outlets import describe_job
 from airflow_provider_mistral_batch.tasks.rendering import DataIsNoTemplate, read_arguments
 from airflow_provider_mistral_batch.tasks.worker_wait import (
     BACKSTOP_SECONDS,
@@ -220,6 +221,7 @@ class MistralBatchJobSensor(ReportsLineage, DataIsNoTemplate, BaseSensorOperator
         verdict = conclude(job, hook=self.hook, ti=context["ti"], max_failed_ratio=self.max_failed_ratio)
         if not verdict.acceptable:
             self._fail(verdict.message)
+        describe_job(context, job)
         return job.output_file_id
 
     @contextmanager

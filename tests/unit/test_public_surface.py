@@ -22,6 +22,7 @@ PUBLIC_MODULES = (
     "tables",
     "triggers.mistral_batch",
     "triggers.inference",
+    "triggers.event",
     "links.mistral_batch",
 )
 

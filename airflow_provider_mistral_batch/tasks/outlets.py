@@ -1,0 +1,91 @@
+"""What a task's asset events say of its batch. Nothing here can fail the task."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit, urlunsplit
+
+import msgspec
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from airflow_provider_mistral_batch.api.models import BatchJobOut
+
+log = logging.getLogger(__name__)
+
+#: Fields of a manifest that an event has, too.
+_FIELDS = (
+    "batch_ids",
+    "results_path",
+    "errors_path",
+    "counts",
+    "usage",
+    "estimated_cost_usd",
+    "started_at",
+    "completed_at",
+)
+
+
+def describe_results(context: Context, manifest: Mapping[str, Any]) -> None:
+    """
+    Let the events of a task's outlets say what it landed, and add the results' asset to its aliases.
+
+    :param context: The task's context.
+    :param manifest: What the task landed.
+    """
+    _describe(context, {name: manifest[name] for name in _FIELDS if name in manifest})
+
+
+def describe_job(context: Context, job: BatchJobOut) -> None:
+    """
+    Let the events of a task's outlets say which job it submitted or waited for.
+
+    :param context: The task's context.
+    :param job: The job.
+    """
+    _describe(
+        context,
+        {
+            "batch_ids": [job.id],
+            "status": job.status,
+            "output_file_id": job.output_file_id,
+            "error_file_id": job.error_file_id,
+            "request_counts": msgspec.to_builtins(job.request_counts),
+        },
+    )
+
+
+def _describe(context: Context, extra: dict[str, Any]) -> None:
+    try:
+        outlets = getattr(context.get("task"), "outlets", None) or ()
+        if not outlets:
+            return
+        # Imported late: parsing a Dag needs none of it.
+        from airflow.sdk import Asset, AssetAlias
+
+        events = context["outlet_events"]
+        for outlet in outlets:
+            if isinstance(outlet, AssetAlias):
+                if path := extra.get("results_path"):
+                    events[outlet].add(Asset(asset_uri(str(path))), extra=dict(extra))
+            else:
+                event = events[outlet]
+                # The user's own keys win.
+                event.extra = {**extra, **event.extra}
+    except Exception as error:
+        log.warning("The events of the task's outlets do not tell of its batch: %s", error)
+
+
+def asset_uri(path: str) -> str:
+    """
+    Give the URI of a file's asset, without the connection that a path may name.
+
+    :param path: An absolute path or a URL.
+    """
+    if path.startswith("/"):
+        return f"file://{path}"
+    parts = urlsplit(path)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
