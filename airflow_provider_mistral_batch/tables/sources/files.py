@@ -38,6 +38,9 @@ _COMPRESSIONS = (".gz", ".zst")
 #: Bytes that are read ahead of each Parquet column.
 _BUFFER_BYTES = 1 << 20
 
+#: Bytes that a batch of Parquet's rows has at most, about: rows may be whole documents.
+_BATCH_BYTES = 8 << 20
+
 
 class FileRows(RowSource):
     """
@@ -98,14 +101,19 @@ class FileRows(RowSource):
         for fragment in self._dataset(own).get_fragments():
             with _named(fragment.path):
                 schema = _common_schema(fragment.path, fragment.physical_schema, whole.schema, columns)
-                for batch in fragment.to_batches(
-                    schema=schema,
-                    columns=list(columns),
-                    batch_size=ROWS_IN_BATCH,
-                    batch_readahead=1,
-                    fragment_readahead=0,
-                    use_threads=False,
-                ):
+                batches = (
+                    _parquet_batches(fragment, schema, columns)
+                    if self._format(files[0].name) == "parquet"
+                    else fragment.to_batches(
+                        schema=schema,
+                        columns=list(columns),
+                        batch_size=ROWS_IN_BATCH,
+                        batch_readahead=1,
+                        fragment_readahead=0,
+                        use_threads=False,
+                    )
+                )
+                for batch in batches:
                     if batch.num_rows:
                         yield batch
 
@@ -212,6 +220,44 @@ def _filesystem(files: Sequence[StoragePath]) -> tuple[fs.FileSystem, list[str]]
         return fs.LocalFileSystem(), [str(local_path(file)) for file in files]
     paths = [cast("ObjectPath", file) for file in files]
     return fs.PyFileSystem(fs.FSSpecHandler(paths[0].fs)), [path.path for path in paths]
+
+
+def _parquet_batches(
+    fragment: dataset.ParquetFileFragment, schema: pyarrow.Schema, columns: Sequence[str]
+) -> Iterator[pyarrow.RecordBatch]:
+    """Read some columns page by page: a dataset's scanner decodes a whole row group, which may have any size."""
+    import pyarrow
+    from pyarrow import dataset, parquet
+
+    given = dataset.get_partition_keys(fragment.partition_expression)
+    with (
+        fragment.filesystem.open_input_file(fragment.path) as file,
+        parquet.ParquetFile(file, buffer_size=_BUFFER_BYTES, pre_buffer=False) as rows,
+    ):
+        own = [name for name in columns if name in rows.schema_arrow.names and name not in given]
+        size = _rows_in_batch(rows.metadata, own)
+        for batch in rows.iter_batches(batch_size=size, columns=own, use_threads=False):
+            count = batch.num_rows
+            arrays = [
+                batch.column(name).cast(schema.field(name).type)
+                if name in own
+                else pyarrow.repeat(pyarrow.scalar(given.get(name), schema.field(name).type), count)
+                for name in columns
+            ]
+            yield pyarrow.record_batch(arrays, names=list(columns))
+
+
+def _rows_in_batch(metadata: Any, columns: Sequence[str]) -> int:
+    """Choose how many rows of a file are read at once."""
+    if not metadata.num_row_groups:
+        return ROWS_IN_BATCH
+    group = metadata.row_group(0)
+    size = sum(
+        chunk.total_uncompressed_size
+        for chunk in map(group.column, range(group.num_columns))
+        if chunk.path_in_schema.partition(".")[0] in columns
+    )
+    return max(1, min(ROWS_IN_BATCH, int(_BATCH_BYTES * group.num_rows // max(1, size))))
 
 
 def _common_schema(
