@@ -36,8 +36,8 @@ FORMATS = {
 _BINARY = ("parquet", "arrow")
 _COMPRESSIONS = (".gz", ".zst")
 
-#: Bytes that are read ahead of each Parquet column.
-_BUFFER_BYTES = 1 << 20
+#: Bytes that are read ahead of each Parquet column. Each reading is a request to an object store.
+_BUFFER_BYTES = 4 << 20
 
 
 class FileRows(RowSource):
@@ -251,12 +251,19 @@ def _in_folder(folder: StoragePath) -> list[StoragePath]:
 
 
 def _filesystem(files: Sequence[StoragePath]) -> tuple[fs.FileSystem, list[str]]:
-    from pyarrow import fs
+    from pyarrow import PythonFile, fs
 
     if all(local_path(file) is not None for file in files):
         return fs.LocalFileSystem(), [str(local_path(file)) for file in files]
+
     paths = [cast("ObjectPath", file) for file in files]
-    return fs.PyFileSystem(fs.FSSpecHandler(paths[0].fs)), [path.path for path in paths]
+    store = paths[0].fs
+    handler = fs.FSSpecHandler(store)
+    # The reader has a buffer for each column. By default, 50 MB more are read ahead, and again for the next column.
+    handler.open_input_file = lambda path: PythonFile(
+        store.open(path, mode="rb", cache_type="none"), mode="r"
+    )
+    return fs.PyFileSystem(handler), [path.path for path in paths]
 
 
 def _common_schema(
