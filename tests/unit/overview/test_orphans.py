@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime, timezone
+from uuid import UUID
 
 import pytest
 from airflow.models import import_all_models
@@ -97,10 +98,17 @@ def fill(session: Session, count: int = 1) -> list[TaskKey]:
     keys = [TaskKey("dag", f"run-{number}", "task", -1) for number in range(count)]
     for number, key in enumerate(keys):
         run = {"dag_id": key.dag_id, "run_id": key.run_id, "state": "running", "run_type": "manual"}
-        session.execute(insert(DagRun.__table__).values(id=number + 1, run_after=now, log_template_id=1, **run))
-        task = {"dag_id": key.dag_id, "run_id": key.run_id, "task_id": key.task_id, "map_index": key.map_index}
+        session.execute(
+            insert(DagRun.__table__).values(id=number + 1, run_after=now, log_template_id=1, **run)
+        )
+        task = {
+            "dag_id": key.dag_id,
+            "run_id": key.run_id,
+            "task_id": key.task_id,
+            "map_index": key.map_index,
+        }
         rest = {"pool": "default_pool", "pool_slots": 1, "state": "deferred", "try_number": 1}
-        session.execute(insert(TaskInstance.__table__).values(id=f"{number:032x}", **task, **rest))
+        session.execute(insert(TaskInstance.__table__).values(id=UUID(int=number + 1), **task, **rest))
         for name, value in (
             ("return_value", {"results_path": "s3://b/r", "batch_ids": [f"job-{number}"]}),
             ("other", {"results_path": "s3://b/r", "batch_ids": ["wrong"]}),

@@ -12,7 +12,13 @@ NOW = 1_700_000_000.0
 
 
 def job(number: int, **fields) -> JobView:
-    known = {"status": "completed", "raw_status": "SUCCESS", "endpoint": "", "connections": ("a",), "is_over": True}
+    known = {
+        "status": "completed",
+        "raw_status": "SUCCESS",
+        "endpoint": "",
+        "connections": ("a",),
+        "is_over": True,
+    }
     return JobView(id=f"job-{number}", created_at=1000 - number, **{**known, **fields})
 
 
