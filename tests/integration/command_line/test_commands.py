@@ -113,6 +113,14 @@ def test_a_connection_that_fails_does_not_hide_the_others(
     assert run("jobs", "--conn-id", "mistral_default")[0] == 0
 
 
+def test_a_long_listing_survives_a_busy_api(run, control: Control) -> None:
+    control.make_jobs(350)
+    control.fault("status", "GET", "/v1/batch/jobs", status=429, skip=2, times=2)
+    status, out, err = run("jobs", "--json", "--limit", "1000")
+    assert (status, err) == (0, "")
+    assert json.loads(out)["total"] == 350
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
