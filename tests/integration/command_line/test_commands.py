@@ -123,6 +123,7 @@ def test_connections_of_airflows_database_are_found(
     from airflow.models.connection import Connection
     from sqlalchemy import insert
 
+    assert settings.engine is not None
     control.make_jobs(2)
     # As at a shell: only Airflow's own servers say that they are servers.
     monkeypatch.delenv("_AIRFLOW_PROCESS_CONTEXT")
