@@ -12,6 +12,7 @@ import msgspec
 
 from airflow_provider_mistral_batch.api.dialects.base import JobFilter
 from airflow_provider_mistral_batch.api.errors import MistralCallError
+from airflow_provider_mistral_batch.api.models import BatchStatus
 from airflow_provider_mistral_batch.api.retries import RetryPolicy
 from airflow_provider_mistral_batch.api.texts import MESSAGE_LENGTH, excerpt
 from airflow_provider_mistral_batch.hooks.mistral_batch import MistralBatchHook
@@ -44,6 +45,7 @@ class ConnectionState(msgspec.Struct, frozen=True, kw_only=True):
     :param jobs: Jobs that are known.
     :param is_complete: Whether these are all jobs since the listing's beginning, or older ones are still being read.
     :param calls: Calls to the API so far.
+    :param deployment: Name of this Airflow among those that share the workspace; empty if it has none.
     """
 
     conn_id: str
@@ -54,6 +56,7 @@ class ConnectionState(msgspec.Struct, frozen=True, kw_only=True):
     jobs: int = 0
     is_complete: bool = False
     calls: int = 0
+    deployment: str = ""
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,6 +92,7 @@ class Listing:
 
     :param hook_of: Makes the hook of a connection.
     :param days: How far back jobs are read.
+    :param only_running: Whether to leave out jobs that are over when they are first seen.
     :param most_jobs: Most jobs to hold of each connection.
     :param calls_at_once: Most calls in one refresh, so that a long past does not delay what is new.
     :param most_threads: Most connections that are read at the same time.
@@ -99,6 +103,7 @@ class Listing:
         *,
         hook_of: Callable[[str], MistralBatchHook] = default_hook,
         days: float = 35.0,
+        only_running: bool = False,
         most_jobs: int = 100_000,
         calls_at_once: int = 20,
         most_threads: int = 8,
@@ -107,6 +112,7 @@ class Listing:
     ) -> None:
         self._hook_of = hook_of
         self._days = days
+        self._status = BatchStatus.ACTIVE if only_running else None
         self._most_jobs = most_jobs
         self._calls_at_once = calls_at_once
         self._most_threads = most_threads
@@ -180,11 +186,12 @@ class Listing:
             hook = one.hook or self._hook_of(one.conn_id)
             one.hook = hook
             client = hook.get_conn()
+            one.deployment = hook.deployment
             if one.record is None:
                 # Before the first answer, the time by the server's clock is unknown.
                 client.jobs_page(JobFilter(), page_size=1)
                 since = hook.server_now - self._days * 86_400
-                one.record = Record(one.conn_id, since=since, most_jobs=self._most_jobs)
+                one.record = Record(one.conn_id, since=since, most_jobs=self._most_jobs, status=self._status)
 
             one.record.refresh(
                 client.jobs_page, client.get, self._calls_at_once if one.readings else _FIRST_CALLS
@@ -264,6 +271,7 @@ class _Watched:
         self.error: str | None = None
         self.failures = 0
         self.offset = 0.0
+        self.deployment = ""
 
     def state(self, age: float | None, wall: float) -> ConnectionState:
         return ConnectionState(
@@ -275,6 +283,7 @@ class _Watched:
             jobs=0 if self.record is None else len(self.record.jobs),
             is_complete=self.record is not None and self.record.is_complete,
             calls=0 if self.record is None else self.record.calls,
+            deployment=self.deployment,
         )
 
 

@@ -31,9 +31,12 @@ class Record:
     :param conn_id: The connection.
     :param since: Jobs created before do not count (epoch seconds).
     :param most_jobs: Most jobs to hold; the oldest are forgotten.
+    :param status: Statuses of the jobs that are looked for; any if ``None``.
     """
 
-    def __init__(self, conn_id: str, *, since: float, most_jobs: int) -> None:
+    def __init__(
+        self, conn_id: str, *, since: float, most_jobs: int, status: frozenset[str] | None = None
+    ) -> None:
         self.conn_id = conn_id
         #: The jobs by id. Replaced by each refresh that finds something new, never changed in place.
         self.jobs: dict[str, JobView] = {}
@@ -43,7 +46,9 @@ class Record:
         self.version = 0
         #: Calls made so far.
         self.calls = 0
-        self._all = JobFilter(created_after=datetime.fromtimestamp(max(0, int(since)), tz=timezone.utc))
+        self._all = JobFilter(
+            status=status, created_after=datetime.fromtimestamp(max(0, int(since)), tz=timezone.utc)
+        )
         self._most_jobs = most_jobs
         self._running: set[str] = set()
         self._past: str | None = None
