@@ -15,11 +15,13 @@ class Rights(msgspec.Struct, frozen=True):
     What a user may do, reading or editing.
 
     :param dags: Ids of the Dags with whose jobs the user may do it.
+    :param existing_dags: Ids of all Dags. Jobs of Dags that are gone belong to their connections.
     :param connections: Ids of the connections with whose other jobs the user may do it.
     :param deployments: Name of this Airflow, by connection. A Dag of the same name in another Airflow is another Dag.
     """
 
     dags: frozenset[str]
+    existing_dags: frozenset[str]
     connections: frozenset[str]
     deployments: dict[str, str]
 
@@ -27,17 +29,12 @@ class Rights(msgspec.Struct, frozen=True):
         """
         Tell whether the user may do it with a job.
 
-        A job belongs to a Dag only if this Airflow submitted it. All others belong to their connections.
-
-        :param job: The job.
+        :param job: The job. It belongs to a Dag only if this Airflow submitted it, and to its connections otherwise.
         """
-        is_of_this_airflow = any(self.deployments.get(conn_id) == job.deployment for conn_id in job.connections)
-        if job.dag_id is not None and is_of_this_airflow and job.dag_id in self.dags:
-            return True
-        if not self.connections.issuperset(job.connections[:1]):
-            return False
-        # Whoever reads connections reads the jobs of Dags that are gone, but not those of Dags that are forbidden.
-        return job.dag_id is None or not is_of_this_airflow or not _exists(job.dag_id)
+        is_ours = any(self.deployments.get(conn_id) == job.deployment for conn_id in job.connections)
+        if is_ours and job.dag_id in self.existing_dags:
+            return job.dag_id in self.dags
+        return not self.connections.isdisjoint(job.connections)
 
 
 def rights(
@@ -53,10 +50,16 @@ def rights(
     """
     from airflow.api_fastapi.app import get_auth_manager
     from airflow.api_fastapi.auth.managers.models.resource_details import ConnectionDetails
+    from airflow.models.dag import DagModel
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
 
     manager = get_auth_manager()
+    with create_session() as session:
+        existing = frozenset(session.scalars(select(DagModel.dag_id)))
     return Rights(
         dags=frozenset(manager.get_authorized_dag_ids(user=user, method=method)),
+        existing_dags=existing,
         connections=frozenset(
             conn_id
             for conn_id in conn_ids
@@ -66,12 +69,3 @@ def rights(
         ),
         deployments=deployments,
     )
-
-
-def _exists(dag_id: str) -> bool:
-    from airflow.models.dag import DagModel
-    from airflow.utils.session import create_session
-    from sqlalchemy import select
-
-    with create_session() as session:
-        return session.scalar(select(DagModel.dag_id).where(DagModel.dag_id == dag_id)) is not None
