@@ -192,7 +192,7 @@ const COLUMNS = [
   { title: "Status", sort: "status", cell: (job) => h(Status, job) },
   { title: "Progress", sort: "progress", cell: (job) => h(Progress, { job }) },
   { title: "Dag and task", sort: "dag_id", cell: (job) => h(TaskLink, { job }) },
-  { title: "Model", sort: "model", cell: (job) => h(React.Fragment, null, h("span", null, job.model ?? "–"), h("small", null, job.endpoint)) },
+  { title: "Model", sort: "model", cell: (job) => h("div", null, h("span", null, job.model ?? "–"), h("small", null, job.endpoint)) },
   { title: "Age", sort: "created_at", cell: (job, now) => h("time", { title: when(job.created_at) }, span(now - job.created_at)) },
   { title: "Time left", sort: "expires_at", cell: (job, now) => (job.is_over || !job.expires_at ? "–" : h("time", { title: when(job.expires_at) }, span(job.expires_at - now))) },
   { title: "Tokens", numeric: true, cell: (job) => number(tokens(job)) },
@@ -202,7 +202,7 @@ const COLUMNS = [
 
 function Table({ jobs, now, go, sort, descending, onSort, mayCancel = [], onDone, caption }) {
   const head = (column) => {
-    if (!onSort || !column.sort) return h("th", { key: column.title, scope: "col" }, column.title);
+    if (!onSort || !column.sort) return h("th", { key: column.title, scope: "col", className: column.numeric ? "mb-number" : undefined }, column.title);
     const isOn = sort === column.sort;
     return h("th", { key: column.title, scope: "col", "aria-sort": isOn ? (descending ? "descending" : "ascending") : "none" },
       h("button", { type: "button", onClick: () => onSort(column.sort, isOn ? !descending : true) },
@@ -288,7 +288,7 @@ function Rows({ title, head }) {
   return h(Section, { title },
     h("p", { className: "mb-muted" }, `${head.is_whole ? "All" : "The first"} ${number(head.rows_read)} rows were read. By HTTP status: ${codes || "none"}.`),
     head.errors.length > 0 && h("ul", null, head.errors.map((kind, index) =>
-      h("li", { key: index }, Object.entries(kind).map(([name, value]) => `${name}: ${typeof value === "object" ? JSON.stringify(value) : value}`).join(" · ")))),
+      h("li", { key: index }, `${number(kind.count)} × ${kind.status_code ?? "no status"}: ${kind.message ?? kind.code ?? "no message"} (such as ${kind.example ?? "–"})`))),
     h("div", { className: "mb-table", tabIndex: 0, role: "region", "aria-label": title }, h("table", null,
       h("thead", null, h("tr", null, ["Custom id", "HTTP", "Text"].map((name) => h("th", { key: name, scope: "col" }, name)))),
       h("tbody", null, head.rows.map((row, index) => h("tr", { key: index },
@@ -370,7 +370,7 @@ function Overview({ go }) {
   const { answer, error, again } = useAnswer("api/overview", () => false);
   if (!answer) return error ? h(Trouble, { error }) : h("p", { className: "mb-muted", role: "status" }, "Summing up…");
   const { today, month, pending, orphans } = answer;
-  const cost = (sum) => `${dollars(sum.cost_usd)}${sum.jobs_without_cost ? `, and ${number(sum.jobs_without_cost)} jobs of unknown cost` : ""}`;
+  const cost = (sum) => [sum.cost_usd == null ? null : dollars(sum.cost_usd), sum.jobs_without_cost ? `cost of ${number(sum.jobs_without_cost)} jobs unknown` : null].filter(Boolean).join(" · ") || "no cost";
   const isCosted = month.cost_usd != null;
   const value = (group) => (isCosted ? group.cost_usd ?? 0 : group.requests);
   const label = (group) => (isCosted ? `${dollars(group.cost_usd)} · ${number(group.requests)}` : number(group.requests));
