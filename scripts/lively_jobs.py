@@ -29,7 +29,9 @@ def make_lively_jobs(emulator: Emulator) -> None:
     """
     make = emulator.control.make_jobs
     nightly, table = of_task("mistral_batch_nightly"), of_task("mistral_batch_table", "describe", 2)
-    make(3, status="RUNNING", total_requests=12_000, age_seconds=2 * HOUR, metadata=nightly, ends_after=[HOUR])
+    make(
+        3, status="RUNNING", total_requests=12_000, age_seconds=2 * HOUR, metadata=nightly, ends_after=[HOUR]
+    )
     make(1, status="QUEUED", total_requests=500, age_seconds=60, metadata=table, model="mistral-large-latest")
     for day in range(1, 15):
         make(
@@ -39,15 +41,30 @@ def make_lively_jobs(emulator: Emulator) -> None:
             age_seconds=day * 24 * HOUR,
             metadata=of_task("mistral_batch_nightly", run=28 - day),
         )
-    make(1, status="FAILED", age_seconds=5 * HOUR, metadata=table, plan={"end": "FAILED", "errors": [HOSTILE]})
+    make(
+        1, status="FAILED", age_seconds=5 * HOUR, metadata=table, plan={"end": "FAILED", "errors": [HOSTILE]}
+    )
     make(1, status="TIMEOUT_EXCEEDED", total_requests=9_000, age_seconds=30 * HOUR, metadata=table)
-    make(1, status="CANCELLED", total_requests=100, age_seconds=9 * HOUR, metadata=of_task("mistral_batch_cancel"))
-    make(2, status="RUNNING", total_requests=40, age_seconds=600, metadata={"team": HOSTILE}, ends_after=[900])
+    make(
+        1,
+        status="CANCELLED",
+        total_requests=100,
+        age_seconds=9 * HOUR,
+        metadata=of_task("mistral_batch_cancel"),
+    )
+    make(
+        2, status="RUNNING", total_requests=40, age_seconds=600, metadata={"team": HOSTILE}, ends_after=[900]
+    )
     with MistralBatchClient(emulator.api_key, emulator.url) as client:
         metadata = {**of_task("mistral_batch_inference", "ask"), "note": HOSTILE}
-        emulator.control.plan_jobs(metadata=metadata, failed_rows=3, failed_statuses=[422, 500], job_seconds=0.1)
+        emulator.control.plan_jobs(
+            metadata=metadata, failed_rows=3, failed_statuses=[422, 500], job_seconds=0.1
+        )
         requests = [
-            {"custom_id": f"row-{number}", "body": {"messages": [{"role": "user", "content": f"{HOSTILE} {number}"}]}}
+            {
+                "custom_id": f"row-{number}",
+                "body": {"messages": [{"role": "user", "content": f"{HOSTILE} {number}"}]},
+            }
             for number in range(12)
         ]
         client.create(BatchJobIn(requests=requests, model="mistral-small-latest", metadata=metadata))

@@ -70,9 +70,7 @@ def airflow(emulator: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 
 def token(airflow: LocalAirflow, user: str) -> str:
-    answer = requests.post(
-        f"{airflow.url}/auth/token", json={"username": user, "password": user}, timeout=30
-    )
+    answer = requests.post(f"{airflow.url}/auth/token", json={"username": user, "password": user}, timeout=30)
     answer.raise_for_status()
     return str(answer.json()["access_token"])
 

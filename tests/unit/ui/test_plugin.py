@@ -44,5 +44,11 @@ def test_import_loads_no_web_framework() -> None:
         "import airflow_provider_mistral_batch.ui.plugin; "
         "print(*sorted(name for name in set(sys.modules) - before if not name.startswith('airflow_provider')))"
     )
-    loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
-    assert not [name for name in loaded if name.partition(".")[0] in ("fastapi", "starlette", "requests", "pydantic", "airflow")]
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True
+    ).stdout.split()
+    assert not [
+        name
+        for name in loaded
+        if name.partition(".")[0] in ("fastapi", "starlette", "requests", "pydantic", "airflow")
+    ]
