@@ -26,6 +26,7 @@ from airflow_provider_mistral_batch.command_line.rendering import (
     usd,
 )
 from airflow_provider_mistral_batch.command_line.workspace import connection_ids, find_job, hooks, read_jobs
+from airflow_provider_mistral_batch.hooks.mistral_batch import MistralBatchHook
 from airflow_provider_mistral_batch.overview.airflow_database import (
     DatabaseUnreachableError,
     landed_manifests,
@@ -239,7 +240,9 @@ def _confirmed(job: JobView, console: Console, errors: Console) -> bool:
 
 def _download(options: Namespace, console: Console, errors: Console) -> int:
     hook, job = find_job(connection_ids(options.conn_id), options.batch_id)
-    files = download_results(hook, job, options.destination, force=options.force, errors=errors)
+    # A download is worth more patience than a look.
+    patient = MistralBatchHook(hook.mistral_conn_id)
+    files = download_results(patient, job, options.destination, force=options.force, errors=errors)
     if options.json:
         _print_json(console, {"batch_id": job.id, "files": files})
     else:

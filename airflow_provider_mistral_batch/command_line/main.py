@@ -32,6 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from airflow_provider_mistral_batch.command_line.commands import COMMANDS
 
     # What Airflow logs on the way would stand amid the answer.
+    was_disabled = logging.root.manager.disable
     logging.disable(logging.WARNING)
     console = Console(markup=False, highlight=False, emoji=False)
     errors = Console(markup=False, highlight=False, emoji=False, stderr=True)
@@ -55,6 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         _say(f"{error}: create the connection in Airflow, or name another one with --conn-id")
         return WRONG
+
+    finally:
+        logging.disable(was_disabled)
 
 
 def _say(text: str) -> None:

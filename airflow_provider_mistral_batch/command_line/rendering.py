@@ -130,17 +130,17 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: Seque
 
     made = Table(box=None, pad_edge=False, header_style="bold")
     for name in columns:
-        # Ids and numbers are of no use in part.
-        whole = name in ("id", "status", "age", "left", *right)
+        # What may not wrap is not narrowed as long as something else can be. Of ids and numbers, a part is of no use.
         made.add_column(
-            name,
-            justify="right" if name in right else "left",
-            no_wrap=True,
-            overflow="fold" if whole else "ellipsis",
+            name, justify="right" if name in right else "left", no_wrap=name not in _CUT, overflow="ellipsis"
         )
     for cells in rows:
         style = _STYLES.get(cells[0], "")
-        made.add_row(Text(cells[0], style=style), *map(Text, cells[1:]))
+        made.add_row(
+            Text(cells[0], style=style),
+            # A cell that is narrowed does not wrap all the same.
+            *(Text(cell, no_wrap=True, overflow="ellipsis") for cell in cells[1:]),
+        )
     return made
 
 

@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterator, Sequence
 
 from airflow_provider_mistral_batch.api.errors import MistralBatchError, NotFoundError
 from airflow_provider_mistral_batch.api.models import BatchJobOut
+from airflow_provider_mistral_batch.api.retries import RetryPolicy
 from airflow_provider_mistral_batch.hooks.mistral_batch import MistralBatchHook
 from airflow_provider_mistral_batch.overview.airflow_database import (
     DatabaseUnreachableError,
     connections_in_environment,
     mistral_connections,
 )
-from airflow_provider_mistral_batch.overview.listing import Listing, Snapshot, default_hook
+from airflow_provider_mistral_batch.overview.listing import Listing, Snapshot
 
 #: The connection that is used where none can be found.
 _DEFAULT = MistralBatchHook.default_conn_name
@@ -57,6 +58,7 @@ def read_jobs(
     :return: The listing, for further looks, and all jobs.
     """
     listing = Listing(
+        hook_of=_hook,
         days=max(0.0, time.time() - since) / 86_400,
         only_running=only_running,
         calls_at_once=_CALLS_AT_ONCE,
@@ -89,4 +91,10 @@ def find_job(conn_ids: Sequence[str], batch_id: str) -> tuple[MistralBatchHook, 
 
 def hooks(conn_ids: Sequence[str]) -> Iterator[MistralBatchHook]:
     """Make the hooks of connections, one by one."""
-    return map(default_hook, conn_ids)
+    return map(_hook, conn_ids)
+
+
+def _hook(conn_id: str) -> MistralBatchHook:
+    # Whoever waits at a shell can wait for a server that asks to come back in some seconds, but not for minutes.
+    patience = RetryPolicy(attempts=3, total_seconds=30.0, longest_wait=5.0)
+    return MistralBatchHook(conn_id, retries=patience, longest_timeout=10.0)

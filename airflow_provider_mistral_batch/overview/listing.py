@@ -143,7 +143,12 @@ class Listing:
                     one.due_at = min(one.due_at, one.not_before)
             readings = [one.readings for one in watched]
             while True:
-                self._begin_refreshes(watched)
+                self._begin_refreshes(
+                    one
+                    for one, number in zip(watched, readings, strict=True)
+                    # One reading is enough, unless all jobs are wanted.
+                    if one.readings == number or (whole and not one.is_complete)
+                )
                 is_waiting = any(
                     self._is_awaited(one, number, time_limit, whole=whole)
                     for one, number in zip(watched, readings, strict=True)
@@ -161,13 +166,13 @@ class Listing:
 
     def _is_awaited(self, one: _Watched, readings: int, time_limit: float, *, whole: bool) -> bool:
         """Tell whether a viewer waits for the reading of a connection that runs, if one does."""
-        if whole and (one.record is None or not one.record.is_complete):
+        if whole and not one.is_complete:
             return one.is_reading
         # Who comes while a slow call runs, for which another viewer has waited, waits no more.
         is_young = time.monotonic() - one.begun_at < time_limit
         return one.is_reading and one.readings == readings and is_young
 
-    def _begin_refreshes(self, watched: list[_Watched]) -> None:
+    def _begin_refreshes(self, watched: Iterable[_Watched]) -> None:
         now = time.monotonic()
         for one in watched:
             running = sum(other.is_reading for other in self._watched.values())
@@ -208,12 +213,10 @@ class Listing:
         if error is None:
             one.error, one.failures, one.as_of = None, 0, now
             one.offset = one.hook.clock_offset if one.hook is not None else 0.0
-            record = one.record
-            if record is not None and not record.is_complete:
+            runs = one.record is not None and one.record.has_running
+            pause = self._fresh_seconds if runs else self._idle_seconds
+            if not one.is_complete:
                 pause = 0.0
-            else:
-                runs = record is not None and record.has_running
-                pause = self._fresh_seconds if runs else self._idle_seconds
             one.not_before = now
         else:
             asked = error.retry_after if isinstance(error, MistralCallError) else None
@@ -273,6 +276,10 @@ class _Watched:
         self.offset = 0.0
         self.deployment = ""
 
+    @property
+    def is_complete(self) -> bool:
+        return self.record is not None and self.record.is_complete
+
     def state(self, age: float | None, wall: float) -> ConnectionState:
         return ConnectionState(
             conn_id=self.conn_id,
@@ -281,7 +288,7 @@ class _Watched:
             as_of=None if age is None else wall - age,
             age_seconds=age,
             jobs=0 if self.record is None else len(self.record.jobs),
-            is_complete=self.record is not None and self.record.is_complete,
+            is_complete=self.is_complete,
             calls=0 if self.record is None else self.record.calls,
             deployment=self.deployment,
         )
