@@ -40,7 +40,7 @@ def main() -> None:
         airflow.rest.save_connection("warehouse", conn_type="sqlite", host=str(HOME / "warehouse.db"))
         print(
             f"\nAirflow      {airflow.url} (no login: every visitor is admin)"
-            f"\nBatches      {airflow.url}/plugin/mistral-batches: running, failed, expired, cancelled and orphaned jobs"
+            f"\nBatches      {airflow.url}/plugin/mistral-batches: jobs of every kind, orphans too"
             f"\nA first run  {airflow.url}/dags/mistral_batch_nightly: click Trigger, and again in the dialog"
             f"\nConnection   {airflow.url}/connections: mistral_default points to the emulator at {emulator.url}"
             f"\nFiles        {HOME.relative_to(CHECKOUT)}: results in mistral_batch/, logs in logs/"

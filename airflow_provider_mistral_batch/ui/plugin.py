@@ -1,4 +1,4 @@
-"""The plugin by which Airflow finds the page. Schedulers and workers import it, too, so that it imports next to nothing."""
+"""The plugin by which Airflow finds the page. Schedulers import it, too, so that it imports next to nothing."""
 
 from __future__ import annotations
 

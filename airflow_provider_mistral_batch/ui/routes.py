@@ -1,4 +1,4 @@
-"""The routes of the page. Each depends on a user who may look at Airflow's UI; what they give depends on the user's rights."""
+"""The routes of the page: each depends on a user, whose rights decide what it gives."""
 
 # FastAPI reads the annotations at run time, so that they are no texts here.
 
@@ -132,7 +132,7 @@ def job(batch_id: str, user: User) -> Response:
 
 
 def _same_origin(request: Request) -> None:
-    """Refuse what another site's page may have sent with the user's cookie: forms send no JSON, and browsers say where from."""
+    """Refuse what another site's page sent with the user's cookie: forms send no JSON, and browsers name the sender."""
     is_json = request.headers.get("content-type", "").partition(";")[0].strip().lower() == "application/json"
     if not is_json or request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
         raise HTTPException(403, "Send JSON, from a page of this Airflow")
