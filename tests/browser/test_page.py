@@ -198,6 +198,17 @@ def test_task_has_a_tab_with_its_jobs(airflow, page_of, emulator):
     page.get_by_text("Requests by run").wait_for()
 
 
+def test_viewers_share_one_listing(airflow, emulator):
+    headers = {"Authorization": f"Bearer {token(airflow, 'chief')}"}
+    emulator.control.reset()
+    begun = time.monotonic()
+    for _ in range(50):
+        assert requests.get(f"{airflow.url}/mistral-batches/api/jobs", headers=headers, timeout=30).ok
+    refreshes = 1 + (time.monotonic() - begun) / 5
+    # Each of two connections: the newest jobs, the running ones, and single jobs that ended meanwhile.
+    assert sum(emulator.control.requests().values()) <= 8 * refreshes
+
+
 def test_five_thousand_jobs(airflow, page_of, emulator):
     emulator.control.make_jobs(5000, status="SUCCESS", metadata=of_task("mistral_batch_nightly", run=3))
     wait_for(lambda: answer(airflow, "api/jobs").json()["total"] >= 5000)

@@ -379,7 +379,7 @@ function Overview({ go }) {
     h(Trouble, { error }), h(Connections, { answer }),
     h("div", { className: "mb-cards" },
       h(Tile, { title: "Today", value: `${number(today.jobs)} jobs`, note: `${number(today.requests)} requests · ${number(today.failed)} failed · ${cost(today)}` }),
-      h(Tile, { title: "This month", value: `${number(month.jobs)} jobs`, note: `${number(month.requests)} requests · ${number(month.tokens)} tokens · ${cost(month)}` }),
+      h(Tile, { title: "This month", value: `${number(month.jobs)} jobs`, note: `${number(month.requests)} requests${month.tokens ? ` · ${number(month.tokens)} tokens` : ""} · ${cost(month)}` }),
       h(Tile, { title: "Pending", value: `${number(pending.requests)} requests`, note: `in ${number(pending.jobs)} jobs; ${percent(pending.share)} of what a workspace takes` })),
     h(Section, { title: "Orphans: jobs that run although no task waits for them" },
       orphans.length === 0 ? h("p", { className: "mb-muted" }, "None.")
@@ -429,7 +429,7 @@ function DagPart({ dagId }) {
     answer.runs.length === 0 ? h(Note, { title: "No batches." }, "No run of this Dag has submitted a batch in the last 35 days.")
       : h("div", { className: "mb-cards" },
           h(Bars, { title: "Requests by run", groups: answer.runs, value: (run) => run.requests, label: (run) => `${number(run.requests)}${run.failed ? `, ${number(run.failed)} failed` : ""}` }),
-          h(Bars, { title: "Cost by run", groups: answer.runs, value: (run) => run.cost_usd ?? 0, label: (run) => dollars(run.cost_usd) })));
+          answer.runs.some((run) => run.cost_usd != null) && h(Bars, { title: "Cost by run", groups: answer.runs, value: (run) => run.cost_usd ?? 0, label: (run) => dollars(run.cost_usd) })));
 }
 
 if (!document.getElementById("mistral-batches-style")) {
