@@ -26,6 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     :return: The exit status.
     """
     options = parser().parse_args(arguments)
+    # Like the command line of Airflow itself: without it, newer Airflows look for connections in the environment alone.
+    os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
     # Imported late: help and wrong arguments need no Airflow.
     from rich.console import Console
 

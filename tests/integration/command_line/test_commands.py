@@ -28,6 +28,8 @@ TASK = {
 def _connected(connect: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
     connect()
     monkeypatch.setattr(sys, "stdin", io.StringIO())
+    # Undone at the end: the command line is a process of its own otherwise.
+    monkeypatch.setenv("_AIRFLOW_PROCESS_CONTEXT", "server")
 
 
 @pytest.fixture
@@ -111,6 +113,38 @@ def test_a_connection_that_fails_does_not_hide_the_others(
     assert err.startswith("connection 'broken': ")
     assert run("jobs", "--conn-id", "broken")[0] == 1
     assert run("jobs", "--conn-id", "mistral_default")[0] == 0
+
+
+def test_connections_of_airflows_database_are_found(
+    run, control: Control, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from airflow import settings
+    from airflow.models.base import Base
+    from airflow.models.connection import Connection
+    from sqlalchemy import insert
+
+    assert settings.engine is not None
+    control.make_jobs(2)
+    # As at a shell: only Airflow's own servers say that they are servers.
+    monkeypatch.delenv("_AIRFLOW_PROCESS_CONTEXT")
+    monkeypatch.delenv("AIRFLOW_CONN_MISTRAL_DEFAULT")
+    table = Connection.__table__
+    # Newer Airflows check that a connection's team exists.
+    tables = [Base.metadata.tables[name] for name in ("team", "connection") if name in Base.metadata.tables]
+    Base.metadata.create_all(settings.engine, tables=tables)
+    try:
+        fields = {"conn_id": "ours", "conn_type": "mistral", "host": control.url}
+        with settings.engine.begin() as database:
+            database.execute(
+                insert(table).values(
+                    **fields, password=control.api_key, is_encrypted=False, is_extra_encrypted=False
+                )
+            )
+        status, out, err = run("jobs", "--json")
+        assert (status, err) == (0, "")
+        assert [job["connections"] for job in json.loads(out)["jobs"]] == [["ours"]] * 2
+    finally:
+        Base.metadata.drop_all(settings.engine, tables=tables)
 
 
 def test_a_long_listing_survives_a_busy_api(run, control: Control) -> None:
