@@ -50,6 +50,9 @@ test: lint ## Run all checks and tests; PYTEST_ARGS adds pytest options
 test-gateway: $(VENV)/installed-gateway ## Run batches through a real LiteLLM proxy in front of the emulator
 	$(BIN)/python -m pytest tests/gateway $(PYTEST_ARGS)
 
+test-browser: $(VENV)/installed-browser ## Look at the page of batches in a real Airflow with Chromium, which must be installed
+	$(BIN)/python -m pytest tests/browser $(PYTEST_ARGS)
+
 test-distributed: $(VENV)/installed-distributed ## Run the Dags on PostgreSQL, Celery and Redis, and kill parts of it
 	$(BIN)/python -m pytest tests/distributed $(PYTEST_ARGS)
 
@@ -87,7 +90,7 @@ build: $(VENV)/installed-build ## Build the wheel and the source distribution in
 constraints: $(VENV)/uv ## Pin the newest versions that fit pyproject.toml, with hashes
 	$(BIN)/uv pip compile --quiet --upgrade --generate-hashes --universal --python-version 3.10 --no-annotate \
 		--custom-compile-command "make constraints" --no-emit-index-url --no-emit-find-links \
-		--all-extras --group bench --group build --group distributed --group docs --group install --group lint \
+		--all-extras --group bench --group browser --group build --group distributed --group docs --group install --group lint \
 		--group sdk --group stores --group test pyproject.toml -o constraints.txt
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.10 --no-annotate \
 		--custom-compile-command "make constraints" --no-emit-index-url --no-emit-find-links \
@@ -119,6 +122,9 @@ $(VENV)/installed-tests: $(VENV)/installed
 
 $(VENV)/installed-distributed: $(VENV)/installed-tests
 	$(call install,--editable ".[emulator]" --group distributed)
+
+$(VENV)/installed-browser: $(VENV)/installed-tests
+	$(call install,--editable ".[emulator]" --group browser)
 
 # LiteLLM pins what Airflow pins otherwise, so it has an environment of its own.
 $(VENV)/installed-gateway: $(VENV)/installed-tests tests/gateway/requirements.txt

@@ -7,6 +7,8 @@ from typing import Any
 
 import msgspec
 
+from airflow_provider_mistral_batch.api.checks import completion_window_hours
+from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.api.models import BatchJobOut, BatchStatus
 from airflow_provider_mistral_batch.api.texts import MESSAGE_LENGTH, WORD_LENGTH, excerpt
 from airflow_provider_mistral_batch.policies.capacity import REQUESTS
@@ -114,7 +116,7 @@ def job_view(job: BatchJobOut, *conn_ids: str) -> JobView:
         created_at=job.created_at,
         started_at=job.in_progress_at,
         ended_at=job.ended_at,
-        expires_at=job.expires_at,
+        expires_at=job.expires_at or _window_ends(job),
         dag_id=_noted(metadata, "airflow_dag_id"),
         run_id=_noted(metadata, "airflow_run_id"),
         task_id=_noted(metadata, "airflow_task_id"),
@@ -131,6 +133,15 @@ def job_view(job: BatchJobOut, *conn_ids: str) -> JobView:
         error_file_id=job.error_file_id,
         errors=[excerpt(str(error)) for error in job.errors[:_MOST_ERRORS]],
     )
+
+
+def _window_ends(job: BatchJobOut) -> int | None:
+    if job.completion_window is None:
+        return None
+    try:
+        return job.created_at + 3600 * completion_window_hours(job.completion_window)
+    except InvalidInputError:
+        return None
 
 
 def seen_by(views: Iterable[JobView]) -> JobView:

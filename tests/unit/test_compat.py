@@ -14,9 +14,10 @@ from airflow_provider_mistral_batch import compat
 SOURCES = Path(compat.__file__).parent
 
 #: What Airflow has had in one place since 3.0.6.
-IN_ONE_PLACE = {"airflow.triggers.base", "airflow.sdk"}
-#: Providers that are imported only where they are installed.
+IN_ONE_PLACE = {"airflow", "airflow.plugins_manager", "airflow.sdk", "airflow.triggers.base"}
+#: What is imported only where it is installed, or by the API server.
 OPTIONAL = (
+    "airflow.api_fastapi.",
     "airflow.providers.common.ai.",
     "airflow.providers.common.compat.openlineage.",
     "airflow.providers.openlineage.",
