@@ -8,6 +8,7 @@ SMALL_TESTS := tests/unit tests/integration tests/contract
 AIRFLOW_TESTS := tests/e2e tests/chaos
 PYTEST_ARGS ?=
 N ?= 10
+VERSIONS ?=
 BENCHMARKS ?=
 
 # uv then trusts what the system trusts, as pip does.
@@ -28,7 +29,7 @@ define install
 @touch $@
 endef
 
-.PHONY: help install demo ui test test-gateway test-distributed soak lint format bench docs build constraints clean
+.PHONY: help install demo ui test test-distributed test-gateway test-matrix test-oldest soak lint format bench docs build constraints clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -49,8 +50,17 @@ test: lint ## Run all checks and tests; PYTEST_ARGS adds pytest options
 test-gateway: $(VENV)/installed-gateway ## Run batches through a real LiteLLM proxy in front of the emulator
 	$(BIN)/python -m pytest tests/gateway $(PYTEST_ARGS)
 
+test-browser: $(VENV)/installed-browser ## Look at the page of batches in a real Airflow with Chromium, which must be installed
+	$(BIN)/python -m pytest tests/browser $(PYTEST_ARGS)
+
 test-distributed: $(VENV)/installed-distributed ## Run the Dags on PostgreSQL, Celery and Redis, and kill parts of it
 	$(BIN)/python -m pytest tests/distributed $(PYTEST_ARGS)
+
+test-matrix: $(VENV)/uv ## Run the tests on every supported Airflow; VERSIONS="3.0.6 3.1.3" chooses
+	$(BIN)/python scripts/matrix.py $(VERSIONS)
+
+test-oldest: $(VENV)/uv ## Run what differs most between versions on the oldest Airflow and Python
+	$(BIN)/python scripts/matrix.py --quick 3.0.6
 
 soak: $(VENV)/installed-tests ## Repeat the chaos suite; N says how often
 	@for turn in $$(seq $(N)); do echo "Turn $$turn of $(N)"; \
@@ -80,8 +90,8 @@ build: $(VENV)/installed-build ## Build the wheel and the source distribution in
 constraints: $(VENV)/uv ## Pin the newest versions that fit pyproject.toml, with hashes
 	$(BIN)/uv pip compile --quiet --upgrade --generate-hashes --universal --python-version 3.10 --no-annotate \
 		--custom-compile-command "make constraints" --no-emit-index-url --no-emit-find-links \
-		--all-extras --group bench --group build --group distributed --group docs --group install --group lint \
-		--group test pyproject.toml -o constraints.txt
+		--all-extras --group bench --group browser --group build --group distributed --group docs --group install --group lint \
+		--group sdk --group stores --group test pyproject.toml -o constraints.txt
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.10 --no-annotate \
 		--custom-compile-command "make constraints" --no-emit-index-url --no-emit-find-links \
 		tests/gateway/requirements.in -o tests/gateway/requirements.txt
@@ -108,10 +118,13 @@ $(VENV)/installed-ui: $(VENV)/installed
 	$(call install,--editable ".[emulator$(comma)parquet$(comma)sql]" apache-airflow-providers-sqlite)
 
 $(VENV)/installed-tests: $(VENV)/installed
-	$(call install,--editable ".[costs$(comma)emulator$(comma)parquet$(comma)sql$(comma)zstd]" --group lint --group test)
+	$(call install,--editable ".[common-ai$(comma)costs$(comma)emulator$(comma)parquet$(comma)sql$(comma)zstd]" --group lint --group sdk --group test)
 
 $(VENV)/installed-distributed: $(VENV)/installed-tests
 	$(call install,--editable ".[emulator]" --group distributed)
+
+$(VENV)/installed-browser: $(VENV)/installed-tests
+	$(call install,--editable ".[emulator]" --group browser)
 
 # LiteLLM pins what Airflow pins otherwise, so it has an environment of its own.
 $(VENV)/installed-gateway: $(VENV)/installed-tests tests/gateway/requirements.txt

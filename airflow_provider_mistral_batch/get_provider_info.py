@@ -7,7 +7,19 @@ from typing import Any
 from airflow_provider_mistral_batch import __version__
 
 _PACKAGE = "airflow_provider_mistral_batch"
+_NAME = "airflow-provider-mistral-batch"
 _INTEGRATION = "Mistral Batch"
+#: Pages of the documentation that show how something is done, for registries of providers.
+_GUIDES = (
+    "operators/inference",
+    "operators/upload",
+    "operators/create",
+    "operators/sensor",
+    "operators/download",
+    "operators/cancel",
+    "tables",
+    "common_ai",
+)
 
 
 def get_provider_info() -> dict[str, Any]:
@@ -18,7 +30,7 @@ def get_provider_info() -> dict[str, Any]:
     ``airflow/provider_info.schema.json``.
     """
     return {
-        "package-name": "airflow-provider-mistral-batch",
+        "package-name": _NAME,
         "name": "Mistral Batch",
         "description": "Runs LLM workloads through `Mistral's Batch API <https://docs.mistral.ai/capabilities/batch/>`__.",
         "versions": [__version__],
@@ -26,7 +38,8 @@ def get_provider_info() -> dict[str, Any]:
             {
                 "integration-name": _INTEGRATION,
                 "external-doc-url": "https://docs.mistral.ai/capabilities/batch/",
-                "tags": ["ai"],
+                "how-to-guide": [f"/docs/{_NAME}/{guide}.md" for guide in _GUIDES],
+                "tags": ["ai", "llm", "ai-inference", "embeddings"],
             }
         ],
         "hooks": _modules("hooks.mistral_batch"),
@@ -51,11 +64,13 @@ def get_provider_info() -> dict[str, Any]:
                 "connection-type": "mistral",
                 "hook-class-name": f"{_PACKAGE}.hooks.mistral_batch.MistralBatchHook",
                 "hook-name": "Mistral",
+                "external-services": ["Mistral AI"],
                 "ui-field-behaviour": {
                     "hidden-fields": ["schema", "port", "login"],
                     "relabeling": {"password": "API Key", "host": "Base URL"},
                     "placeholders": {
                         "host": "https://api.mistral.ai",
+                        "password": "from https://console.mistral.ai/api-keys",
                         "extra": '{"timeout": 120, "retries": 5, "default_model": "mistral-small-latest"}',
                     },
                 },

@@ -9,6 +9,7 @@ from typing import Any
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.jsonl.results import reader
 from airflow_provider_mistral_batch.jsonl.results.rows import ResultRow, row_with_model
+from airflow_provider_mistral_batch.observability.lineage.reads import note_read
 from airflow_provider_mistral_batch.storage.paths import storage_path
 from airflow_provider_mistral_batch.tables.reading import read_models, read_table
 
@@ -40,9 +41,15 @@ def read_results(
 
 def _rows(results: Any, *, failed: bool) -> Iterator[ResultRow]:
     if not isinstance(results, Mapping):
-        return reader.read_rows(storage_path(results, field="results"))
+        path = storage_path(results, field="results")
+        note_read(path)
+        return reader.read_rows(path)
     results_path, errors_path = (
         storage_path(results[name], field=name) for name in ("results_path", "errors_path")
     )
+    note_read(results_path)
     rows = reader.read_rows(results_path)
-    return chain(rows, reader.read_failed_rows(errors_path)) if failed else rows
+    if not failed:
+        return rows
+    note_read(errors_path)
+    return chain(rows, reader.read_failed_rows(errors_path))

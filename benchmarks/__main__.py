@@ -26,6 +26,7 @@ QUICK: Mapping[str, tuple[str, ...]] = {
     "jsonl_transfer": ("--rows", "1000", "--turns", "1"),
     "jsonl_parquet": ("--rows", "1000", "--turns", "1"),
     "table": ("--rows", "1000", "--turns", "1"),
+    "stores": ("--rows", "200", "--turns", "1"),
     "airflow_gate": (
         *("--jobs", "2", "--job-seconds", "1", "--poll-interval", "1", "--rest-seconds", "1"),
         *("--variants", "ours_deferrable_sensor"),

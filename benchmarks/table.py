@@ -25,9 +25,9 @@ def main() -> None:
     )
     compare(
         "Results to typed columns",
-        ["decode results", "results to parquet", "results to columns"],
-        limit="results to parquet",
-        targets={"results to columns": 4.0},
+        ["decode results", "read to columns", "results to parquet", "results to columns"],
+        limit="decode results",
+        targets={"results to columns": 0.2},
         script=_STEPS,
         most_mb=_MOST_MB,
     )
@@ -35,9 +35,9 @@ def main() -> None:
         try:
             compare(
                 "PostgreSQL rows to request files",
-                ["postgresql cursor", "postgresql to requests"],
+                ["postgresql cursor", "postgresql rows", "postgresql to requests"],
                 limit="postgresql cursor",
-                targets={"postgresql to requests": 0.8},
+                targets={"postgresql to requests": None},
                 prepare=table_in_postgresql.fill,
                 script=_STEPS,
                 most_mb=_MOST_MB,

@@ -116,10 +116,18 @@ def _parquet_to_requests(directory: Path, rows: int) -> None:
 
 
 def _postgresql_to_requests(directory: Path, rows: int) -> None:
+    _to_requests(_postgresql(), directory, rows)
+
+
+def _postgresql() -> Any:
     from airflow_provider_mistral_batch.tables.sources.sql import SqlRows
 
     os.environ["AIRFLOW_CONN_WAREHOUSE"] = POSTGRESQL
-    _to_requests(SqlRows(f"select id, title, body from {TABLE}", conn_id="warehouse"), directory, rows)
+    return SqlRows(f"select id, title, body from {TABLE}", conn_id="warehouse")
+
+
+def _postgresql_rows(directory: Path, rows: int) -> None:
+    assert sum(batch.num_rows for batch in _postgresql().read(["id", "title", "body"])) == rows
 
 
 def _postgresql_cursor(directory: Path, rows: int) -> None:
@@ -155,21 +163,35 @@ def _to_columns(name: str, endpoint: str, schema: dict[str, Any] | None) -> Call
     return to_columns
 
 
+def _read_to_columns(directory: Path, rows: int) -> None:
+    from airflow_provider_mistral_batch.jsonl.results.row_columns import read_row_columns
+    from airflow_provider_mistral_batch.tables.shapes import shape_of
+
+    shape = shape_of(ENDPOINT, REVIEW, embedding="float32")
+    count = 0
+    for batch in read_row_columns(directory / "results.jsonl"):
+        shape.read(batch, {})
+        count += batch.num_rows
+    assert count == rows
+
+
 def _results_to_parquet(directory: Path, rows: int) -> None:
     from airflow_provider_mistral_batch.jsonl.results.parquet import write_parquet
     from airflow_provider_mistral_batch.jsonl.results.row_columns import read_row_columns
 
     (directory / "landed").mkdir(exist_ok=True)
-    write_parquet(directory / "landed" / "results", read_row_columns(directory / "results.jsonl"))
+    write_parquet(directory / "landed" / "rows", read_row_columns(directory / "results.jsonl"))
 
 
 STEPS: dict[str, Callable[[Path, int], None]] = {
     "decode requests": jsonl_steps.decode("requests.jsonl"),
     "parquet to requests": _parquet_to_requests,
     "decode results": jsonl_steps.decode("results.jsonl"),
+    "read to columns": _read_to_columns,
     "results to parquet": _results_to_parquet,
     "results to columns": _to_columns("results.jsonl", ENDPOINT, REVIEW),
     "postgresql cursor": _postgresql_cursor,
+    "postgresql rows": _postgresql_rows,
     "postgresql to requests": _postgresql_to_requests,
     "decode embeddings": jsonl_steps.decode("embeddings.jsonl"),
     "embeddings to columns": _to_columns("embeddings.jsonl", "/v1/embeddings", None),

@@ -65,14 +65,14 @@ def nightly() -> None:
     @task
     def process(manifest: dict[str, Any], output_file_id: str) -> dict[str, Any]:
         """Read the answers one by one, and return a summary."""
+        # Imported by the task alone: parsing the Dag needs none of it.
+        from airflow_provider_mistral_batch.results import read_results
+
         words, longest = 0, ("", 0)
-        with ObjectStoragePath(manifest["results_path"]).open("r", encoding="utf-8") as file:
-            for line in file:
-                row = json.loads(line)
-                answer = row["response"]["body"]["choices"][0]["message"]["content"]
-                length = len(answer.split())
-                words += length
-                longest = max(longest, (row["custom_id"], length), key=lambda item: item[1])
+        for row in read_results(manifest):
+            length = len((row.content or "").split())
+            words += length
+            longest = max(longest, (row.custom_id or "", length), key=lambda item: item[1])
         return {
             "answers": manifest["counts"]["succeeded"],
             "words": words,

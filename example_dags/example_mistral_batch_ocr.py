@@ -73,7 +73,8 @@ def ocr() -> None:
         deferrable=True,
     )
 
-    @task
+    # Without this, Airflow stores an XCom for each document, too; before 3.1, none whose key has a slash.
+    @task(multiple_outputs=False)
     def list_pages(manifest: dict[str, Any]) -> dict[str, int]:
         """Return the number of pages of each document."""
         from airflow_provider_mistral_batch.results import read_table

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from typing import Any
 
@@ -39,6 +40,8 @@ def _say_defaults(function: Any, package: Any) -> None:
     for parameter in function.parameters:
         path = getattr(parameter.default, "canonical_path", "")
         if path.startswith(f"{package.path}."):
-            constant = package[path.removeprefix(f"{package.path}.")]
-            if constant.is_attribute and constant.value is not None:
-                parameter.default = constant.value
+            # What our code has from Airflow through one of our modules cannot be resolved.
+            with contextlib.suppress(griffe.AliasResolutionError):
+                constant = package[path.removeprefix(f"{package.path}.")]
+                if constant.is_attribute and constant.value is not None:
+                    parameter.default = constant.value

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from airflow_provider_mistral_batch.emulator import Emulator
+from lively_jobs import make_lively_jobs
 from local_airflow import LocalAirflow
 from processes import exit_on_sigterm
 
@@ -34,10 +35,12 @@ def main() -> None:
         airflow.rest.save_connection(
             "mistral_default", conn_type="mistral", host=emulator.url, port=0, password=emulator.api_key
         )
+        make_lively_jobs(emulator)
         # For the example of a table.
         airflow.rest.save_connection("warehouse", conn_type="sqlite", host=str(HOME / "warehouse.db"))
         print(
             f"\nAirflow      {airflow.url} (no login: every visitor is admin)"
+            f"\nBatches      {airflow.url}/plugin/mistral-batches: jobs of every kind, orphans too"
             f"\nA first run  {airflow.url}/dags/mistral_batch_nightly: click Trigger, and again in the dialog"
             f"\nConnection   {airflow.url}/connections: mistral_default points to the emulator at {emulator.url}"
             f"\nFiles        {HOME.relative_to(CHECKOUT)}: results in mistral_batch/, logs in logs/"

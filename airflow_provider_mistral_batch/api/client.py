@@ -76,6 +76,8 @@ class MistralBatchClient:
     :param key_source: Where the key comes from, for the message of a 401.
     :param renew_key: Returns the current key; called when the key is refused. If the key has changed, the call is
         made once more, so that a wait of days survives a rotated key.
+    :param on_answer: Called after each attempt of a call with its method and the answer's HTTP status; ``None`` without
+        an answer. It must not raise.
     :raises InvalidInputError: When one of these is invalid.
     """
 
@@ -91,6 +93,7 @@ class MistralBatchClient:
         verify: bool | str = True,
         key_source: str = "api_key",
         renew_key: Callable[[], str | None] | None = None,
+        on_answer: Callable[[str, int | None], None] | None = None,
     ) -> None:
         self.dialect = dialect_named(dialect)
         self._transport = Transport(
@@ -102,6 +105,7 @@ class MistralBatchClient:
             verify=verify,
             key_source=key_source,
             renew_key=renew_key,
+            on_answer=on_answer,
         )
 
     def __repr__(self) -> str:

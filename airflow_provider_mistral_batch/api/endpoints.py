@@ -11,6 +11,8 @@ from typing import Any
 
 import msgspec
 
+from airflow_provider_mistral_batch.api.limits import MAX_DOCUMENT_BYTES, MAX_FILE_BYTES
+
 CHAT = "/v1/chat/completions"
 CONVERSATIONS = "/v1/conversations"
 
@@ -58,11 +60,13 @@ class UploadedFiles(msgspec.Struct, frozen=True, kw_only=True):
 
     :param purpose: What they are uploaded for.
     :param suffixes: How their names may end.
+    :param max_bytes: Most bytes of one.
     :param fields: Makes the body's fields of a file's id; ``None`` if messages name it.
     """
 
     purpose: str
     suffixes: frozenset[str]
+    max_bytes: int = MAX_FILE_BYTES
     fields: Callable[[str], dict[str, Any]] | None = None
 
 
@@ -105,7 +109,7 @@ ENDPOINTS: Mapping[str, Endpoint] = {
             path=CHAT,
             prompt_fields=lambda prompt: {"messages": _messages(prompt)},
             takes=_GENERATION,
-            files=UploadedFiles(purpose="ocr", suffixes=DOCUMENT_SUFFIXES),
+            files=UploadedFiles(purpose="ocr", suffixes=DOCUMENT_SUFFIXES, max_bytes=MAX_DOCUMENT_BYTES),
         ),
         Endpoint(path="/v1/embeddings", prompt_fields=_field("input"), writes_tokens=False),
         Endpoint(
@@ -126,6 +130,7 @@ ENDPOINTS: Mapping[str, Endpoint] = {
             files=UploadedFiles(
                 purpose="ocr",
                 suffixes=DOCUMENT_SUFFIXES,
+                max_bytes=MAX_DOCUMENT_BYTES,
                 fields=lambda file_id: {"document": {"type": "file", "file_id": file_id}},
             ),
         ),

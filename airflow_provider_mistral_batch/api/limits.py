@@ -9,6 +9,10 @@ from __future__ import annotations
 #: Largest file that can be uploaded. The documentation says "512 MB", decimal or binary: the smaller is safe.
 MAX_FILE_BYTES = 512 * 1000 * 1000
 
+#: Largest document that the API reads: 50 MB by Mistral's documentation of OCR, decimal or binary. The larger is taken:
+#: what is refused here, nobody can send. Its limit of pages is left to the API, which counts them.
+MAX_DOCUMENT_BYTES = 50 * 1024 * 1024
+
 #: Requests that may be pending in a workspace, and so the most in one job.
 MAX_REQUESTS_PER_JOB = 1_000_000
 

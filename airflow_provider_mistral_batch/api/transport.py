@@ -83,6 +83,7 @@ class Transport:
         verify: bool | str = True,
         key_source: str = "api_key",
         renew_key: Callable[[], str | None] | None = None,
+        on_answer: Callable[[str, int | None], None] | None = None,
     ) -> None:
         self.base_url = _checked_base_url(base_url)
         self.retries = retries or RetryPolicy()
@@ -90,6 +91,7 @@ class Transport:
         self.clock_offset = 0.0
         self._key_source = key_source
         self._renew_key = renew_key
+        self._on_answer = on_answer
         # Passed with each call: on the session, REQUESTS_CA_BUNDLE and *_PROXY of the environment would override them.
         self._options: dict[str, Any] = {
             "timeout": _checked_timeout(timeout),
@@ -190,6 +192,8 @@ class Transport:
         :raises MistralCallError: When there is no such answer.
         """
         response = self._answer(call, patience or self.patience(), **kwargs)
+        if self._on_answer is not None:
+            self._on_answer(call.method, getattr(response, "status_code", None))
         if isinstance(response, MistralConnectionError):
             # Raised outside of `except`, here as everywhere in this module: the context of an exception raised inside
             # would hold the request, and the request holds the key.

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
-from airflow.providers.common.compat.sdk import task
+# First, because it names an Airflow that is too old. It has no ``task`` itself, which parsing a Dag may not need.
+import airflow_provider_mistral_batch.compat  # noqa: F401
+
+# isort: split
+from airflow.sdk import task
 
 __all__ = ["task"]

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import logging
+import os
 import re
 from collections.abc import Iterator
+from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -14,9 +17,17 @@ from airflow_provider_mistral_batch.api.checks import check_positive, check_whol
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Connection
+    from airflow.sdk import Connection
 
     from airflow_provider_mistral_batch.api.client import MistralBatchClient
+
+log = logging.getLogger(__name__)
+
+#: The environment variable with the API key for connections whose password is empty; Mistral's own SDK reads it, too.
+KEY_VARIABLE = "MISTRAL_API_KEY"
+
+#: How a model begins in the field ``model``, which common-ai's operators read and ours do not.
+_COMMON_AI_MODEL = "mistral:"
 
 #: The connection's field for each parameter of the client.
 _FIELDS = {
@@ -42,6 +53,39 @@ class Settings(NamedTuple):
     default_model: str | None
     deployment: str
     rows_have_url: bool
+
+
+def api_key_of(connection: Connection) -> str:
+    """
+    Give the API key: the connection's password, or else ``MISTRAL_API_KEY`` of this process's environment.
+
+    :param connection: The connection.
+    :return: The key; empty if there is none.
+    """
+    return (connection.password or "").strip() or os.environ.get(KEY_VARIABLE, "").strip()
+
+
+def key_source(connection: Connection, conn_id: str) -> str:
+    """
+    Say where a connection's API key is, for messages.
+
+    :param connection: The connection.
+    :param conn_id: Its id.
+    """
+    if (connection.password or "").strip():
+        return f"the password of connection {conn_id!r}"
+    return f"the environment variable {KEY_VARIABLE}"
+
+
+@cache
+def say_key_is_in_environment(conn_id: str, base_url: str) -> None:
+    """
+    Log, once in a process, that a connection without a password uses the environment's key.
+
+    :param conn_id: The connection's id.
+    :param base_url: Where the key is sent.
+    """
+    log.info("Connection %r has no password: %s gets the API key in %s.", conn_id, base_url, KEY_VARIABLE)
 
 
 def read_connection(
@@ -80,8 +124,13 @@ def warnings_about(connection: Connection, conn_id: str, client: MistralBatchCli
     """
     # Airflow itself adds no fields: since Airflow 3 its form writes plain names, and it unpacks ``__extra__`` of a URI.
     # So ``extra__mistral__timeout`` and ``__extra__`` are also mistakes.
+    extra = _extra(connection)
     known = [*connection_type()["conn-fields"]]
-    if unknown := sorted(repr(name)[:80] for name in _extra(connection).keys() - set(known)):
+    # A connection may also serve common-ai's operators, whose field this is. Of another type, all fields are others'.
+    others = {"model"} if str(extra.get("model")).startswith(_COMMON_AI_MODEL) else set()
+    if connection.conn_type != connection_type()["connection-type"]:
+        others = set(extra)
+    if unknown := sorted(repr(name)[:80] for name in extra.keys() - set(known) - others):
         yield (
             f"The extra of connection {conn_id!r} has unknown fields, which are ignored: {', '.join(unknown)}. "
             f"Known fields are {', '.join(known)}."
@@ -114,11 +163,15 @@ def _client_of(
     # Imported late: `requests` is not needed to parse a Dag.
     from airflow_provider_mistral_batch.api import client as api
     from airflow_provider_mistral_batch.api.retries import RetryPolicy
+    from airflow_provider_mistral_batch.observability.metrics import api_called
 
     extra = {name: value for name, value in _extra(connection).items() if value not in (None, "")}
-    api_key = (connection.password or "").strip()
+    api_key = api_key_of(connection)
     if not api_key:
-        raise InvalidInputError("password is empty: enter the API key of your Mistral workspace")
+        raise InvalidInputError(
+            f"password is empty: enter the API key of your Mistral workspace, or set {KEY_VARIABLE} in the environment "
+            "of workers and triggerers"
+        )
     fields: dict[str, Any] = {name: extra[name] for name in ("dialect", "proxies", "verify") if name in extra}
     if "timeout" in extra:
         fields["timeout"] = _number(extra["timeout"])
@@ -136,7 +189,7 @@ def _client_of(
     if isinstance(extra.get("verify"), str):
         fields["verify"] = {"true": True, "false": False}.get(extra["verify"].lower(), extra["verify"])
     base_url = _base_url(connection) or api.DEFAULT_BASE_URL
-    return api.MistralBatchClient(api_key, base_url, **{**fields, **options})
+    return api.MistralBatchClient(api_key, base_url, **{"on_answer": api_called, **fields, **options})
 
 
 def _keeps_secrets(base_url: str) -> bool:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any
 
 import msgspec
-from airflow.providers.common.compat.sdk import BaseHook
 
 from airflow_provider_mistral_batch.api.checks import chosen_model, chosen_window
 from airflow_provider_mistral_batch.api.endpoints import DEFAULT_ENDPOINT
@@ -22,21 +22,30 @@ from airflow_provider_mistral_batch.api.models import (
     FileOut,
     FilesOut,
 )
+from airflow_provider_mistral_batch.compat import BaseHook
 from airflow_provider_mistral_batch.hooks.connection import (
     Settings,
+    api_key_of,
     connection_type,
+    key_source,
     read_connection,
+    say_key_is_in_environment,
     warnings_about,
 )
 
 if TYPE_CHECKING:
     import os
 
+    from airflow.sdk import Connection
+
     from airflow_provider_mistral_batch.api.client import MistralBatchClient
     from airflow_provider_mistral_batch.api.retries import RetryPolicy
 
 
 log = logging.getLogger(__name__)
+
+#: Most attempts of the connection's test: somebody waits in front of the form.
+_TEST_ATTEMPTS = 2
 
 
 class MistralBatchHook(BaseHook):
@@ -46,10 +55,11 @@ class MistralBatchHook(BaseHook):
     The four calls of the Batch API have their own names: :meth:`create`, :meth:`list`, :meth:`get` and :meth:`cancel`.
     There are also :meth:`delete` and :meth:`iter_jobs`; the names of calls on files end in ``_file`` or ``_files``.
 
-    Connection fields: ``password`` is the API key, ``host`` the base URL (by default the real API). Extra:
-    ``timeout`` (seconds), ``retries`` (attempts per call), ``proxies`` (URL by scheme, also as JSON text), ``verify``
-    (false, or the path of a CA bundle), ``default_model``, ``dialect`` (``mistral`` or ``openai``), ``deployment``,
-    ``rows_have_url`` (whether a gateway wants ``method`` and ``url`` in each row). Any other field causes a warning.
+    Connection fields: ``password`` is the API key (if it is empty, ``MISTRAL_API_KEY`` of the environment counts), and
+    ``host`` the base URL (by default the real API). Extra: ``timeout`` (seconds), ``retries`` (attempts per call),
+    ``proxies`` (URL by scheme, also as JSON text), ``verify`` (false, or the path of a CA bundle), ``default_model``,
+    ``dialect`` (``mistral`` or ``openai``), ``deployment``, ``rows_have_url`` (whether a gateway wants ``method`` and
+    ``url`` in each row). Any other field causes a warning.
 
     The methods raise the errors of :mod:`airflow_provider_mistral_batch.exceptions`.
 
@@ -96,23 +106,29 @@ class MistralBatchHook(BaseHook):
 
     def _read_settings(self) -> Settings:
         if self._settings is None:
-            connection = self.get_connection(self.mistral_conn_id)
+            connection = self._connection()
             options: dict[str, Any] = {} if self.retries is None else {"retries": self.retries}
             self._settings = read_connection(
                 connection,
                 self.mistral_conn_id,
                 longest_timeout=self.longest_timeout,
                 renew_key=self._current_key,
-                key_source=f"the password of connection {self.mistral_conn_id!r}",
+                key_source=key_source(connection, self.mistral_conn_id),
                 **options,
             )
             for warning in warnings_about(connection, self.mistral_conn_id, self._settings.client):
                 self.log.warning("%s", warning)
+            if not (connection.password or "").strip():
+                say_key_is_in_environment(self.mistral_conn_id, self._settings.client.base_url)
         return self._settings
+
+    def _connection(self) -> Connection:
+        connection: Connection = self.get_connection(self.mistral_conn_id)
+        return connection
 
     def _current_key(self) -> str | None:
         """Read the key again, in case it was rotated while we waited."""
-        return self.get_connection(self.mistral_conn_id).password
+        return api_key_of(self._connection())
 
     def close(self) -> None:
         """Close the client's connections; the next call opens new ones."""
@@ -194,7 +210,22 @@ class MistralBatchHook(BaseHook):
         return time.time() + self.clock_offset
 
     def test_connection(self) -> tuple[bool, str]:
-        """Test the connection with the cheapest call: a listing of one job."""
+        """Test the connection with the cheapest call, a listing of one job, in at most two attempts."""
+        # Imported late: parsing a Dag needs none of it.
+        from airflow_provider_mistral_batch.api.retries import RetryPolicy
+
+        tested = copy.copy(self)
+        tested._settings, tested.retries = None, RetryPolicy(attempts=_TEST_ATTEMPTS)
+        try:
+            succeeded, message = tested._test()
+        finally:
+            tested.close()
+        # The form's button saves the connection under a random id, which would tell the user nothing.
+        conn_id = repr(self.mistral_conn_id)
+        message = message.removeprefix(f"connection {conn_id}: ")
+        return succeeded, message.replace(f"connection {conn_id}", "this connection")
+
+    def _test(self) -> tuple[bool, str]:
         try:
             self.list(limit=1)
         except Exception as error:

@@ -8,15 +8,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
-
 from airflow_provider_mistral_batch.api.errors import NotFoundError, RateLimitError
 from airflow_provider_mistral_batch.api.models import BatchJobOut, BatchStatus
+from airflow_provider_mistral_batch.compat import AirflowException, AirflowFailException
 from airflow_provider_mistral_batch.inference.account_files import delete_account_files, document_ids
 from airflow_provider_mistral_batch.inference.budget import can_afford, estimated_cost
 from airflow_provider_mistral_batch.inference.landed_rounds import LandedRounds
 from airflow_provider_mistral_batch.inference.plan import BatchPlan
 from airflow_provider_mistral_batch.inference.table import write_target
+from airflow_provider_mistral_batch.observability import metrics
 from airflow_provider_mistral_batch.policies.deadline import submitted_at
 from airflow_provider_mistral_batch.policies.outage import Outage
 from airflow_provider_mistral_batch.policies.row_verdict import (
@@ -70,6 +70,7 @@ class Batch:
         self.hook = work.hook
         self.options = work.options
         self.submission = work.submission
+        self.submission.model = plan.model
         self.results = LandedRounds(work, plan)
         #: The jobs of the current round, once all of them are over.
         self.jobs: list[BatchJobOut] = []
@@ -121,6 +122,8 @@ class Batch:
             running = [poller for poller in pollers if poller.batch_id not in over]
             if not running:
                 self.jobs = [over[poller.batch_id] for poller in pollers]
+                for job in self._ended_now():
+                    metrics.job_ended(job, self.plan.model)
                 push_xcoms(self.work.ti, job_xcoms(self.jobs[-1]))
                 return None
             deadline = self._deadline()
@@ -141,6 +144,10 @@ class Batch:
                 self.work.destination.release()
                 raise AirflowException(f"{self._time_is_up}{describe_ends(jobs)}, without results")
         self.landed = self.results.land(len(self.plan.rounds) - 1)
+        if self._ended_now():
+            usage = self.landed["usage"]
+            cost = estimated_cost(self.plan.model, usage, self.options.prices)
+            metrics.usage_landed(usage, cost, self.plan.model, self.options.endpoint)
 
     def next_round(self) -> bool:
         """Start another round, if one is allowed and some requests may succeed in it; tell whether it was started."""
@@ -193,6 +200,10 @@ class Batch:
                 "key": plan.key,
             }
         )
+        if not all(job.found_over for jobs in plan.rounds for job in jobs):
+            # An earlier try has counted those that it has seen end.
+            metrics.rows_landed(counts, plan.model, options.endpoint)
+        metrics.batch_traced(manifest, plan.model, options.endpoint)
         verdict = verdict.with_digest(describe_errors(final["errors"]))
         message = f"{self._time_is_up}{verdict.message}. Answers are in {final['results_path']}"
         if counts["total"] > counts["succeeded"]:
@@ -368,12 +379,17 @@ class Batch:
         is_worth_it = self.landed["may_pass"] or (
             self.options.reask_invalid and self.landed["counts"]["failed"]
         )
-        ended_now = [
+        return bool(
+            is_worth_it and len(self.plan.rounds) < self._rounds_allowed and may_ask_again(self._ended_now())
+        )
+
+    def _ended_now(self) -> list[BatchJobOut]:
+        """Give the jobs of the round that were not over when this try attached to them."""
+        return [
             job
             for job, planned in zip(self.jobs, self.plan.rounds[-1], strict=True)
             if not planned.found_over
         ]
-        return bool(is_worth_it and len(self.plan.rounds) < self._rounds_allowed and may_ask_again(ended_now))
 
 
 def _named(batch_ids: Sequence[str]) -> str:

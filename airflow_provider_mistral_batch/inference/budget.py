@@ -43,6 +43,20 @@ def check_cost(paths: Iterable[Path], options: BatchOptions, model: str | None) 
     log.info("The batch may cost %s.", details)
 
 
+def check_no_documents(options: BatchOptions) -> None:
+    """
+    Refuse a limit of the cost before documents are uploaded, since nobody can tell what they cost.
+
+    :param options: The options of a batch over documents.
+    :raises InvalidInputError: When there is a limit.
+    """
+    if options.max_cost_usd is not None:
+        raise InvalidInputError(
+            f"max_cost_usd={options.max_cost_usd:g}: the cost depends on documents or recordings that only the API "
+            "opens. Nothing was uploaded: leave max_cost_usd out"
+        )
+
+
 def can_afford(
     paths: Iterable[Path], options: BatchOptions, model: str | None, usages: Iterable[Mapping[str, float]]
 ) -> bool:

@@ -42,7 +42,7 @@ def bound_documents(
         raise InvalidInputError(
             f"{source!r}: requests to {endpoint} name no uploaded files: choose another source"
         )
-    return source.bound(_Uploads(hook, files.purpose, directory, owner).upload, files.suffixes)
+    return source.bound(_Uploads(hook, files.purpose, directory, owner).upload, files)
 
 
 class _Uploads:

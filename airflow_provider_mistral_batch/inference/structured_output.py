@@ -49,7 +49,7 @@ class StructuredOutput:
             name = str(self.schema.get("title") or "answer")
             self._problem = _schema_checker(self.schema)
         elif isinstance(response_model, type) and hasattr(response_model, "model_json_schema"):
-            self.schema = _closed(response_model.model_json_schema())
+            self.schema = closed_schema(response_model.model_json_schema())
             name = response_model.__name__
             self._problem = _model_checker(response_model)
         else:
@@ -61,10 +61,7 @@ class StructuredOutput:
     @property
     def response_format(self) -> dict[str, Any]:
         """The ``response_format`` of a request body."""
-        return {
-            "type": "json_schema",
-            "json_schema": {"name": self.name, "schema": self.schema, "strict": True},
-        }
+        return response_format_of(self.name, self.schema)
 
     def check(self, row: ResultRow) -> str | None:
         """
@@ -256,14 +253,28 @@ def _listed(errors: list[tuple[Any, str]]) -> str:
     return "; ".join(shown) + (f"; and {more} more" if more > 0 else "")
 
 
-def _closed(schema: Any) -> Any:
-    """Forbid fields that the schema does not name, as the API's strict mode requires."""
+def response_format_of(name: str, schema: Any) -> dict[str, Any]:
+    """
+    Give the ``response_format`` of a request body whose answer must match a schema.
+
+    :param name: The schema's name: letters, digits, ``_`` and ``-``, at most 64.
+    :param schema: The JSON schema.
+    """
+    return {"type": "json_schema", "json_schema": {"name": name, "schema": schema, "strict": True}}
+
+
+def closed_schema(schema: Any) -> Any:
+    """
+    Forbid fields that a schema does not name, as the API's strict mode requires.
+
+    :param schema: The JSON schema of a model.
+    """
     if isinstance(schema, list):
-        return [_closed(item) for item in schema]
+        return [closed_schema(item) for item in schema]
     if not isinstance(schema, dict):
         return schema
     closed = {
-        key: value if key in ("default", "const", "enum", "examples") else _closed(value)
+        key: value if key in ("default", "const", "enum", "examples") else closed_schema(value)
         for key, value in schema.items()
     }
     if closed.get("type") == "object" and isinstance(closed.get("properties"), dict):

@@ -67,8 +67,10 @@ class BatchTable:
         check_names(question.kept_columns, [*names, *raw, *ABOUT_ANSWER])
         rows = rows_of(source)
         if isinstance(rows, Documents):
+            from airflow_provider_mistral_batch.inference.budget import check_no_documents
             from airflow_provider_mistral_batch.inference.documents import bound_documents
 
+            check_no_documents(self._options)
             question.check_asks_about_documents()
             rows = bound_documents(
                 rows,
@@ -87,12 +89,13 @@ class BatchTable:
         :param key: The batch's key. Rows of another input are never mixed with these.
         :raises InvalidInputError: When the answers do not fit the target, or somebody else's files are where they go.
         """
-        from airflow_provider_mistral_batch.tables.answers import table_schema
+        from airflow_provider_mistral_batch.tables.answers import null_columns, table_schema
 
         paths = requests.rows.paths
         if self._options.target is not None:
             schema = table_schema(paths, self._options.shape, self._options.answer_columns)
-            self._options.target.check(schema, self._options.question.key_columns)
+            nulls = null_columns(self._options.shape, self._options.answer_columns)
+            self._options.target.check(schema, self._options.question.key_columns, nulls=nulls)
         if self._options.answer_columns.markdown:
             self._check_markdown()
         with AtomicFiles() as files:

@@ -6,10 +6,11 @@ import logging
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
-from airflow.providers.common.compat.sdk import BaseOperatorLink
+from airflow_provider_mistral_batch.compat import BaseOperatorLink
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import BaseOperator, TaskInstanceKey
+    from airflow.sdk import BaseOperator
+    from airflow.sdk.types import TaskInstanceKey
 
 __all__ = ["MistralBatchJobLink"]
 
@@ -63,7 +64,7 @@ class MistralBatchJobLink(BaseOperatorLink):
         if hasattr(operator, "linked_batch_id"):
             return console_url(operator.linked_batch_id, base_url)
         # Imported late: parsing a Dag needs none of it.
-        from airflow.providers.common.compat.sdk import XCom
+        from airflow.sdk.execution_time.xcom import XCom
 
         batch_id = XCom.get_value(key="batch_id", ti_key=ti_key) or getattr(operator, "batch_id", None)
         return console_url(batch_id, base_url)

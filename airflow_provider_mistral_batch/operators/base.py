@@ -5,18 +5,20 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator, MappingView, Sequence, Set
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.hooks.mistral_batch import MistralBatchHook
+from airflow_provider_mistral_batch.observability.lineage.reporting import ReportsLineage
 from airflow_provider_mistral_batch.tasks.endings import ending_briefly, failing_for_good
 from airflow_provider_mistral_batch.tasks.rendering import DataIsNoTemplate, read_arguments
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
+    from airflow.sdk import Context
 
 
-class MistralBatchOperator(DataIsNoTemplate):
+class MistralBatchOperator(ReportsLineage, DataIsNoTemplate):
     """
     Base of the operators that talk to the Batch API.
 
@@ -67,6 +69,22 @@ def check_requests_are_stable(requests: Any) -> None:
             f"requests is a {type(requests).__name__}: the Dag would get a new version each time it is parsed; pass a "
             "list, or return the requests from a function with @task.mistral_batch"
         )
+
+
+def prompt_path(task: Any) -> Any:
+    """
+    Give the path of a task's prompt. A relative one is in the Dag's folder or its ``template_searchpath``, as Airflow's
+    template files are.
+
+    :param task: The operator, whose ``prompt_file`` is rendered.
+    """
+    path = task.prompt_file
+    if not isinstance(path, str) or not path or "://" in path or not task.has_dag():
+        return path
+    searched = task.dag.template_searchpath or ()
+    folders = [task.dag.folder, *([searched] if isinstance(searched, str) else searched)]
+    found = [str(Path(folder) / path) for folder in folders]
+    return next((one for one in found if Path(one).is_file()), found[0])
 
 
 def check_requests(requests: Any) -> None:

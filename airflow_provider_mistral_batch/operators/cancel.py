@@ -7,19 +7,19 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import AirflowException
-
 from airflow_provider_mistral_batch.api.checks import check_positive
 from airflow_provider_mistral_batch.api.errors import BadRequestError
 from airflow_provider_mistral_batch.api.models import BatchStatus
+from airflow_provider_mistral_batch.compat import AirflowException
 from airflow_provider_mistral_batch.links.mistral_batch import MistralBatchJobLink
+from airflow_provider_mistral_batch.observability.lineage.told import Told, about_job
 from airflow_provider_mistral_batch.operators.base import MistralBatchOperator
 from airflow_provider_mistral_batch.policies.cadence import DEFAULT_POLL_INTERVAL_MIN, Cadence
 from airflow_provider_mistral_batch.tasks.worker_wait import JobPoller
 from airflow_provider_mistral_batch.tasks.xcoms import job_xcoms, push_xcoms
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
+    from airflow.sdk import Context
 
     from airflow_provider_mistral_batch.api.models import BatchJobOut
 
@@ -62,6 +62,10 @@ class MistralCancelBatchJobOperator(MistralBatchOperator):
         self.timeout: Any = timeout
         self.poll_interval: Any = poll_interval
 
+    def told(self, task_instance: Any, *, succeeded: bool) -> Told:
+        """Tell OpenLineage of the job."""
+        return Told(batch_ids=[self.batch_id], about=about_job(self.job_seen))
+
     def run_batch_task(self, context: Context) -> str:
         """Cancel the job, and wait if the user wants that."""
         check_positive("timeout", self.timeout)
@@ -76,6 +80,7 @@ class MistralCancelBatchJobOperator(MistralBatchOperator):
                     "increase timeout, or wait for the job with MistralBatchJobSensor"
                 )
             job = ended
+        self.job_seen = job
         self.log.info("Batch job %s is %s.", job.id, job.status)
         push_xcoms(context["ti"], job_xcoms(job))
         return job.id

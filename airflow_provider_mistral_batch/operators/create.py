@@ -8,9 +8,9 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
-from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, conf
 
 from airflow_provider_mistral_batch.api.checks import (
+    check_flag,
     check_positive,
     check_ratio,
     chosen_window,
@@ -21,7 +21,9 @@ from airflow_provider_mistral_batch.api.models import (
     BatchJobIn,
     BatchStatus,
 )
+from airflow_provider_mistral_batch.compat import AirflowException, AirflowFailException, conf
 from airflow_provider_mistral_batch.links.mistral_batch import MistralBatchJobLink
+from airflow_provider_mistral_batch.observability.lineage.told import Told, about_job
 from airflow_provider_mistral_batch.operators.base import check_requests, check_requests_are_stable
 from airflow_provider_mistral_batch.operators.submitting import MistralSubmittingOperator
 from airflow_provider_mistral_batch.policies.cadence import (
@@ -42,7 +44,7 @@ from airflow_provider_mistral_batch.tasks.worker_wait import (
 from airflow_provider_mistral_batch.tasks.xcoms import push_xcoms
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
+    from airflow.sdk import Context
 
     from airflow_provider_mistral_batch.api.models import BatchJobOut
     from airflow_provider_mistral_batch.jsonl.requests.inline import InlineRequests
@@ -76,6 +78,9 @@ class MistralCreateBatchJobOperator(MistralSubmittingOperator):
         attach to the new job.
     :param cancel_on_kill: Cancel the running job when the task is killed, or fails, without a further try.
     :param cancel_on_timeout: Cancel the job when ``timeout`` has passed.
+    :param finish_in_triggerer: Where a deferred task ends whose job ended well: in the triggerer (``True``), on a
+        worker (``False``), or on a worker if OpenLineage is configured (``None``): it gets no event from a triggerer.
+        Outlets, success callbacks and ``do_xcom_push=False`` need a worker in any case.
     :param mistral_conn_id: The connection's id.
     """
 
@@ -125,6 +130,7 @@ class MistralCreateBatchJobOperator(MistralSubmittingOperator):
         force_new: bool = False,
         cancel_on_kill: bool = True,
         cancel_on_timeout: bool = True,
+        finish_in_triggerer: bool | None = None,
         mistral_conn_id: str = "mistral_default",
         **kwargs: Any,
     ) -> None:
@@ -147,6 +153,14 @@ class MistralCreateBatchJobOperator(MistralSubmittingOperator):
         self.force_new = force_new
         self.cancel_on_kill = cancel_on_kill
         self.cancel_on_timeout = cancel_on_timeout
+        if finish_in_triggerer is not None:
+            check_flag("finish_in_triggerer", finish_in_triggerer)
+        self.finish_in_triggerer = finish_in_triggerer
+
+    def told(self, task_instance: Any, *, succeeded: bool) -> Told:
+        """Tell OpenLineage of the job."""
+        about = about_job(self.job_seen) or {"model": self.model, "endpoint": self.endpoint}
+        return Told(batch_ids=self.batch_ids, about=about)
 
     def run_batch_task(self, context: Context) -> str:
         """Create the job, or attach to the job of an earlier try; wait if the user wants that."""
@@ -155,6 +169,7 @@ class MistralCreateBatchJobOperator(MistralSubmittingOperator):
         check_positive("timeout", self.timeout, or_none=True)
         asked = self._job()
         job = self.submission.submit(asked)
+        self.job_seen = job
         push_xcoms(context["ti"], {"batch_id": job.id})
         if not self.wait_for_completion:
             describe_job(context, job)
@@ -237,6 +252,7 @@ class MistralCreateBatchJobOperator(MistralSubmittingOperator):
         return begun + seconds_allowed(self.timeout, asked.timeout_hours)
 
     def _conclude(self, context: Context, job: BatchJobOut) -> str:
+        self.job_seen = job
         verdict = conclude(job, hook=self.hook, ti=context["ti"], max_failed_ratio=self.max_failed_ratio)
         if verdict.acceptable:
             describe_job(context, job)

@@ -5,12 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
-
 from airflow_provider_mistral_batch.api.checks import check_choice
 from airflow_provider_mistral_batch.api.errors import InvalidInputError, NotFoundError
 from airflow_provider_mistral_batch.api.models import BatchStatus
+from airflow_provider_mistral_batch.compat import AirflowException, AirflowFailException
 from airflow_provider_mistral_batch.links.mistral_batch import MistralBatchJobLink
+from airflow_provider_mistral_batch.observability import metrics
+from airflow_provider_mistral_batch.observability.lineage.told import (
+    Told,
+    about_job,
+    about_manifest,
+    landed_files,
+)
 from airflow_provider_mistral_batch.operators.base import MistralBatchOperator
 from airflow_provider_mistral_batch.policies.verdict import (
     describe_gone,
@@ -25,7 +31,7 @@ from airflow_provider_mistral_batch.tasks.result_files import stream_results
 from airflow_provider_mistral_batch.tasks.xcoms import job_xcoms, push_xcoms
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context, ObjectStoragePath
+    from airflow.sdk import Context, ObjectStoragePath
 
     from airflow_provider_mistral_batch.api.models import BatchJobOut
     from airflow_provider_mistral_batch.jsonl.results.split import ResultsSummary
@@ -65,9 +71,25 @@ class MistralDownloadBatchResultsOperator(MistralBatchOperator):
         self.batch_id = batch_id
         self.destination = destination
         self.if_exists = if_exists
+        self._manifest: dict[str, Any] | None = None
+
+    def told(self, task_instance: Any, *, succeeded: bool) -> Told:
+        """Tell OpenLineage of the results."""
+        about = about_job(self.job_seen)
+        if self._manifest is None:
+            return Told(batch_ids=[self.batch_id], about=about)
+        return Told(
+            batch_ids=[self.batch_id],
+            about={**about, **about_manifest(self._manifest)},
+            outputs=landed_files(self._manifest),
+        )
 
     def run_batch_task(self, context: Context) -> dict[str, Any]:
         """Check, download, split, publish."""
+        self._manifest = self._landed(context)
+        return self._manifest
+
+    def _landed(self, context: Context) -> dict[str, Any]:
         check_choice("if_exists", self.if_exists, IF_EXISTS)
         folder = absolute_path(self.destination, field="destination")
         destination = Destination(folder, identity_of(context, self.hook), "jsonl")
@@ -98,6 +120,8 @@ class MistralDownloadBatchResultsOperator(MistralBatchOperator):
             raise
         destination.publish(destination.round_paths(0))
         counts = summary.counts
+        metrics.rows_landed(counts, job.model, job.endpoint)
+        metrics.usage_landed(summary.as_dict()["usage"], None, job.model, job.endpoint)
         self.log.info(
             "Batch job %s (%s): wrote %d rows that succeeded to %s, and %d failed rows to %s.",
             job.id,
@@ -141,6 +165,7 @@ class MistralDownloadBatchResultsOperator(MistralBatchOperator):
                 f"batch job {job.id} is {job.status}, so it has no results yet: wait for it with "
                 "MistralBatchJobSensor before this task"
             )
+        self.job_seen = job
         push_xcoms(context["ti"], job_xcoms(job))
         try:
             return job, split_downloads(

@@ -7,25 +7,35 @@ from dataclasses import fields
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, conf
-
 from airflow_provider_mistral_batch.api import limits
 from airflow_provider_mistral_batch.api.checks import check_exactly_one
 from airflow_provider_mistral_batch.api.endpoints import DEFAULT_ENDPOINT
+from airflow_provider_mistral_batch.compat import AirflowException, AirflowFailException, conf
 from airflow_provider_mistral_batch.inference.batch import Batch, Pause
 from airflow_provider_mistral_batch.inference.beginning import begin
 from airflow_provider_mistral_batch.inference.options import BatchOptions
 from airflow_provider_mistral_batch.inference.plan import BatchPlan
 from airflow_provider_mistral_batch.inference.workplace import workplace
 from airflow_provider_mistral_batch.links.mistral_batch import MistralBatchJobLink
-from airflow_provider_mistral_batch.operators.base import check_requests, check_requests_are_stable
+from airflow_provider_mistral_batch.observability.lineage.reporting import is_listening
+from airflow_provider_mistral_batch.observability.lineage.told import (
+    Told,
+    about_manifest,
+    landed_files,
+    manifest_of,
+)
+from airflow_provider_mistral_batch.operators.base import (
+    check_requests,
+    check_requests_are_stable,
+    prompt_path,
+)
 from airflow_provider_mistral_batch.operators.submitting import MistralSubmittingOperator
 from airflow_provider_mistral_batch.policies.cadence import DEFAULT_POLL_INTERVAL, DEFAULT_POLL_INTERVAL_MIN
 from airflow_provider_mistral_batch.storage.paths import absolute_path
 from airflow_provider_mistral_batch.tasks.outlets import describe_results
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context, ObjectStoragePath
+    from airflow.sdk import Context, ObjectStoragePath
 
     from airflow_provider_mistral_batch.tables import AnswerColumns, RowSource, SqlTable
 
@@ -235,13 +245,31 @@ class MistralBatchInferenceOperator(MistralSubmittingOperator):
         self.force_new = force_new
         self.cancel_on_kill = cancel_on_kill
         self.cancel_on_timeout = cancel_on_timeout
+        self._datasets_read: Sequence[Sequence[str]] = ()
+        self._manifest: Mapping[str, Any] | None = None
+
+    def told(self, task_instance: Any, *, succeeded: bool) -> Told:
+        """Tell OpenLineage of the requests or rows, and of the answers."""
+        about: dict[str, Any] = {"model": self.model, "endpoint": self.endpoint}
+        if self._submission is not None:
+            about["model"] = self._submission.model or self.model
+        inputs = [self.path, self.source, self._datasets_read]
+        manifest = manifest_of(task_instance, self._manifest)
+        if manifest is None:
+            return Told(batch_ids=self.batch_ids, about=about, inputs=inputs)
+        return Told(
+            batch_ids=manifest["batch_ids"],
+            about={**about, **about_manifest(manifest)},
+            inputs=inputs,
+            # Whether a task that failed has written its target is not known.
+            outputs=[*landed_files(manifest), *([(self.target, None)] if succeeded else [])],
+        )
 
     def run_batch_task(self, context: Context) -> dict[str, Any]:
         """Begin the batch; a retry finds its files and jobs."""
         with workplace(context, self._options(), self.submission) as work:
-            return self._pause_or_end(
-                context, begin(work, lambda: self._source(context), alive=self._source_is_alive)
-            )
+            reached = begin(work, lambda: self._noted(self._source(context)), alive=self._source_is_alive)
+        return self._pause_or_end(context, reached)
 
     def execute_complete(
         self,
@@ -249,8 +277,10 @@ class MistralBatchInferenceOperator(MistralSubmittingOperator):
         event: Mapping[str, Any],
         plan: Mapping[str, Any] | None = None,
         may_have_duplicates: bool = False,
+        datasets_read: Sequence[Sequence[str]] = (),
     ) -> dict[str, Any]:
         """Continue after a wait; the API tells how the jobs ended."""
+        self._datasets_read = datasets_read
         begun = None if plan is None else BatchPlan.from_builtins(plan)
         if begun is not None:
             self.submission.resume(begun.batch_ids, may_have_duplicates=may_have_duplicates)
@@ -262,22 +292,37 @@ class MistralBatchInferenceOperator(MistralSubmittingOperator):
             self.submission.resume_without_state()
             return self.run_batch_task(context)
         with workplace(context, self._options(), self.submission) as work:
-            return self._pause_or_end(context, Batch(work, begun).run())
+            reached = Batch(work, begun).run()
+        return self._pause_or_end(context, reached)
 
     def _pause_or_end(self, context: Context, reached: Pause | dict[str, Any]) -> dict[str, Any]:
         if isinstance(reached, Pause):
             self.defer(
                 trigger=reached.trigger,
                 method_name="execute_complete",
-                kwargs=reached.carried,
+                kwargs={**reached.carried, "datasets_read": [list(name) for name in self._datasets_read]},
                 timeout=reached.timeout,
             )
+        self._manifest = reached
         describe_results(context, reached)
         return reached
 
+    def _noted(self, source: Any) -> Any:
+        """Note what a function gave to be read: another worker, which does not ask it, tells OpenLineage of it."""
+        is_named = hasattr(source, "open") or hasattr(source, "definition")
+        if is_named and self.path is None and source is not self.source and is_listening():
+            try:
+                from airflow_provider_mistral_batch.observability.lineage.datasets import datasets_of
+
+                self._datasets_read = datasets_of(source)
+            except Exception as error:
+                self.log.info("OpenLineage is not told what the requests were made of: %s", error)
+        return source
+
     def _options(self) -> BatchOptions:
         """Check what can be checked without reading the requests."""
-        return BatchOptions(**{field.name: getattr(self, field.name) for field in fields(BatchOptions)})
+        given = {field.name: getattr(self, field.name) for field in fields(BatchOptions)}
+        return BatchOptions(**{**given, "prompt_file": prompt_path(self)})
 
     @property
     def _source_is_alive(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ from airflow_provider_mistral_batch.tasks.rendering import read_arguments
 from airflow_provider_mistral_batch.tasks.worker_wait import deferral_took_too_long
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
+    from airflow.sdk import Context
 
 
 class MistralSubmittingOperator(MistralBatchOperator):
@@ -70,10 +70,14 @@ class MistralSubmittingOperator(MistralBatchOperator):
         return self._submission
 
     @property
+    def batch_ids(self) -> Sequence[str]:
+        """Ids of the jobs that this try has found or created, in order; none before that."""
+        return () if self._submission is None else list(dict.fromkeys(self._submission.batch_ids))
+
+    @property
     def linked_batch_id(self) -> str | None:
         """Id of the newest job that this try has found or created; ``None`` before that."""
-        batch_ids = [] if self._submission is None else self._submission.batch_ids
-        return batch_ids[-1] if batch_ids else None
+        return self.batch_ids[-1] if self.batch_ids else None
 
     @property
     def may_defer(self) -> bool:

@@ -11,17 +11,19 @@ from airflow_provider_mistral_batch.api import limits
 from airflow_provider_mistral_batch.api.checks import check_exactly_one, check_no_table
 from airflow_provider_mistral_batch.api.endpoints import DEFAULT_ENDPOINT
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
+from airflow_provider_mistral_batch.observability.lineage.told import Told
 from airflow_provider_mistral_batch.operators.base import (
     MistralBatchOperator,
     check_requests,
     check_requests_are_stable,
+    prompt_path,
 )
 from airflow_provider_mistral_batch.storage.paths import absolute_path
 from airflow_provider_mistral_batch.submission.files import upload_shard_once
 from airflow_provider_mistral_batch.tasks.xcoms import push_xcoms
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context, ObjectStoragePath
+    from airflow.sdk import Context, ObjectStoragePath
 
     from airflow_provider_mistral_batch.tables import RowSource
 
@@ -88,6 +90,14 @@ class MistralUploadBatchFileOperator(MistralBatchOperator):
         self.messages = messages
         self.on_null = on_null
         self.endpoint = endpoint
+        self._request_count: int | None = None
+
+    def told(self, task_instance: Any, *, succeeded: bool) -> Told:
+        """Tell OpenLineage of the requests; the uploads are no datasets, for each run has others."""
+        about: dict[str, Any] = {"endpoint": self.endpoint}
+        if self._request_count is not None:
+            about["counts"] = {"total": self._request_count}
+        return Told(about=about, inputs=[self.path, self.source])
 
     def run_batch_task(self, context: Context) -> list[str]:
         """Check the requests and upload them."""
@@ -104,6 +114,7 @@ class MistralUploadBatchFileOperator(MistralBatchOperator):
                 template=RowTemplate(model=self.hook.model_of_rows()),
             )
             self._check_count(prepared.request_count)
+            self._request_count = prepared.request_count
             file_ids = []
             for number, shard in enumerate(prepared.shards, start=1):
                 file = upload_shard_once(self.hook, shard, model=prepared.model)
@@ -145,7 +156,7 @@ class MistralUploadBatchFileOperator(MistralBatchOperator):
         question = TableQuestion(
             key=self.key,
             prompt=self.prompt,
-            prompt_file=self.prompt_file,
+            prompt_file=prompt_path(self),
             messages=self.messages,
             keep=(),
             on_null=self.on_null,

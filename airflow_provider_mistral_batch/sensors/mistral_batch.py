@@ -10,7 +10,8 @@ from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from airflow.providers.common.compat.sdk import (
+from airflow_provider_mistral_batch.api.checks import check_flag, check_ratio
+from airflow_provider_mistral_batch.compat import (
     AirflowFailException,
     AirflowSensorTimeout,
     AirflowSkipException,
@@ -18,10 +19,10 @@ from airflow.providers.common.compat.sdk import (
     PokeReturnValue,
     conf,
 )
-
-from airflow_provider_mistral_batch.api.checks import check_ratio
 from airflow_provider_mistral_batch.hooks.mistral_batch import MistralBatchHook
 from airflow_provider_mistral_batch.links.mistral_batch import MistralBatchJobLink
+from airflow_provider_mistral_batch.observability.lineage.reporting import ReportsLineage
+from airflow_provider_mistral_batch.observability.lineage.told import Told, about_job
 from airflow_provider_mistral_batch.policies.cadence import DEFAULT_POLL_INTERVAL_MIN
 from airflow_provider_mistral_batch.tasks.endings import ending_briefly, failing_for_good
 from airflow_provider_mistral_batch.tasks.outlets import describe_job
@@ -36,16 +37,17 @@ from airflow_provider_mistral_batch.tasks.worker_wait import (
 from airflow_provider_mistral_batch.triggers.finishing import may_finish_in_triggerer
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import AirflowException, Context
+    from airflow.sdk import Context
 
     from airflow_provider_mistral_batch.api.models import BatchJobOut
+    from airflow_provider_mistral_batch.compat import AirflowException
 
 
 #: Named, not imported: parsing a Dag needs none of it.
 _TRIGGER = "airflow_provider_mistral_batch.triggers.mistral_batch.MistralBatchJobTrigger"
 
 
-class MistralBatchJobSensor(DataIsNoTemplate, BaseSensorOperator):
+class MistralBatchJobSensor(ReportsLineage, DataIsNoTemplate, BaseSensorOperator):
     """
     Wait until a batch job is over, and fail if it did not end well.
 
@@ -62,6 +64,9 @@ class MistralBatchJobSensor(DataIsNoTemplate, BaseSensorOperator):
         needs Airflow 3.3 or newer, and a ``batch_id`` that is a plain string, another task's output, or a template
         like ``{{ params.batch_id }}``. Otherwise, a warning is shown when the Dag is parsed, and the task is deferred
         from a worker.
+    :param finish_in_triggerer: Where a deferred task ends whose job ended well: in the triggerer (``True``), on a
+        worker (``False``), or on a worker if OpenLineage is configured (``None``): it gets no event from a triggerer.
+        Outlets, success callbacks and ``do_xcom_push=False`` need a worker in any case.
     :param mistral_conn_id: The connection's id.
     """
 
@@ -76,6 +81,7 @@ class MistralBatchJobSensor(DataIsNoTemplate, BaseSensorOperator):
         max_failed_ratio: float = 1.0,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         start_from_trigger: bool = False,
+        finish_in_triggerer: bool | None = None,
         mistral_conn_id: str = MistralBatchHook.default_conn_name,
         **kwargs: Any,
     ) -> None:
@@ -84,6 +90,9 @@ class MistralBatchJobSensor(DataIsNoTemplate, BaseSensorOperator):
         self.max_failed_ratio: Any = max_failed_ratio
         self.deferrable = deferrable or start_from_trigger
         self.mistral_conn_id = mistral_conn_id
+        if finish_in_triggerer is not None:
+            check_flag("finish_in_triggerer", finish_in_triggerer)
+        self.finish_in_triggerer = finish_in_triggerer
         if start_from_trigger:
             self._start_from_trigger()
 
@@ -100,6 +109,10 @@ class MistralBatchJobSensor(DataIsNoTemplate, BaseSensorOperator):
     @cached_property
     def _poller(self) -> JobPoller:
         return JobPoller(self.hook, self.batch_id)
+
+    def told(self, task_instance: Any, *, succeeded: bool) -> Told:
+        """Tell OpenLineage of the job."""
+        return Told(batch_ids=[self.batch_id], about=about_job(self.job_seen))
 
     def execute(self, context: Context) -> Any:
         """Wait as ``mode`` and ``deferrable`` say."""
@@ -204,6 +217,7 @@ class MistralBatchJobSensor(DataIsNoTemplate, BaseSensorOperator):
         }
 
     def _conclude(self, context: Context, job: BatchJobOut) -> str | None:
+        self.job_seen = job
         verdict = conclude(job, hook=self.hook, ti=context["ti"], max_failed_ratio=self.max_failed_ratio)
         if not verdict.acceptable:
             self._fail(verdict.message)

@@ -13,7 +13,13 @@ from typing import Any, cast
 
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.storage.atomic import commits_whole
-from airflow_provider_mistral_batch.storage.paths import ObjectPath, StoragePath, is_in_store, local_path
+from airflow_provider_mistral_batch.storage.paths import (
+    ObjectPath,
+    StoragePath,
+    connection_of,
+    is_in_store,
+    local_path,
+)
 from airflow_provider_mistral_batch.storage.trouble import naming
 
 log = logging.getLogger(__name__)
@@ -196,7 +202,7 @@ def _empty(path: StoragePath, files: Sequence[str], refusal: Exception | None) -
     store = cast("ObjectPath", path).fs
     for file in files:
         store.pipe_file(file, b"")
-    conn_id = getattr(path, "conn_id", None)
+    conn_id = connection_of(path)
     log.warning(
         "%s may not be removed%s%s: %d empty file(s) stay there. Allow Delete there to the account, and remove them.",
         path,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol, cast
@@ -11,6 +12,9 @@ from airflow_provider_mistral_batch.api.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+#: The connection in a URL, as Airflow writes it.
+_CONNECTION = re.compile(r"(?<=://)[^/@]*@")
 
 
 class StoragePath(Protocol):
@@ -126,13 +130,29 @@ def local_path(path: StoragePath) -> Path | None:
     return Path(cast("ObjectPath", path).path) if protocol in ("", "file", "local") else None
 
 
+def without_connection(path: Any) -> str:
+    """
+    Write a path without the connection that reads it.
+
+    :param path: A path as users write it, or a path object.
+    """
+    return _CONNECTION.sub("", str(path))
+
+
 def is_in_store(path: object) -> bool:
     """Tell whether a path is in an object store, or another file system that is not the local disk."""
     return hasattr(path, "fs") and local_path(cast("StoragePath", path)) is None
 
 
+def connection_of(path: object) -> Any:
+    """Give the id of the connection that a path in an object store names; ``None`` if it names none."""
+    # Before Airflow 3.2, it is among the file system's options.
+    options = getattr(path, "storage_options", None) or {}
+    return getattr(path, "conn_id", None) or options.get("conn_id")
+
+
 def _object_storage_path(url: str, field: str) -> StoragePath:
-    from airflow.providers.common.compat.sdk import ObjectStoragePath
+    from airflow.sdk import ObjectStoragePath
 
     # First of all: making the path would try the connection.
     _check_connection_id(url.partition("://")[2].partition("/")[0].rpartition("@")[0], url, field)
@@ -149,7 +169,7 @@ def _object_storage_path(url: str, field: str) -> StoragePath:
 
 
 def _check_connection(path: Any, field: str) -> None:
-    _check_connection_id(getattr(path, "conn_id", None), path, field)
+    _check_connection_id(connection_of(path), path, field)
 
 
 def _check_connection_id(conn_id: Any, path: object, field: str) -> None:
@@ -160,7 +180,7 @@ def _check_connection_id(conn_id: Any, path: object, field: str) -> None:
     """
     if not isinstance(conn_id, str) or not conn_id:
         return
-    from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
+    from airflow_provider_mistral_batch.compat import AirflowNotFoundException, BaseHook
 
     try:
         BaseHook.get_connection(conn_id)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from pathlib import Path
 from typing import IO, Any, cast
 
-from airflow_provider_mistral_batch.api.regular_files import check_regular, open_regular
+from airflow_provider_mistral_batch.api.regular_files import open_regular
 from airflow_provider_mistral_batch.storage.paths import (
     ObjectPath,
     StoragePath,
@@ -68,12 +67,8 @@ def known_arguments(function: Callable[..., Any], **arguments: Any) -> dict[str,
 
 def _opened(path: StoragePath) -> IO[Any]:
     if is_in_store(path):
-        return path.open("rb", block_size=_BLOCK_BYTES)  # type: ignore[call-arg]
+        stored = cast("ObjectPath", path)
+        # Not the path's own `open`: with that, Airflow would report each of our internal files as a dataset.
+        return cast("IO[Any]", stored.fs.open(stored.path, "rb", block_size=_BLOCK_BYTES))
     local = local_path(path)
-    if local is None:
-        return path.open("rb")
-    if isinstance(path, Path) and not hasattr(path, "protocol"):
-        return open_regular(local)
-    # Airflow notes for a path object of its own that it was read.
-    check_regular(local)
-    return path.open("rb")
+    return path.open("rb") if local is None else open_regular(local)

@@ -15,7 +15,7 @@ from airflow_provider_mistral_batch.api.errors import (
     StoragePermissionError,
 )
 from airflow_provider_mistral_batch.api.texts import excerpt
-from airflow_provider_mistral_batch.storage.paths import is_in_store
+from airflow_provider_mistral_batch.storage.paths import connection_of, is_in_store
 
 #: Most characters of what a store says.
 _SAID = 300
@@ -140,7 +140,7 @@ def _failing(path: Any, verb: str, error: Exception) -> str:
     if not is_in_store(path):
         remedy = "free space there" if is_full(error) else "choose another one, or fix its permissions"
         return f"cannot be {verb} ({_said(error)}): {remedy}"
-    connection = getattr(path, "conn_id", None)
+    connection = connection_of(path)
     with_what = f"with connection {connection!r}" if connection else "without a connection"
     if not is_permanent(error):
         remedy = "check that the store can be reached and answers; a retry may help"

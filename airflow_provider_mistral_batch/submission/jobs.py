@@ -12,7 +12,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 
 from airflow_provider_mistral_batch.api.errors import (
     InvalidInputError,
@@ -23,6 +22,8 @@ from airflow_provider_mistral_batch.api.errors import (
 from airflow_provider_mistral_batch.api.limits import PAGE_SIZE
 from airflow_provider_mistral_batch.api.models import BatchJobIn, BatchJobOut
 from airflow_provider_mistral_batch.api.once import look_repeatedly, send_once, send_until_there
+from airflow_provider_mistral_batch.compat import AirflowException, AirflowFailException
+from airflow_provider_mistral_batch.observability import metrics
 from airflow_provider_mistral_batch.policies.ownership import (
     KEY,
     SUBMITTED_AT,
@@ -31,6 +32,7 @@ from airflow_provider_mistral_batch.policies.ownership import (
     decide,
     jobs_of_task,
     merged_metadata,
+    noted_number,
     ownership_metadata,
     running_jobs,
     runs,
@@ -39,7 +41,7 @@ from airflow_provider_mistral_batch.policies.refusals import file_may_appear
 from airflow_provider_mistral_batch.tasks.identity import begun_at, identity_of, run_token
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
+    from airflow.sdk import Context
 
     from airflow_provider_mistral_batch.hooks.mistral_batch import MistralBatchHook
 
@@ -55,6 +57,37 @@ _RECHECKS = (1.0, 2.0, 4.0, 8.0)
 
 #: Seconds before a create call is sent again that was refused for a file that the API may not see yet.
 _FILE_PAUSES = (1.0, 2.0, 4.0, 8.0, 15.0)
+
+
+def find_noted(hook: MistralBatchHook, notes: Mapping[str, str], *, since: datetime) -> BatchJobOut | None:
+    """
+    Find the newest job that was submitted with these notes, also if the server's listing lags behind.
+
+    :param hook: How to talk to the API.
+    :param notes: What :meth:`Submission.submit` got as ``notes``.
+    :param since: When the submission began, by our own clock; older jobs do not count.
+    :return: The job; ``None`` if there is none, or if the server lists no jobs.
+    :raises MistralCallError: When the API cannot list them.
+    """
+    begun = int(since.timestamp())
+
+    def newest() -> BatchJobOut | None:
+        noted = [
+            job
+            for job in _jobs_since(hook, since, needed=True, metadata=notes)
+            if (noted_number(job, SUBMITTED_AT) or 0) >= begun
+        ]
+        return max(noted, key=lambda job: (job.created_at, job.id), default=None)
+
+    return look_repeatedly(newest, is_found=lambda job: job is not None, pauses=_RECHECKS)
+
+
+def _jobs_since(
+    hook: MistralBatchHook, since: datetime, *, needed: bool, **filters: Any
+) -> Iterator[BatchJobOut]:
+    # `created_at` is by the server's clock.
+    behind = timedelta(seconds=min(0.0, hook.clock_offset))
+    return hook.known_jobs(needed=needed, created_after=since - _CLOCK_MARGIN + behind, **filters)
 
 
 class Earlier(Enum):
@@ -108,6 +141,8 @@ class Submission:
         self.aim = Aim.ANY_JOB
         #: Ids of the jobs that this object found or created.
         self.batch_ids: list[str] = []
+        #: The model of the jobs, once it is known.
+        self.model: str | None = None
         #: Whether the answer to a create call was lost, so that there may be a job that this object does not know.
         self.answer_lost = False
 
@@ -179,7 +214,7 @@ class Submission:
         self._cancel_all(decision.cancel)
         if before_create is not None:
             before_create()
-        reason = "force_new is set" if self.run_token else decision.reason
+        reason = "no earlier job may count" if self.run_token else decision.reason
         submitted = send_once(
             partial(self._create_patiently, job, reason), partial(self._find_lost, choose), what="batch job"
         )
@@ -305,6 +340,7 @@ class Submission:
         self.batch_ids.append(created.id)
         self._stop_if_abandoned(created.id)
         log.info("Created batch job %s: %s.", created.id, reason)
+        metrics.job_submitted(job.model or self.model, job.endpoint)
         if KEY not in (created.metadata or {}):
             log.warning(
                 "The server did not return the metadata of batch job %s. If it stores no metadata, the task cannot "
@@ -337,6 +373,7 @@ class Submission:
         self.batch_ids.append(job.id)
         self._stop_if_abandoned(job.id)
         log.info("Attached to batch job %s: %s.", job.id, decision.reason)
+        metrics.job_attached(job.model or self.model, job.endpoint)
         return job
 
     def _stop_if_abandoned(self, batch_id: str | None = None) -> None:
@@ -361,11 +398,7 @@ class Submission:
         return asked
 
     def _jobs(self) -> Iterator[BatchJobOut]:
-        # `created_at` is by the server's clock.
-        behind = timedelta(seconds=min(0.0, self.hook.clock_offset))
-        return self.hook.known_jobs(
-            needed=self.may_have_duplicates, created_after=self.since - _CLOCK_MARGIN + behind
-        )
+        return _jobs_since(self.hook, self.since, needed=self.may_have_duplicates)
 
     def _may_run(self, batch_id: str) -> bool:
         try:

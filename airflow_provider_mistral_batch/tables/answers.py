@@ -202,6 +202,18 @@ def table_schema(rows_beside: Sequence[StoragePath], shape: Shape, columns: Answ
     return _schema(rows_beside, shape.fields(), columns)
 
 
+def null_columns(shape: Shape, columns: AnswerColumns) -> list[str]:
+    """
+    Name the columns of the table of answers that have nulls, whatever is answered.
+
+    :param shape: The columns that answers become.
+    :param columns: What the table has beside them.
+    """
+    if not columns.failed:
+        return ["error"]
+    return [*(field.name for field in shape.fields()), *(name for name in ABOUT_ANSWER if name != "status")]
+
+
 def _schema(
     rows_beside: Sequence[StoragePath], answer: Sequence[pyarrow.Field], columns: AnswerColumns
 ) -> pyarrow.Schema:

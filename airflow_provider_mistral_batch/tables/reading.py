@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
+from airflow_provider_mistral_batch.observability.lineage.reads import note_read
 from airflow_provider_mistral_batch.storage.paths import storage_path
+from airflow_provider_mistral_batch.storage.reading import reading
 from airflow_provider_mistral_batch.tables.columns import IS_JSON
 from airflow_provider_mistral_batch.tables.sources.base import ROWS_IN_BATCH, import_pyarrow
 
@@ -34,7 +36,7 @@ def read_table(
 
     manifests = _manifests(manifest)
     name = "errors_path" if failed else "results_path"
-    schemas = [_schema(one[name]) for one in manifests]
+    schemas = _with_sizes([_schema(one[name]) for one in manifests])
     try:
         schema = pyarrow.unify_schemas(schemas, promote_options="permissive")
     except pyarrow.ArrowTypeError as error:
@@ -109,15 +111,32 @@ def _check_is_table(manifest: Any) -> None:
 def _schema(path: str) -> pyarrow.Schema:
     from pyarrow import parquet
 
-    with storage_path(path, field="results_path").open("rb") as file:
+    with reading(storage_path(path, field="results_path")) as file:
         return parquet.read_schema(file)
 
 
 def _batches(path: str) -> Iterator[pyarrow.RecordBatch]:
     from pyarrow import parquet
 
-    with storage_path(path, field="results_path").open("rb") as file, parquet.ParquetFile(file) as table:
+    note_read(path)
+    with reading(storage_path(path, field="results_path")) as file, parquet.ParquetFile(file) as table:
         yield from table.iter_batches(batch_size=ROWS_IN_BATCH)
+
+
+def _with_sizes(schemas: Sequence[pyarrow.Schema]) -> list[pyarrow.Schema]:
+    """Give vectors the size that they have in other tables: a table without any vector has none."""
+    import pyarrow
+    from pyarrow import types
+
+    sized = {
+        field.name: field for schema in schemas for field in schema if types.is_fixed_size_list(field.type)
+    }
+    return [
+        pyarrow.schema(
+            [sized.get(field.name, field) if types.is_list(field.type) else field for field in schema]
+        )
+        for schema in schemas
+    ]
 
 
 def _fitted(batch: pyarrow.RecordBatch, schema: pyarrow.Schema) -> pyarrow.RecordBatch:
@@ -125,7 +144,7 @@ def _fitted(batch: pyarrow.RecordBatch, schema: pyarrow.Schema) -> pyarrow.Recor
 
     columns = [
         batch.column(field.name).cast(field.type)
-        if field.name in batch.schema.names
+        if field.name in batch.schema.names and batch.column(field.name).null_count < batch.num_rows
         else pyarrow.nulls(batch.num_rows, field.type)
         for field in schema
     ]

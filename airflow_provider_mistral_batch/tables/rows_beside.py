@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_mistral_batch.api.errors import InvalidInputError
+from airflow_provider_mistral_batch.storage.reading import reading
 from airflow_provider_mistral_batch.tables.sources.types import common_type
 
 if TYPE_CHECKING:
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 SKIPPED = "skipped "
 
 _ROWS_IN_GROUP = 20_000
+_BYTES_IN_GROUP = 8 * 1000 * 1000
 
 
 class RowsWriter:
@@ -32,6 +35,8 @@ class RowsWriter:
         self._directory = directory
         self._writer: Any = None
         self._schema: Any = None
+        self._waiting: list[pyarrow.RecordBatch] = []
+        self._rows = self._bytes = 0
 
     def __enter__(self) -> RowsWriter:
         return self
@@ -54,13 +59,42 @@ class RowsWriter:
             batch = _fitted(batch, self._schema)
         if batch.schema != self._schema:
             self._close()
+            self._check_room(batch.schema)
             self._schema = batch.schema
             self.paths.append(self._directory / f"rows-{len(self.paths)}.parquet")
-            self._writer = parquet.ParquetWriter(self.paths[-1], self._schema, compression="zstd")
-        self._writer.write_batch(batch, row_group_size=_ROWS_IN_GROUP)
+            # The rows are read whole and once: an index of their values would be of no use.
+            self._writer = parquet.ParquetWriter(
+                self.paths[-1], self._schema, compression="zstd", use_dictionary=False, write_statistics=False
+            )
+        self._waiting.append(batch)
+        self._rows += batch.num_rows
+        self._bytes += batch.nbytes
+        if self._rows >= _ROWS_IN_GROUP or self._bytes >= _BYTES_IN_GROUP:
+            self._write()
+
+    def _write(self) -> None:
+        import pyarrow
+
+        self._writer.write_table(pyarrow.Table.from_batches(self._waiting, self._schema))
+        self._waiting = []
+        self._rows = self._bytes = 0
+
+    def _check_room(self, schema: pyarrow.Schema) -> None:
+        """Check that the rows before fit wider types: a double has no room for some long whole numbers."""
+        import pyarrow
+
+        if self._schema is None:
+            return
+        changed = [field for field in schema if field.type != self._schema.field(field.name).type]
+        try:
+            for _ in _read(self.paths, pyarrow.schema(changed)):
+                pass
+        except pyarrow.ArrowInvalid as error:
+            raise _no_room(changed, error) from None
 
     def _close(self) -> None:
         if self._writer is not None:
+            self._write()
             self._writer.close()
             self._writer = None
 
@@ -75,13 +109,19 @@ def read_rows_beside(
     :param columns: The columns to read; all if ``None``.
     """
     import pyarrow
-    from pyarrow import parquet
 
     schema = schema_of(paths)
     if columns is not None:
         schema = pyarrow.schema([schema.field(name) for name in columns])
+    yield from _read(paths, schema)
+
+
+def _read(paths: Sequence[StoragePath], schema: pyarrow.Schema) -> Iterator[pyarrow.RecordBatch]:
+    import pyarrow
+    from pyarrow import parquet
+
     for path in paths:
-        with path.open("rb") as file, parquet.ParquetFile(file) as rows:
+        with reading(path) as file, parquet.ParquetFile(file) as rows:
             for batch in rows.iter_batches(batch_size=_ROWS_IN_GROUP, columns=schema.names):
                 yield pyarrow.record_batch(
                     [batch.column(field.name).cast(field.type) for field in schema], schema=schema
@@ -96,7 +136,7 @@ def schema_of(paths: Sequence[StoragePath]) -> pyarrow.Schema:
     """
     from pyarrow import parquet
 
-    with paths[-1].open("rb") as file:
+    with reading(paths[-1]) as file:
         return parquet.read_schema(file)
 
 
@@ -104,8 +144,19 @@ def _fitted(batch: pyarrow.RecordBatch, schema: pyarrow.Schema) -> pyarrow.Recor
     """Give each column a type that holds its values and those before, such as ``double`` after ``int64``."""
     import pyarrow
 
-    columns = [
-        column if column.type == field.type else column.cast(common_type(field.name, field.type, column.type))
-        for field, column in zip(schema, batch.columns, strict=True)
-    ]
+    columns = []
+    for field, column in zip(schema, batch.columns, strict=True):
+        if column.type != field.type:
+            try:
+                column = column.cast(common_type(field.name, field.type, column.type))
+            except pyarrow.ArrowInvalid as error:
+                raise _no_room([field], error) from None
+        columns.append(column)
     return pyarrow.record_batch(columns, names=schema.names)
+
+
+def _no_room(fields: Sequence[pyarrow.Field], error: Exception) -> InvalidInputError:
+    names = ", ".join(repr(field.name) for field in fields)
+    return InvalidInputError(
+        f"column {names}: no type has room for the values of all rows ({error}); give it one type"
+    )

@@ -10,7 +10,7 @@ from urllib.parse import quote
 import msgspec
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
+    from airflow.sdk import Context
 
     from airflow_provider_mistral_batch.api.models import BatchJobOut
 

@@ -16,14 +16,14 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import jinja2
-from airflow.providers.common.compat.sdk import BaseOperator
 from jinja2.nativetypes import NativeEnvironment
 
 from airflow_provider_mistral_batch.api.body_fields import FLAG_FIELDS, NUMBER_FIELDS
 from airflow_provider_mistral_batch.api.checks import check_flag, check_rendered
+from airflow_provider_mistral_batch.compat import BaseOperator
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
+    from airflow.sdk import Context
 
 #: Fields that are lists or dicts. As everywhere in Airflow, one template may stand for all of it.
 _STRUCTURES = frozenset({"requests", "input_files", "metadata", "parameters", "response_format"})

@@ -10,10 +10,10 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
-
 from airflow_provider_mistral_batch.api.errors import MistralBatchError, MistralCallError
 from airflow_provider_mistral_batch.api.once import send_until_there
+from airflow_provider_mistral_batch.compat import AirflowException, AirflowFailException
+from airflow_provider_mistral_batch.observability import metrics
 from airflow_provider_mistral_batch.policies.outage import Outage
 from airflow_provider_mistral_batch.policies.progress import Progress
 from airflow_provider_mistral_batch.policies.refusals import is_not_to_be_seen
@@ -151,6 +151,7 @@ def conclude(job: BatchJobOut, *, hook: MistralBatchHook, ti: Any, max_failed_ra
     :return: The verdict; its message ends with the most frequent row errors.
     """
     push_xcoms(ti, job_xcoms(job))
+    metrics.job_ended(job)
     verdict = judge(job, max_failed_ratio=max_failed_ratio)
     if verdict.rows_failed:
         verdict = verdict.with_digest(_digest_of_error_file(hook, job))

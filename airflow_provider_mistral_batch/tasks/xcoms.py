@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from packaging.version import Version
+
+from airflow_provider_mistral_batch.compat import AIRFLOW
 
 if TYPE_CHECKING:
     from airflow_provider_mistral_batch.api.models import BatchJobOut
 
-log = logging.getLogger(__name__)
+#: Before this version, the API server refuses an XCom whose value is ``None``, and the logs of both sides say so.
+_NONE_SINCE = Version("3.3")
+
+#: The key of what a task returns, in all versions of Airflow.
+RETURN_VALUE = "return_value"
 
 
 def job_xcoms(job: BatchJobOut) -> dict[str, Any]:
@@ -38,7 +42,7 @@ def push_xcoms(ti: Any, values: dict[str, Any]) -> None:
     :param values: Values by key.
     """
     for key, value in values.items():
-        with _none_left_out(key, value):
+        if _is_stored(value):
             ti.xcom_push(key=key, value=value)
 
 
@@ -49,10 +53,7 @@ def push_return_value(ti: Any, value: Any) -> None:
     :param ti: The running task instance.
     :param value: What the task would return.
     """
-    # Imported late: parsing a Dag needs none of it.
-    from airflow.providers.common.compat.sdk import XCOM_RETURN_KEY
-
-    push_xcoms(ti, {XCOM_RETURN_KEY: value})
+    push_xcoms(ti, {RETURN_VALUE: value})
 
 
 def set_xcom(ti: Any, key: str, value: Any) -> None:
@@ -64,25 +65,20 @@ def set_xcom(ti: Any, key: str, value: Any) -> None:
     :param value: Its value.
     """
     # Imported late: parsing a Dag needs none of it.
-    from airflow.providers.common.compat.sdk import XCom
+    from airflow.sdk.execution_time.xcom import XCom
 
-    with _none_left_out(key, value):
-        XCom.set(
-            key=key,
-            value=value,
-            dag_id=ti.dag_id,
-            task_id=ti.task_id,
-            run_id=ti.run_id,
-            map_index=-1 if ti.map_index is None else ti.map_index,
-        )
+    if not _is_stored(value):
+        return
+    XCom.set(
+        key=key,
+        value=value,
+        dag_id=ti.dag_id,
+        task_id=ti.task_id,
+        run_id=ti.run_id,
+        map_index=-1 if ti.map_index is None else ti.map_index,
+    )
 
 
-@contextmanager
-def _none_left_out(key: str, value: Any) -> Iterator[None]:
-    """Ignore the error if the value is ``None``, which the API server refuses before Airflow 3.3."""
-    try:
-        yield
-    except Exception as error:
-        if value is not None:
-            raise
-        log.debug("Did not write XCom %r, whose value is None: %s", key, error)
+def _is_stored(value: Any) -> bool:
+    """Tell whether Airflow takes an XCom; for its readers, one that is not there is ``None``, too."""
+    return value is not None or AIRFLOW >= _NONE_SINCE

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mistral_batch.hooks.mistral_batch import MistralBatchHook
 from airflow_provider_mistral_batch.links.mistral_batch import MistralBatchJobLink, console_url
+from airflow_provider_mistral_batch.observability import metrics
+from airflow_provider_mistral_batch.observability.lineage.reporting import is_listening
 from airflow_provider_mistral_batch.policies.verdict import judge
-from airflow_provider_mistral_batch.tasks.xcoms import job_xcoms, set_xcom
+from airflow_provider_mistral_batch.tasks.xcoms import RETURN_VALUE, job_xcoms, set_xcom
 from airflow_provider_mistral_batch.triggers.threads import in_thread
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import BaseOperator
+    from airflow.sdk import BaseOperator
     from airflow.triggers.base import TaskSuccessEvent
 
     from airflow_provider_mistral_batch.api.models import BatchJobOut
@@ -26,11 +28,15 @@ def may_finish_in_triggerer(task: BaseOperator) -> bool:
     Whether a task that ends well needs nothing that only a worker does.
 
     Only a worker registers outlets, calls callbacks and ``post_execute``, and leaves out the XCom of the return value
-    for a task with ``do_xcom_push=False``.
+    for a task with ``do_xcom_push=False``. Only from a worker does OpenLineage get the event that the task is complete;
+    the task's ``finish_in_triggerer`` can do without that event, or want a worker in any case.
 
     :param task: The task that is about to be deferred.
     """
-    from airflow.providers.common.compat.sdk import BaseOperator as Base
+    wanted: bool | None = getattr(task, "finish_in_triggerer", None)
+    if wanted is False or (wanted is None and is_listening()):
+        return False
+    from airflow_provider_mistral_batch.compat import BaseOperator as Base
 
     return not (
         task.outlets
@@ -61,7 +67,6 @@ async def finish(
     :return: The event that ends the task; ``None`` when a worker has to end it.
     """
     # Imported late: operators ask this module a question while a Dag is parsed.
-    from airflow.providers.common.compat.sdk import XCOM_RETURN_KEY
     from airflow.triggers.base import TaskSuccessEvent
 
     verdict = judge(job, max_failed_ratio=max_failed_ratio)
@@ -72,7 +77,7 @@ async def finish(
     xcoms = job_xcoms(job)
     # As on a worker, there is no XCom for a task that returns nothing.
     if (return_value := xcoms[return_key]) is not None:
-        xcoms[XCOM_RETURN_KEY] = return_value
+        xcoms[RETURN_VALUE] = return_value
     if link_conn_id is not None and (url := await in_thread(_job_url, job.id, link_conn_id)):
         xcoms[MistralBatchJobLink().xcom_key] = url
     try:
@@ -84,6 +89,7 @@ async def finish(
     except Exception as error:
         log.warning("The task cannot be ended here, so a worker ends it: %s", error)
         return None
+    metrics.job_ended(job)
     return TaskSuccessEvent()
 
 

@@ -21,6 +21,7 @@ from airflow_provider_mistral_batch.api.listings import ListingBounds
 from airflow_provider_mistral_batch.api.models import BatchJobOut, BatchStatus
 from airflow_provider_mistral_batch.api.retries import RetryPolicy
 from airflow_provider_mistral_batch.hooks.mistral_batch import MistralBatchHook
+from airflow_provider_mistral_batch.observability import metrics
 from airflow_provider_mistral_batch.policies.cadence import Cadence
 from airflow_provider_mistral_batch.policies.listing import Listing, Reading, created_since
 from airflow_provider_mistral_batch.policies.outage import Outage
@@ -117,6 +118,7 @@ class ConnectionPoller:
                 else:
                     await self._look()
         finally:
+            metrics.watches(self.mistral_conn_id, 0)
             self._hook.close()
             self._thread.shutdown(wait=False)
 
@@ -126,6 +128,7 @@ class ConnectionPoller:
 
     async def _look(self) -> None:
         """Look at everything that is due, or note that this does not work at present."""
+        metrics.looked(self.mistral_conn_id, len(self._watches))
         try:
             await self._look_at(self._timetable.due(time.monotonic()))
         except Exception as error:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
-from functools import cache
-from importlib.metadata import version
 from typing import Any, TypeGuard
 
-from airflow.providers.common.compat.sdk import BaseOperator, XComArg
-from airflow.sdk import Param
-from airflow.sdk.definitions.param import DagParam
-from airflow.sdk.definitions.xcom_arg import PlainXComArg
 from packaging.version import Version
 
+from airflow_provider_mistral_batch.compat import (
+    AIRFLOW,
+    BaseOperator,
+    DagParam,
+    Param,
+    PlainXComArg,
+    XComArg,
+)
 from airflow_provider_mistral_batch.triggers.threads import in_thread
 
 #: Templates about the Dag run alone, which the triggerer renders like a worker.
@@ -38,8 +40,8 @@ def obstacle_to_start(task: Any) -> str:
     :return: The reason, to come after a colon; empty when the wait can begin there.
     """
     dag_params: Any = getattr(task.get_dag(), "params", {})
-    if _airflow() < _FIRST_AIRFLOW:
-        return f"start_from_trigger needs Airflow {_FIRST_AIRFLOW} or newer, and this is {_airflow()}"
+    if AIRFLOW < _FIRST_AIRFLOW:
+        return f"start_from_trigger needs Airflow {_FIRST_AIRFLOW} or newer, and this is {AIRFLOW}"
     if isinstance(task.batch_id, XComArg):
         if not isinstance(task.batch_id, PlainXComArg):
             return (
@@ -116,7 +118,7 @@ async def resolve(batch_id: Any, task_instance: Any) -> Any:
     """
     if not isinstance(batch_id, dict):
         return batch_id
-    from airflow.providers.common.compat.sdk import XCom
+    from airflow.sdk.execution_time.xcom import XCom
 
     return await in_thread(
         XCom.get_one,
@@ -125,8 +127,3 @@ async def resolve(batch_id: Any, task_instance: Any) -> Any:
         dag_id=task_instance.dag_id,
         run_id=task_instance.run_id,
     )
-
-
-@cache
-def _airflow() -> Version:
-    return Version(Version(version("apache-airflow-core")).base_version)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import re
 import sqlite3
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow
+from airflow import sdk
 from pyarrow import parquet
 
 CHECKOUT = Path(__file__).parents[2]
@@ -41,6 +43,13 @@ class Block:
         return f"{self.page}:{self.line}"
 
     @property
+    def is_runnable(self) -> bool:
+        """Whether this Python (common-ai needs 3.11) and this Airflow (retry policies need 3.3) can run it."""
+        if "airflow.providers.common.ai" in self.code and sys.version_info < (3, 11):
+            return False
+        return "retry_policy" not in self.code or hasattr(sdk, "RetryPolicy")
+
+    @property
     def dag_ids(self) -> list[str]:
         """Ids of the Dags that the block makes."""
         functions = re.findall(r"^@dag\b.*\ndef (\w+)\(", self.code, re.MULTILINE)
@@ -48,12 +57,14 @@ class Block:
 
 
 def blocks() -> Iterator[Block]:
-    """Give every Python block of the README and the guides."""
+    """Give every Python block of the README and the guides that can run here."""
     for page in [CHECKOUT / "README.md", *sorted((CHECKOUT / "docs").rglob("*.md"))]:
         text = page.read_text("utf-8")
         for match in re.finditer(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
             line = text.count("\n", 0, match.start()) + 1
-            yield Block(str(page.relative_to(CHECKOUT)), line, match[1])
+            block = Block(str(page.relative_to(CHECKOUT)), line, match[1])
+            if block.is_runnable:
+                yield block
 
 
 def write_dags(folder: Path, bucket: Path) -> None:

@@ -18,19 +18,19 @@ import msgspec
 import pytest
 import tenacity
 from airflow.models.trigger import Trigger, TriggerFailureReason
-from airflow.providers.common.compat.sdk import (
+from airflow.sdk.exceptions import ErrorType
+from airflow.sdk.execution_time import task_runner
+from airflow.sdk.execution_time.comms import ErrorResponse, TaskStatesResult
+from airflow.sdk.execution_time.context import OutletEventAccessors
+from airflow.triggers.base import BaseTrigger, TaskSuccessEvent, TriggerEvent
+from packaging.version import Version
+
+from airflow_provider_mistral_batch.api.retries import RetryPolicy
+from airflow_provider_mistral_batch.compat import (
     AirflowFailException,
     AirflowSensorTimeout,
     AirflowSkipException,
-    TaskDeferred,
 )
-from airflow.sdk.exceptions import AirflowRescheduleException
-from airflow.sdk.execution_time import task_runner
-from airflow.sdk.execution_time.comms import TaskStatesResult
-from airflow.sdk.execution_time.context import OutletEventAccessors
-from airflow.triggers.base import BaseTrigger, TaskSuccessEvent, TriggerEvent
-
-from airflow_provider_mistral_batch.api.retries import RetryPolicy
 from airflow_provider_mistral_batch.emulator import Emulator
 from airflow_provider_mistral_batch.emulator.client import Control
 from airflow_provider_mistral_batch.hooks import uploads
@@ -38,6 +38,8 @@ from airflow_provider_mistral_batch.hooks.mistral_batch import MistralBatchHook
 from airflow_provider_mistral_batch.policies import setbacks, timetable
 from airflow_provider_mistral_batch.submission import jobs as jobs_of_tasks
 from airflow_provider_mistral_batch.tasks import result_files, worker_wait
+
+from ..airflow_versions import AIRFLOW, AirflowRescheduleException, TaskDeferred
 
 
 @pytest.fixture(scope="session")
@@ -127,7 +129,13 @@ class TaskInstance:
         run = SimpleNamespace(run_after=self.run_after, start_date=started, clear_number=self.clear_number)
         # New for each start of a worker, as in Airflow: what was said before a deferral is lost.
         self.outlet_events = OutletEventAccessors()
-        return {"ti": self, "dag_run": run, "task": self.task, "outlet_events": self.outlet_events}
+        return {
+            "ti": self,
+            "task_instance": self,
+            "task": self.task,
+            "dag_run": run,
+            "outlet_events": self.outlet_events,
+        }
 
     def next_try(self) -> TaskInstance:
         """The same task instance, tried again: Airflow removes its XComs first."""
@@ -204,8 +212,15 @@ class Airflow:
                 if task.do_xcom_push and outcome.value is not None:
                     ti.xcom_push("return_value", outcome.value)
             break
-        outcome.xcoms = ti.xcoms
+        outcome.xcoms = _as_read(ti.xcoms)
         return outcome
+
+
+def _as_read(xcoms: dict[str, Any]) -> dict[str, Any]:
+    """XComs as other tasks read them. Before Airflow 3.3, ``None`` is not stored, and what is not there is ``None``."""
+    if Version("3.3") <= AIRFLOW or "status" not in xcoms:
+        return xcoms
+    return {"output_file_id": None, "error_file_id": None, **xcoms}
 
 
 def _state(error: Exception) -> str:
@@ -251,6 +266,12 @@ class Supervisor:
         self.state = "failed"
 
     def send(self, message: Any) -> Any:
+        if type(message).__name__ == "MaskSecret":
+            # Before Airflow 3.3, what is masked in a task is masked in its supervisor, too.
+            return None
+        if type(message).__name__ == "GetConnection":
+            # All connections are in the environment.
+            return ErrorResponse(error=ErrorType.CONNECTION_NOT_FOUND)
         if self.broken:
             raise RuntimeError("the API server does not answer")
         if type(message).__name__ == "GetTaskStates":

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+pytest.importorskip("mistralai", reason="benchmarks compare with the official SDK, which is not installed")
+
 CHECKOUT = Path(__file__).parents[2]
 
 

@@ -10,7 +10,6 @@ from datetime import datetime, timezone
 from typing import Any
 
 import pytest
-from mistralai.client.models import ChatCompletionChoice
 from requests_toolbelt.sessions import BaseUrlSession
 
 from airflow_provider_mistral_batch.emulator import Emulator
@@ -521,6 +520,7 @@ def test_many_jobs_at_once(control: Control, api: BaseUrlSession) -> None:
 def test_tools_that_the_api_runs_give_choices_with_messages(
     create: Create, until: Until, results: Any, tool: dict[str, Any], name: str
 ) -> None:
+    models = pytest.importorskip("mistralai.client.models", reason="the official SDK is not installed")
     function = {"type": "function", "function": {"name": "f", "parameters": {}}}
     bodies = [{**BODY, "tools": [function, tool]}, {**BODY, "tools": [tool], "tool_choice": "none"}]
     bodies.append({**BODY, "tools": [tool, function], "tool_choice": "any"})
@@ -530,7 +530,7 @@ def test_tools_that_the_api_runs_give_choices_with_messages(
     [choice] = answers[0]
     assert "message" not in choice
     assert choice["finish_reason"] == "stop"
-    ChatCompletionChoice.model_validate(choice)
+    models.ChatCompletionChoice.model_validate(choice)
     call, result, answer = choice["messages"]
     assert call["tool_calls"][0]["function"]["name"] == name
     assert result["tool_call_id"] == call["tool_calls"][0]["id"]

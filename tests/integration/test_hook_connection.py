@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowNotFoundException
 
 from airflow_provider_mistral_batch.api.errors import AuthenticationError
 from airflow_provider_mistral_batch.api.retries import RetryPolicy
+from airflow_provider_mistral_batch.compat import AirflowNotFoundException
 from airflow_provider_mistral_batch.hooks.mistral_batch import MistralBatchHook
 
 from ..scripted_server import Answer, ScriptedServer, as_json
@@ -64,12 +64,31 @@ def test_a_connection_that_works(connection):
         assert [request.path.partition("?")[0] for request in server.requests] == ["/v1/batch/jobs"]
 
 
+def test_a_connections_test_makes_two_attempts_and_has_no_ids(connection):
+    with ScriptedServer(as_json({}, 500)) as server:
+        works, message = connection(host=server.url, extra={"retries": 9}).test_connection()
+        assert len(server.requests) == 2
+    assert (works, "mistral_default" in message) == (False, False)
+
+
+def test_a_refused_key_of_the_environment_is_named_and_read_again(connection, monkeypatch):
+    monkeypatch.setenv("MISTRAL_API_KEY", KEY)
+    with ScriptedServer(as_json({"message": "Unauthorized"}, 401)) as server:
+        hook = connection(host=server.url, password="")
+        with pytest.raises(AuthenticationError, match="in the environment variable MISTRAL_API_KEY"):
+            hook.get("j")
+        monkeypatch.setenv("MISTRAL_API_KEY", "a-new-key")
+        with pytest.raises(AuthenticationError):
+            hook.get("j")
+        assert server.requests[-1].headers["authorization"] == "Bearer a-new-key"
+
+
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
         (
             as_json({"message": "Unauthorized"}, 401),
-            "Check the API key in the password of connection 'mistral_default'",
+            "Check the API key in the password of this connection",
         ),
         (Answer(200, b"<html>log in</html>"), "Is there a proxy"),
     ],

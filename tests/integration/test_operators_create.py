@@ -7,13 +7,14 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import TaskDeferred
 
 from airflow_provider_mistral_batch.emulator.client import Control
 from airflow_provider_mistral_batch.operators.mistral_batch import (
     MistralCreateBatchJobOperator,
     MistralUploadBatchFileOperator,
 )
+
+from ..airflow_versions import TaskDeferred
 
 CREATE = "POST /v1/batch/jobs"
 

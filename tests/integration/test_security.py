@@ -13,7 +13,6 @@ from urllib.parse import quote
 import psutil
 import pytest
 from airflow.sdk import DAG
-from airflow.serialization.serialized_objects import DagSerialization
 
 from airflow_provider_mistral_batch.emulator import Emulator
 from airflow_provider_mistral_batch.emulator.client import Control
@@ -27,6 +26,7 @@ from airflow_provider_mistral_batch.operators import (
 )
 from airflow_provider_mistral_batch.sensors import MistralBatchJobSensor
 
+from ..airflow_versions import DagSerialization
 from ..scripted_server import ScriptedServer, as_json
 
 ROWS = [{"custom_id": "a", "body": {"messages": [{"role": "user", "content": "Hello"}]}}]

@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 from airflow.models.trigger import TriggerFailureReason
-from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
-from airflow.sdk.exceptions import TaskDeferralError
 
+from airflow_provider_mistral_batch.compat import AirflowFailException, AirflowSkipException
 from airflow_provider_mistral_batch.emulator.client import Control
 from airflow_provider_mistral_batch.sensors.mistral_batch import MistralBatchJobSensor
+
+from ..airflow_versions import TaskDeferralError, since
 
 WAYS: dict[str, dict[str, Any]] = {
     "poke": {"mode": "poke"},
@@ -155,7 +156,15 @@ def test_soft_fail_hides_no_wrong_connection(way: str, airflow: Any, make_job: A
 
 
 @pytest.mark.parametrize(
-    ("option", "error"), [("soft_fail", TaskDeferralError), ("never_fail", AirflowSkipException)]
+    ("option", "error"),
+    [
+        ("soft_fail", TaskDeferralError),
+        pytest.param(
+            "never_fail",
+            AirflowSkipException,
+            marks=since("3.2", "never_fail is for trouble in the triggerer, too"),
+        ),
+    ],
 )
 def test_soft_fail_hides_no_broken_triggerer(option: str, error: type[Exception], new_ti: Any) -> None:
     options: dict[str, Any] = {option: True}

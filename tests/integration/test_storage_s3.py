@@ -24,6 +24,8 @@ from airflow_provider_mistral_batch.tables import FileRows
 from airflow_provider_mistral_batch.tasks.destination import Destination
 from tests.s3_server import S3Server
 
+from ..airflow_versions import since
+
 REFUSED = r"cannot be {} with connection 'store' \(PermissionError: (Forbidden|Access Denied)\):\s.*allow its account"
 DELETES = r"DELETE |POST /\w+/?\?delete"
 
@@ -57,6 +59,10 @@ def folder(server: S3Server, store: S3FileSystem, monkeypatch: pytest.MonkeyPatc
     return ObjectStoragePath(f"s3://store@bucket/{uuid.uuid4().hex}")
 
 
+#: Paths of older versions look at each folder before they use it.
+FEW_REQUESTS = since("3.2", "paths in object stores ask little of the store")
+
+
 @pytest.fixture
 def infer(airflow: Any, folder: ObjectStoragePath) -> Callable[..., Any]:
     def infer(ti: Any = None, **options: Any) -> Any:
@@ -74,6 +80,7 @@ def sizes(folder: ObjectStoragePath) -> dict[str, int]:
     return {name.partition(f"{folder.name}/")[2]: about["size"] for name, about in found.items()}
 
 
+@FEW_REQUESTS
 def test_a_batch_takes_few_requests(infer: Any, server: S3Server, folder: ObjectStoragePath) -> None:
     outcome = infer()
     assert outcome.state == "success", outcome.message
@@ -83,6 +90,36 @@ def test_a_batch_takes_few_requests(infer: Any, server: S3Server, folder: Object
     assert len(list(read_results(outcome.value))) == 10
 
 
+def test_airflow_is_told_of_no_file_but_those_that_a_user_reads(
+    infer: Any, folder: ObjectStoragePath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lineage = pytest.importorskip(
+        "airflow.sdk.lineage", reason="the collector is elsewhere before Airflow 3.2"
+    )
+    collector = lineage.HookLineageCollector()
+    monkeypatch.setattr(lineage, "get_hook_lineage_collector", lambda: collector)
+    folder.fs.pipe_file(f"{folder.path}-in.jsonl", b'{"prompt": "Hi"}\n')
+    outcome = infer(path=f"{folder}-in.jsonl", deferrable=True)
+    assert outcome.state == "success", outcome.message
+    assert not collector.has_collected
+    assert len(list(read_results(outcome.value, failed=True))) == 1
+    table = infer(
+        path=None,
+        requests=None,
+        source=FileRows(f"{folder}-in.jsonl"),
+        key="prompt",
+        prompt="{prompt}",
+        destination=f"{folder}-table",
+    )
+    assert read_table(table.value).read_all().num_rows == 1
+    read = [str(one.asset.uri) for one in collector.collected_assets.inputs]
+    assert read == [f"s3://bucket/{folder.name}/{name}" for name in ("results.jsonl", "errors.jsonl")] + [
+        f"s3://bucket/{folder.name}-table/results.parquet"
+    ]
+    assert not collector.collected_assets.outputs
+
+
+@FEW_REQUESTS
 def test_a_table_takes_few_requests_and_is_read_in_ranges(
     infer: Any, server: S3Server, folder: ObjectStoragePath
 ) -> None:

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowException
 
 from airflow_provider_mistral_batch.api.models import BatchJobIn
+from airflow_provider_mistral_batch.compat import AirflowException
 from airflow_provider_mistral_batch.emulator.client import Control
 from airflow_provider_mistral_batch.operators.inference import MistralBatchInferenceOperator
 from airflow_provider_mistral_batch.operators.mistral_batch import MistralCreateBatchJobOperator
@@ -185,7 +185,7 @@ def test_force_new(submit: Any, new_ti: Any, control: Control, settled: Any, log
     again = submit(ti, force_new=True)
     assert again.value != first.value
     settled("CANCELLED", "SUCCESS")
-    assert f"info: Created batch job {again.value}: force_new is set." in logged()
+    assert f"info: Created batch job {again.value}: no earlier job may count." in logged()
     # A retry is no clear.
     assert submit(ti.next_try(), force_new=True).value == again.value
     assert submit(ti.cleared(), force_new=True).value != again.value

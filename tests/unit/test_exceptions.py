@@ -7,13 +7,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import (
-    AirflowException,
-    AirflowFailException,
-    AirflowNotFoundException,
-    AirflowSkipException,
-    TaskDeferred,
-)
 from airflow.triggers.testing import SuccessTrigger
 
 from airflow_provider_mistral_batch.api.errors import (
@@ -21,6 +14,12 @@ from airflow_provider_mistral_batch.api.errors import (
     MistralConnectionError,
     MistralResponseError,
     error_from_answer,
+)
+from airflow_provider_mistral_batch.compat import (
+    AirflowException,
+    AirflowFailException,
+    AirflowNotFoundException,
+    AirflowSkipException,
 )
 from airflow_provider_mistral_batch.jsonl.results.splitter import TruncatedResultsError
 from airflow_provider_mistral_batch.operators.mistral_batch import (
@@ -37,6 +36,8 @@ from airflow_provider_mistral_batch.tasks.endings import (
     in_lines,
     is_permanent,
 )
+
+from ..airflow_versions import TaskDeferred
 
 
 def answer(status_code: int) -> Exception:

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import XCom
+from airflow.sdk.execution_time.xcom import XCom
 
 from airflow_provider_mistral_batch.links.mistral_batch import CONSOLE_URL, MistralBatchJobLink
 from airflow_provider_mistral_batch.operators.inference import MistralBatchInferenceOperator

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from airflow.sdk import DAG, Param, XComArg, task, task_group
-from airflow.serialization.serialized_objects import DagSerialization
+from packaging.version import Version
 
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.operators.mistral_batch import (
@@ -19,6 +19,8 @@ from airflow_provider_mistral_batch.operators.mistral_batch import (
     MistralUploadBatchFileOperator,
 )
 from airflow_provider_mistral_batch.sensors.mistral_batch import MistralBatchJobSensor
+
+from ..airflow_versions import AIRFLOW, START_FROM_TRIGGER, DagSerialization
 
 START = datetime(2026, 1, 1, tzinfo=timezone.utc)
 ROWS = [{"custom_id": "a", "body": {}}]
@@ -74,20 +76,21 @@ def test_templates_are_rendered(name: str, dag: Any) -> None:
 
 
 @pytest.mark.parametrize("name", OPERATORS)
-def test_expand(name: str, dag: Any) -> None:
+def test_expand(name: str) -> None:
     operator, arguments, mapped = OPERATORS[name]
     rest = {key: value for key, value in arguments.items() if key not in mapped}
-    operator.partial(task_id="literal", **rest).expand(**mapped)
+    with DAG("dag", schedule=None, start_date=START) as dag:
+        operator.partial(task_id="literal", **rest).expand(**mapped)
 
-    @task
-    def values() -> list[Any]:
-        return next(iter(mapped.values()))
+        @task
+        def values() -> list[Any]:
+            return next(iter(mapped.values()))
 
-    operator.partial(task_id="xcom", **rest).expand(**{next(iter(mapped)): values()})
-    operator.partial(task_id="kwargs", **rest).expand_kwargs(
-        [{key: value[0]} for key, value in mapped.items()]
-    )
-    operator(task_id="plain", **arguments)
+        operator.partial(task_id="xcom", **rest).expand(**{next(iter(mapped)): values()})
+        operator.partial(task_id="kwargs", **rest).expand_kwargs(
+            [{key: value[0]} for key, value in mapped.items()]
+        )
+        operator(task_id="plain", **arguments)
 
     serialized = DagSerialization.deserialize_dag(DagSerialization.serialize_dag(dag))
     kinds = {one.task_id: one.is_mapped for one in serialized.tasks}
@@ -132,6 +135,17 @@ OBSTACLES: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
+@pytest.mark.skipif(Version("3.3") <= AIRFLOW, reason="this Airflow starts waits in the triggerer")
+def test_an_airflow_that_cannot_start_in_the_triggerer_is_named_while_the_dag_is_parsed() -> None:
+    with (
+        DAG("d", schedule=None, start_date=START),
+        pytest.warns(UserWarning, match=f"needs Airflow 3.3 or newer, and this is {AIRFLOW}$"),
+    ):
+        sensor = MistralBatchJobSensor(task_id="wait", start_from_trigger=True, batch_id="b")
+    assert (sensor.start_from_trigger, sensor.deferrable) == (False, True)
+
+
+@START_FROM_TRIGGER
 @pytest.mark.parametrize(("options", "reason"), OBSTACLES.values(), ids=OBSTACLES)
 def test_what_cannot_start_in_the_triggerer_is_said_while_the_dag_is_parsed(
     options: dict[str, Any], reason: str
@@ -148,6 +162,7 @@ def test_what_cannot_start_in_the_triggerer_is_said_while_the_dag_is_parsed(
     assert (sensor.start_from_trigger, sensor.deferrable) == (False, True)
 
 
+@START_FROM_TRIGGER
 @pytest.mark.parametrize(
     ("batch_id", "in_trigger"),
     [
@@ -170,6 +185,7 @@ def test_what_the_run_says_starts_in_the_triggerer(batch_id: str, in_trigger: st
     assert (sensor.start_trigger_args.trigger_kwargs or {})["batch_id"] == in_trigger
 
 
+@START_FROM_TRIGGER
 def test_a_param_without_a_default_keeps_the_whole_dag_off_the_triggerer() -> None:
     with (
         DAG("d", schedule=None, params={"x": Param(type="string"), "b": ""}),
@@ -188,6 +204,7 @@ def test_a_task_that_runs_is_not_told_of_other_tasks(monkeypatch: pytest.MonkeyP
     assert (sensor.start_from_trigger, sensor.deferrable) == (False, True)
 
 
+@START_FROM_TRIGGER
 def test_a_wait_in_a_mapped_task_group_begins_on_a_worker() -> None:
     @task_group
     def group(model: str) -> None:

@@ -40,6 +40,23 @@ def test_connection_form_is_valid() -> None:
     jsonschema.validate(get_provider_info()["connection-types"], schema)
 
 
+def test_registries_find_what_is_named() -> None:
+    (entry,) = get_provider_info()["integrations"]
+    for guide in entry["how-to-guide"]:
+        page = guide.removeprefix("/docs/airflow-provider-mistral-batch/")
+        assert (CHECKOUT / "docs" / page).is_file(), guide
+    path = Path(airflow.__path__[0], "provider.yaml.schema.json")
+    schema = json.loads(path.read_text()) if path.exists() else {"properties": {}}
+    if (
+        tags := schema["properties"]
+        .get("integrations", {})
+        .get("items", {})
+        .get("properties", {})
+        .get("tags")
+    ):
+        jsonschema.validate(entry["tags"], tags)
+
+
 def test_provider_info_names_what_exists() -> None:
     info = get_provider_info()
     for kind in ("hooks", "operators", "sensors", "triggers"):

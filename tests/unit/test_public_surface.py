@@ -16,6 +16,7 @@ PUBLIC_MODULES = (
     "decorators",
     "hooks",
     "results",
+    "tasks.retry_policy",
     "exceptions",
     "emulator",
     "tables",

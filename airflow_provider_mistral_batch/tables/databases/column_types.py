@@ -132,7 +132,7 @@ def fixed_decimal(type_name: str) -> pyarrow.DataType | None:
 
 
 def uuid_type() -> pyarrow.DataType:
-    """Give Arrow's type for UUIDs; text for pyarrow before 18, which has none."""
+    """Give Arrow's type for UUIDs; text for pyarrow before 24, which makes no array of Python's UUIDs."""
     import pyarrow
 
-    return pyarrow.uuid() if hasattr(pyarrow, "uuid") else pyarrow.string()
+    return pyarrow.uuid() if int(pyarrow.__version__.partition(".")[0]) >= 24 else pyarrow.string()

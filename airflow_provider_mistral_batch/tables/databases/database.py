@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import AirflowException, AirflowNotFoundException, BaseHook
-
 from airflow_provider_mistral_batch.api.errors import InvalidInputError, MistralBatchError
 from airflow_provider_mistral_batch.api.texts import kept
+from airflow_provider_mistral_batch.compat import AirflowException, AirflowNotFoundException, BaseHook
 from airflow_provider_mistral_batch.jsonl.lines import MissingExtraError
 
 if TYPE_CHECKING:
@@ -36,6 +36,10 @@ _WRONG_STATEMENT = {"DataError", "NotSupportedError", "ProgrammingError"}
 
 #: SQLite's code for a statement that is wrong; its Python class is the one for a locked database, too.
 _SQLITE_ERROR = 1
+#: What SQLite says then. Python 3.10 does not give its code.
+_SQLITE_WORDS = re.compile(
+    r"^no such |^near \"|has no column|syntax error|incomplete input|unrecognized token"
+)
 
 #: Parts of names in a connection's extra whose values are secret.
 _SECRET_NAMES = ("password", "passphrase", "secret", "token", "key")
@@ -166,9 +170,14 @@ class Database:
     def _error(self, error: Exception, doing: str) -> MistralBatchError:
         text = f"connection {self.conn_id!r}: {doing}: {_told(error, self.hook.connection)}"
         names = {one.__name__ for one in type(error).__mro__}
-        if names & _WRONG_STATEMENT or getattr(error, "sqlite_errorcode", None) == _SQLITE_ERROR:
+        if names & _WRONG_STATEMENT or (self.kind == "sqlite" and _is_wrong_for_sqlite(error)):
             return InvalidInputError(text)
         return DatabaseError(text)
+
+
+def _is_wrong_for_sqlite(error: Exception) -> bool:
+    code = getattr(error, "sqlite_errorcode", None)
+    return code == _SQLITE_ERROR or (code is None and _SQLITE_WORDS.search(str(error)) is not None)
 
 
 def table_parts(table: str) -> list[str]:
@@ -194,7 +203,7 @@ def opened(conn_id: str) -> Iterator[Database]:
     :raises InvalidInputError: When there is no such connection, or it leads to no database.
     :raises DatabaseError: When the database cannot be reached.
     """
-    hook = _hook(conn_id)
+    hook = hook_of(conn_id)
     try:
         connection = hook.get_conn()
         if hook.supports_autocommit:
@@ -218,7 +227,13 @@ def opened(conn_id: str) -> Iterator[Database]:
             connection.close()
 
 
-def _hook(conn_id: str) -> DbApiHook:
+def hook_of(conn_id: str) -> DbApiHook:
+    """
+    Give the hook of a database's connection; nothing is opened.
+
+    :param conn_id: The connection's id.
+    :raises InvalidInputError: When there is no such connection, or it leads to no database.
+    """
     try:
         from airflow.providers.common.sql.hooks.sql import DbApiHook
     except ImportError:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
-from airflow_provider_mistral_batch.api.limits import MAX_FILE_BYTES
 from airflow_provider_mistral_batch.storage.folders import sized_files
 from airflow_provider_mistral_batch.storage.many import side_by_side
 from airflow_provider_mistral_batch.storage.paths import storage_path
@@ -17,6 +16,7 @@ from airflow_provider_mistral_batch.tables.sources.base import ROWS_IN_BATCH, Ro
 if TYPE_CHECKING:
     import pyarrow
 
+    from airflow_provider_mistral_batch.api.endpoints import UploadedFiles
     from airflow_provider_mistral_batch.storage.paths import StoragePath
 
 PATH, FILE_ID = "path", "file_id"
@@ -55,22 +55,22 @@ class Documents(RowSource):
     def __init__(self, path: Any) -> None:
         self.path = path
         self._upload: Callable[[StoragePath], Upload] | None = None
-        self._suffixes: Collection[str] = ()
+        self._may_be: UploadedFiles | None = None
         self._content = hashlib.sha256()
 
     def __repr__(self) -> str:
         path = str(self.path) if not isinstance(self.path, (list, tuple)) else [str(one) for one in self.path]
         return f"{type(self).__name__}({path!r:.200})"
 
-    def bound(self, upload: Callable[[StoragePath], Upload], suffixes: Collection[str]) -> Documents:
+    def bound(self, upload: Callable[[StoragePath], Upload], may_be: UploadedFiles) -> Documents:
         """
         Make a source that can upload its files.
 
         :param upload: Uploads a file, or finds it; called in several threads.
-        :param suffixes: How the names of files may end, in lower case.
+        :param may_be: What the files may be.
         """
         bound = copy.copy(self)
-        bound._upload, bound._suffixes, bound._content = upload, suffixes, hashlib.sha256()
+        bound._upload, bound._may_be, bound._content = upload, may_be, hashlib.sha256()
         return bound
 
     def columns(self) -> list[str]:
@@ -85,13 +85,13 @@ class Documents(RowSource):
         :raises InvalidInputError: When there is no file, or one cannot be sent; then none was uploaded.
         """
         import_pyarrow()
-        if self._upload is None:
+        if self._upload is None or self._may_be is None:
             raise InvalidInputError(
                 f"{self!r} has to upload its files, and only a task with an endpoint can: give it to "
                 "MistralBatchInferenceOperator, or return it from @task.mistral_batch"
             )
         files = self._files()
-        _refuse_unfit(files, self._suffixes)
+        _refuse_unfit(files, self._may_be)
         rows: list[tuple[Any, ...]] = []
         uploads = side_by_side(self._upload, (path for path, _ in files))
         for (path, size), upload in zip(files, uploads, strict=True):
@@ -127,23 +127,23 @@ class Documents(RowSource):
         return list(found.values())
 
 
-def _refuse_unfit(files: Sequence[tuple[StoragePath, int]], suffixes: Collection[str]) -> None:
+def _refuse_unfit(files: Sequence[tuple[StoragePath, int]], may_be: UploadedFiles) -> None:
     """
     Refuse files that cannot be sent, before any is.
 
     :raises InvalidInputError: Names the first of them.
     """
-    known = ", ".join(sorted(suffixes))
+    known = ", ".join(sorted(may_be.suffixes))
     checks: tuple[tuple[Callable[[str, int], bool], str], ...] = (
         (lambda name, _: not _is_text(name), "have names that are not UTF-8: rename them"),
         (
-            lambda name, _: not name.lower().endswith(tuple(suffixes)),
+            lambda name, _: not name.lower().endswith(tuple(may_be.suffixes)),
             f"are of a kind that the endpoint does not read; use a glob such as '*.pdf'. It reads {known}",
         ),
         (lambda _, size: not size, "are empty: write them again, or move them away"),
         (
-            lambda _, size: size > MAX_FILE_BYTES,
-            f"have more than the {MAX_FILE_BYTES:,} bytes that the API takes: split them, or move them away",
+            lambda _, size: size > may_be.max_bytes,
+            f"have more than the {may_be.max_bytes:,} bytes that the API takes: split them, or move them away",
         ),
     )
     for is_unfit, reason in checks:

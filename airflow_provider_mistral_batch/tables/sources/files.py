@@ -36,8 +36,8 @@ FORMATS = {
 _BINARY = ("parquet", "arrow")
 _COMPRESSIONS = (".gz", ".zst")
 
-#: Bytes that are read ahead of each Parquet column.
-_BUFFER_BYTES = 1 << 20
+#: Bytes that are read ahead of each Parquet column. Each reading is a request to an object store.
+_BUFFER_BYTES = 4 << 20
 
 
 class FileRows(RowSource):
@@ -99,8 +99,8 @@ class FileRows(RowSource):
         read = _parquet_batches if self._format(files[0].name) == "parquet" else _arrow_batches
         for fragment in self._dataset(own).get_fragments():
             with _named(fragment.path):
-                _check_types(fragment.path, fragment.physical_schema, whole.schema, columns)
-                for batch in read(fragment, columns, whole.schema):
+                schema = _common_schema(fragment.path, fragment.physical_schema, whole.schema, columns)
+                for batch in read(fragment, columns, schema):
                     if batch.num_rows:
                         yield batch
 
@@ -114,7 +114,7 @@ class FileRows(RowSource):
                 for name in given:
                     batch = batch.append_column(name, pyarrow.repeat(given[name], batch.num_rows))
                 first = first or batch.schema
-                _check_types(str(file), batch.schema, first, columns)
+                _common_schema(str(file), batch.schema, first, columns)
                 yield batch.select(list(columns))
 
     def _text_file(self, file: StoragePath) -> CsvFile | JsonlFile:
@@ -251,22 +251,38 @@ def _in_folder(folder: StoragePath) -> list[StoragePath]:
 
 
 def _filesystem(files: Sequence[StoragePath]) -> tuple[fs.FileSystem, list[str]]:
-    from pyarrow import fs
+    from pyarrow import PythonFile, fs
 
     if all(local_path(file) is not None for file in files):
         return fs.LocalFileSystem(), [str(local_path(file)) for file in files]
+
     paths = [cast("ObjectPath", file) for file in files]
-    return fs.PyFileSystem(fs.FSSpecHandler(paths[0].fs)), [path.path for path in paths]
+    store = paths[0].fs
+    handler = fs.FSSpecHandler(store)
+    # The reader has a buffer for each column. By default, 50 MB more are read ahead, and again for the next column.
+    handler.open_input_file = lambda path: PythonFile(
+        store.open(path, mode="rb", cache_type="none"), mode="r"
+    )
+    return fs.PyFileSystem(handler), [path.path for path in paths]
 
 
-def _check_types(path: str, own: pyarrow.Schema, first: pyarrow.Schema, columns: Sequence[str]) -> None:
-    """Refuse a file with another type in a column than the first file has: a value would change or be lost."""
+def _common_schema(
+    path: str, own: pyarrow.Schema, first: pyarrow.Schema, columns: Sequence[str]
+) -> pyarrow.Schema:
+    """
+    Give the first file's schema, with types that have room for this file's values.
+
+    :raises InvalidInputError: When a column has a type in which a value would change or be lost.
+    """
+    schema = first
     for name in columns:
         if own.get_field_index(name) >= 0 and own.field(name).type != first.field(name).type:
             try:
-                common_type(name, first.field(name).type, own.field(name).type)
+                kind = common_type(name, first.field(name).type, own.field(name).type)
             except InvalidInputError as error:
                 raise InvalidInputError(f"{path}: {error}") from None
+            schema = schema.set(schema.get_field_index(name), first.field(name).with_type(kind))
+    return schema
 
 
 @contextmanager

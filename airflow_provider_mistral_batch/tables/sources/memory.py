@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.jsonl.requests.problems import shortened
 from airflow_provider_mistral_batch.tables.sources.base import ROWS_IN_BATCH, RowSource, import_pyarrow
+from airflow_provider_mistral_batch.tables.sources.values import array_of
 
 if TYPE_CHECKING:
     import pyarrow
@@ -100,23 +101,3 @@ class DictRows(RowSource):
             arrays = [array_of(name, [row.get(name) for row in some], number + 1) for name in columns]
             yield pyarrow.record_batch(arrays, names=list(columns))
             number += len(some)
-
-
-def array_of(name: str, values: list[Any], first: int) -> pyarrow.Array:
-    """
-    Make a column of Python's values.
-
-    :param name: The column.
-    :param values: Its values.
-    :param first: The number of the first row.
-    :raises InvalidInputError: When they are not of one type.
-    """
-    import pyarrow
-
-    try:
-        return pyarrow.array(values)
-    except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError, OverflowError) as error:
-        raise InvalidInputError(
-            f"column {name!r}, rows {first} to {first + len(values) - 1}: the values are not of one type ({error}); "
-            "give each column one type"
-        ) from None

@@ -52,7 +52,8 @@ class SqlRows(RowSource):
     SQLite and DuckDB), once for its columns without rows, and once for its rows. Rendered values are part of the
     query's text; bind what others can write with ``parameters``.
 
-    JSON comes as its text, a UUID as Arrow's UUID, an array as a list, and what Arrow has no type for as text.
+    JSON comes as its text, a UUID as Arrow's UUID (as text with pyarrow before 24), an array as a list, and what Arrow
+    has no type for as text.
 
     :param sql: The query; exactly one of ``sql`` and ``table`` is given.
     :param table: The table, ``table`` or ``schema.table``, as the database writes it.

@@ -14,6 +14,7 @@ from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.jsonl.lines import file_chunks, line_blocks
 from airflow_provider_mistral_batch.jsonl.requests.problems import shortened
 from airflow_provider_mistral_batch.tables.sources.base import ROWS_IN_BATCH
+from airflow_provider_mistral_batch.tables.sources.values import array_of
 
 if TYPE_CHECKING:
     import pyarrow
@@ -125,10 +126,6 @@ class JsonlFile:
         :param columns: The fields; where a row lacks one, it is null.
         :raises InvalidInputError: When a line is no object, or the values of a field are not of one type.
         """
-        import pyarrow
-
-        from airflow_provider_mistral_batch.tables.sources.memory import array_of
-
         fields: list[Any] = [
             (f"field_{number}", Any, msgspec.field(default=None, name=name))
             for number, name in enumerate(columns)
@@ -139,14 +136,16 @@ class JsonlFile:
         for rows in self._rows(decode):
             waiting += rows
             if len(waiting) >= ROWS_IN_BATCH:
-                yield self._batch(waiting, columns, first, array_of, pyarrow)
+                yield self._batch(waiting, columns, first)
                 first += len(waiting)
                 waiting = []
         if waiting:
-            yield self._batch(waiting, columns, first, array_of, pyarrow)
+            yield self._batch(waiting, columns, first)
 
     @staticmethod
-    def _batch(rows: list[Any], columns: Sequence[str], first: int, array_of: Any, pyarrow: Any) -> Any:
+    def _batch(rows: list[Any], columns: Sequence[str], first: int) -> pyarrow.RecordBatch:
+        import pyarrow
+
         arrays = [
             array_of(name, [getattr(row, f"field_{number}") for row in rows], first)
             for number, name in enumerate(columns)

@@ -1,4 +1,4 @@
-"""The rows that a database's driver gives become Arrow columns; the first rows decide the types."""
+"""Python's values become Arrow columns, unchanged; of a database's rows, the first decide the types."""
 
 from __future__ import annotations
 
@@ -15,6 +15,30 @@ if TYPE_CHECKING:
     import pyarrow
 
 _WIDEST_DECIMAL = 38
+
+
+def array_of(name: str, values: Sequence[Any], first: int) -> pyarrow.Array:
+    """
+    Make a column of values that have one type.
+
+    :param name: The column.
+    :param values: Its values.
+    :param first: The number of the first row.
+    :raises InvalidInputError: When they are not of one type.
+    """
+    import pyarrow
+
+    try:
+        array = pyarrow.array(values)
+        if not _may_change(array.type, values) or not is_lossy(array, values):
+            return array
+        reason = f"some would change as {array.type}"
+    except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError, OverflowError) as error:
+        reason = str(error)
+    raise InvalidInputError(
+        f"column {name!r}, rows {first} to {first + len(values) - 1}: the values are not of one type ({reason}); "
+        "give each column one type"
+    )
 
 
 class ColumnValues:
@@ -47,7 +71,7 @@ class ColumnValues:
             if (
                 len(types - {type(None)}) > 1
                 and not pyarrow.types.is_string(array.type)
-                and _lossy(array, values)
+                and is_lossy(array, values)
             ):
                 array = self._texts(values)
             self._type, self._types = array.type, types | {type(None)}
@@ -55,7 +79,7 @@ class ColumnValues:
         with contextlib.suppress(TypeError, ValueError, OverflowError, pyarrow.ArrowException):
             array = pyarrow.array(values, type=self._type)
             # pyarrow makes 2 of 2.5, and a day of a moment.
-            if types <= self._types or not _lossy(array, values):
+            if types <= self._types or not is_lossy(array, values):
                 return array
         if pyarrow.types.is_string(self._type):
             return self._texts(values)
@@ -104,7 +128,7 @@ class ColumnValues:
 
         for value in values:
             try:
-                if not _lossy(pyarrow.array([value], type=self._type), [value]):
+                if not is_lossy(pyarrow.array([value], type=self._type), [value]):
                     continue
             except (TypeError, ValueError, OverflowError, pyarrow.ArrowException):
                 pass
@@ -112,11 +136,25 @@ class ColumnValues:
         return "values of several types"
 
 
-def _lossy(array: pyarrow.Array, values: Sequence[Any]) -> bool:
-    """Tell whether a value is another one in Arrow; NaN is not equal to itself."""
+def _may_change(kind: pyarrow.DataType, values: Sequence[Any]) -> bool:
+    """Tell whether pyarrow may have made a day of a moment, lost a time zone, or made bytes of a text."""
+    import pyarrow
+
+    if not (pyarrow.types.is_temporal(kind) or pyarrow.types.is_binary(kind)):
+        return False
+    zoned = {value.tzinfo is None for value in values if hasattr(value, "tzinfo")}
+    return len(zoned) > 1 or len({*map(type, values)} - {type(None)}) > 1
+
+
+def is_lossy(array: pyarrow.Array, values: Sequence[Any]) -> bool:
+    """
+    Tell whether a value is another one in Arrow. NaN and NaT are not, which are not equal to themselves.
+
+    :param array: The values in Arrow.
+    :param values: The values.
+    """
     return any(
-        kept != value and (kept == kept or value == value)
-        for kept, value in zip(array.to_pylist(), values, strict=True)
+        kept != value and value == value for kept, value in zip(array.to_pylist(), values, strict=True)
     )
 
 

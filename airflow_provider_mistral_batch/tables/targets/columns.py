@@ -60,7 +60,11 @@ class TableColumn(NamedTuple):
 
 
 def matched(
-    schema: pyarrow.Schema, there: Sequence[TableColumn], database: str, where: str
+    schema: pyarrow.Schema,
+    there: Sequence[TableColumn],
+    database: str,
+    where: str,
+    nulls: Sequence[str] = (),
 ) -> list[TableColumn]:
     """
     Find the column of the table for each column that is to be written.
@@ -69,6 +73,7 @@ def matched(
     :param there: The table's columns.
     :param database: The kind of database.
     :param where: What the table is, for messages.
+    :param nulls: Columns that will have nulls.
     :raises InvalidInputError: When a column is missing, cannot take the values, or would stay without a value.
     """
     exact = {column.name: column for column in there}
@@ -93,6 +98,16 @@ def matched(
                 f"{where}: column {column.name!r} is {column.type_name}, and the answers have {one.type} there: change "
                 "the column's type, or choose another table"
             )
+    refusing = [
+        column.name
+        for name, column in zip(schema.names, found, strict=True)
+        if name in nulls and column.not_null
+    ]
+    if refusing:
+        raise InvalidInputError(
+            f"{where}: {', '.join(map(repr, refusing))} must not be null, and the answers have nulls there: a failed "
+            "row has no answer (failed=True), and an answer has no error. Allow nulls there, or choose another table"
+        )
     written = {column.name for column in found}
     unfilled = [one.name for one in there if one.not_null and not one.filled and one.name not in written]
     if unfilled:

@@ -95,18 +95,19 @@ class SqlTable:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r}, conn_id={self.conn_id!r})"
 
-    def check(self, schema: pyarrow.Schema, key: Sequence[str]) -> None:
+    def check(self, schema: pyarrow.Schema, key: Sequence[str], *, nulls: Sequence[str] = ()) -> None:
         """
         Check that the table takes what will be written, before a batch is paid for. Nothing is changed.
 
         :param schema: The columns of the answers.
         :param key: The key's columns.
+        :param nulls: Columns that will have nulls.
         :raises InvalidInputError: When the table is missing, or lacks a column, or needs others; when a column cannot
             take the values; when the connection may not write.
         :raises DatabaseError: When the database does not answer.
         """
         with opened(self.conn_id) as database:
-            plan = self._plan(database, self._with_run(schema), key)
+            plan = self._plan(database, self._with_run(schema), key, nulls)
             # In other databases, making a table cannot be undone: whether it may be made is seen when it is needed.
             if plan.creation is not None and database.kind in TRANSACTIONAL:
                 with database.trouble(f"{self!r} cannot be made"), database.transaction(keep=False) as cursor:
@@ -167,7 +168,9 @@ class SqlTable:
             schema = schema.append(pyarrow.field(name, pyarrow.string()))
         return schema
 
-    def _plan(self, database: Database, schema: pyarrow.Schema, key: Sequence[str]) -> _Plan:
+    def _plan(
+        self, database: Database, schema: pyarrow.Schema, key: Sequence[str], nulls: Sequence[str] = ()
+    ) -> _Plan:
         check_columns(key, schema.names, "the answers' table")
         there = self._columns(database)
         if there is None:
@@ -177,7 +180,7 @@ class SqlTable:
             names = dict(zip(schema.names, schema.names, strict=True))
             updates = database.kind in UPSERTS
         else:
-            own = matched(schema, there, database.kind, repr(self))
+            own = matched(schema, there, database.kind, repr(self), nulls)
             types = [column.type_name for column in own]
             creation = None
             names = {one: column.name for one, column in zip(schema.names, own, strict=True)}

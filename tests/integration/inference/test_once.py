@@ -12,10 +12,11 @@ from typing import Any, NoReturn
 from unittest import mock
 
 import pytest
-from airflow.sdk import RetryDecision, RetryPolicy
 
 from airflow_provider_mistral_batch.inference.batch import Batch
 from airflow_provider_mistral_batch.inference.request_files import RequestFiles
+
+from ...airflow_versions import RETRY_POLICIES
 
 
 def uploaded(control: Any, hook: Any) -> list[str]:
@@ -321,16 +322,18 @@ def test_a_failure_cancels_only_if_no_other_try_follows(
     settled(status)
 
 
-class Hopeless(RetryPolicy):
-    """Gives up at once, whatever tries are left."""
-
-    def evaluate(self, exception: BaseException, *arguments: Any, **more: Any) -> RetryDecision:
-        return RetryDecision.fail()
-
-
+@RETRY_POLICIES
 def test_a_retry_policy_that_gives_up_is_an_end_too(
     airflow: Any, batch: Any, settled: Any, control: Any, monkeypatch: Any
 ) -> None:
+    from airflow.sdk import RetryDecision, RetryPolicy
+
+    class Hopeless(RetryPolicy):
+        """Gives up at once, whatever tries are left."""
+
+        def evaluate(self, exception: BaseException, *arguments: Any, **more: Any) -> RetryDecision:
+            return RetryDecision.fail()
+
     control.settings(job_seconds=1000)
     monkeypatch.setattr(Batch, "wait", _die)
     # The stand-in for Airflow knows no policies, so it says what would be without one.

@@ -234,11 +234,12 @@ def test_markdown_of_another_batch_is_replaced_and_nothing_of_others(read, tmp_p
         ({"max_cost_usd": 1.0}, "depends on documents or recordings that only the API opens"),
     ],
 )
-def test_what_cannot_be_read_is_refused_before_a_job(read, jobs, options, said):
+def test_what_cannot_be_read_is_refused_before_an_upload(read, hook, jobs, options, said):
     outcome = read(fails=True, **options)
     assert outcome.state == "failed"
     assert said in outcome.message
     assert not jobs()
+    assert not uploads(hook)
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from typing import Any, cast
 import pyarrow
 import pytest
 from airflow.sdk import BaseOperator, Connection
+from packaging.version import Version
 
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.tables.databases.database import DatabaseError, _told
@@ -87,6 +88,10 @@ def test_hostile_names(database: TestDatabase) -> None:
 
 NOON = datetime.datetime.fromisoformat("2026-01-31 12:30:15.123456")
 KEY = uuid.UUID("0190a1b2-0000-7000-8000-000000000001")
+#: What a UUID becomes, and its type.
+UUIDS: tuple[object, str] = (
+    (KEY, "extension<arrow.uuid>") if Version(pyarrow.__version__) >= Version("24") else (str(KEY), "string")
+)
 
 TYPES: dict[str, list[tuple[str, Any, str]]] = {
     "sqlite": [
@@ -103,7 +108,7 @@ TYPES: dict[str, list[tuple[str, Any, str]]] = {
         ("'\\x00\\xFF'::blob", b"\x00\xff", "binary"),
         ("date '2026-01-31'", NOON.date(), "date32[day]"),
         (f"timestamp '{NOON}'", NOON, "timestamp[us]"),
-        (f"'{KEY}'::uuid", KEY, "extension<arrow.uuid>"),
+        (f"'{KEY}'::uuid", *UUIDS),
         ("[1, 2]", [1, 2], "list<item: int64>"),
         ("{'a': [1]}", '{"a": [1]}', "string"),
         ("'{\"a\": 1.0}'::json", '{"a": 1.0}', "string"),
@@ -124,7 +129,7 @@ TYPES: dict[str, list[tuple[str, Any, str]]] = {
             NOON.replace(tzinfo=datetime.timezone.utc),
             "timestamp[us, tz=…]",
         ),
-        (f"'{KEY}'::uuid", KEY, "extension<arrow.uuid>"),
+        (f"'{KEY}'::uuid", *UUIDS),
         ("array[1, 2]", [1, 2], "list<item: int64>"),
         ("array[0.5::float8, null]", [0.5, None], "list<item: double>"),
         # Exactly as it is stored, in all rows alike.
@@ -166,7 +171,7 @@ def test_types(database: TestDatabase) -> None:
         ("text", "string"),
         ("timestamp", "timestamp[us]"),
         ("timestamptz", "timestamp[us, tz=UTC]"),
-        ("uuid", "extension<arrow.uuid>"),
+        ("uuid", UUIDS[1]),
     ],
 )
 def test_nulls_at_first_have_the_columns_type(postgresql: TestDatabase, name: str, kind: str) -> None:
@@ -471,12 +476,14 @@ def test_nothing_of_a_reading_stays(sqlite: TestDatabase) -> None:
 
 def test_parsing_a_dag_imports_no_driver(tmp_path: Path) -> None:
     code = (
-        "import sys\n"
+        "import sys, airflow.sdk.bases.decorator\n"
+        # Airflow 3.0 itself imports drivers.
+        "before = set(sys.modules)\n"
         "from airflow_provider_mistral_batch.tables.sources.sql import SqlRows\n"
         "from airflow_provider_mistral_batch.tables.targets.sql import SqlTable\n"
         "SqlRows('select 1', conn_id='w', partition_key='id').partitions(2), SqlTable('t', conn_id='w')\n"
         "print([name for name in ('pyarrow', 'sqlite3', 'psycopg2', 'psycopg', 'duckdb', 'MySQLdb',\n"
-        "       'airflow.providers.common.sql.hooks.sql') if name in sys.modules])\n"
+        "       'airflow.providers.common.sql.hooks.sql') if name in sys.modules and name not in before])\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] in ("[]", "['sqlite3']")
+    assert done.stdout.splitlines()[-1] == "[]"

@@ -13,6 +13,7 @@ from typing import Any
 
 import pyarrow
 import pytest
+from packaging.version import Version
 
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.tables.databases import database as databases
@@ -87,6 +88,7 @@ def test_a_key_of_several_columns(database: TestDatabase) -> None:
 
 NOON = datetime.datetime(2026, 1, 31, 12, 30, 15, tzinfo=datetime.timezone.utc)
 KEY = uuid.UUID("0190a1b2-0000-7000-8000-000000000001")
+READ_KEY: object = KEY if Version(pyarrow.__version__) >= Version("24") else str(KEY)
 
 #: Arrow type, value, and what is read back; by database where they differ.
 VALUES: list[tuple[pyarrow.DataType, Any, Any]] = [
@@ -105,7 +107,7 @@ VALUES: list[tuple[pyarrow.DataType, Any, Any]] = [
     ),
     (pyarrow.decimal128(10, 2), Decimal("1.50"), {"sqlite": 1.5, "": Decimal("1.50")}),
     (pyarrow.dictionary(pyarrow.int32(), pyarrow.string()), "good", "good"),
-    (pyarrow.uuid(), KEY, {"sqlite": str(KEY), "mysql": str(KEY), "": KEY}),
+    (pyarrow.uuid(), KEY.bytes, {"sqlite": str(KEY), "mysql": str(KEY), "": READ_KEY}),
     (
         pyarrow.list_(pyarrow.string()),
         ["a", None, 'b"'],
@@ -258,6 +260,16 @@ def test_what_does_not_fit_is_found_before(database: TestDatabase, columns: str,
         target.check(ANSWERS, ["id"])
     assert told in str(caught.value)
     assert str(caught.value).startswith("SqlTable('answers', conn_id='warehouse')")
+
+
+def test_a_column_that_takes_no_null_is_found_before(database: TestDatabase) -> None:
+    database.run("create table answers (id integer, label varchar(9) not null, score double precision)")
+    target = SqlTable("answers", conn_id="warehouse")
+    target.check(ANSWERS, ["id"], nulls=["score"])
+    with pytest.raises(
+        InvalidInputError, match=r"answers.*'label' must not be null, and the answers have nulls"
+    ):
+        target.check(ANSWERS, ["id"], nulls=["label", "score"])
 
 
 def test_columns_that_the_database_fills(database: TestDatabase) -> None:

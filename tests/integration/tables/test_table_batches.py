@@ -14,6 +14,8 @@ import pydantic
 import pytest
 from airflow.sdk import DAG, task
 
+from airflow_provider_mistral_batch.operators.base import prompt_path
+from airflow_provider_mistral_batch.operators.inference import MistralBatchInferenceOperator
 from airflow_provider_mistral_batch.results import read_models, read_table
 from airflow_provider_mistral_batch.tables.answers import AnswerColumns
 from airflow_provider_mistral_batch.tables.sources.files import FileRows
@@ -121,6 +123,21 @@ def test_a_long_prompt_is_a_template_in_a_file(ask, hook, jobs, tmp_path):
     ask(prompt=None, prompt_file=str(tmp_path / "review.jinja"))
     texts = [row["body"]["messages"][0]["content"] for row in sent(hook, jobs)]
     assert texts == ["Body 0", "Body 1", "T2", "T3", "T4", "T5"]
+
+
+@pytest.mark.parametrize("where", ["dag", "searched"])
+def test_a_relative_prompt_file_is_where_airflow_looks_for_templates(where, tmp_path):
+    for folder in ("dag", "searched"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / where / "review.jinja").touch()
+    with DAG("d", template_searchpath=str(tmp_path / "searched")) as dag:
+        dag.fileloc = str(tmp_path / "dag" / "dag.py")
+        task = MistralBatchInferenceOperator(
+            task_id="t", prompt_file="review.jinja", source=FileRows("/x.csv"), key="id", destination="/x"
+        )
+    assert prompt_path(task) == str(tmp_path / where / "review.jinja")
+    task.prompt_file = "missing.jinja"
+    assert prompt_path(task) == str(tmp_path / "dag" / "missing.jinja")
 
 
 @pytest.mark.parametrize(

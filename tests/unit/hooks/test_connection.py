@@ -6,11 +6,14 @@ import json
 from urllib.parse import urlencode
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowNotFoundException
 
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
+from airflow_provider_mistral_batch.compat import AirflowNotFoundException
 from airflow_provider_mistral_batch.get_provider_info import get_provider_info
+from airflow_provider_mistral_batch.hooks.connection import KEY_VARIABLE, say_key_is_in_environment
 from airflow_provider_mistral_batch.hooks.mistral_batch import MistralBatchHook
+
+from ...airflow_versions import redact, since
 
 KEY = "k3y-of-nobody"
 
@@ -172,7 +175,11 @@ def test_a_ca_bundle(connection):
             {"extra": {"dialect": "anthropic"}},
             "extra.dialect='anthropic' is not known: use one of mistral, openai",
         ),
-        ({"extra": ["timeout"]}, "extra is not a JSON object"),
+        pytest.param(
+            {"extra": ["timeout"]},
+            "extra is not a JSON object",
+            marks=since("3.1", "a connection whose extra is a list can be read"),
+        ),
         ({"extra": {"default_model": 5}}, "extra.default_model=5 is not a string"),
     ],
 )
@@ -185,7 +192,32 @@ def test_bad_fields_name_connection_and_field_and_show_no_secret(connection, fie
         assert words in str(caught.value)
         assert "hunter2" not in str(caught.value)
         assert KEY not in str(caught.value)
-    assert hook.test_connection() == (False, str(caught.value))
+    assert hook.test_connection() == (False, str(caught.value).removeprefix("connection 'mistral_default': "))
+
+
+def test_the_environment_has_the_key_of_connections_without_one(connection, monkeypatch, logged):
+    say_key_is_in_environment.cache_clear()
+    monkeypatch.setenv(KEY_VARIABLE, f" {KEY}\n")
+    for password in (None, "", " "):
+        client = connection(password=password).get_conn()
+        assert client._transport._auth.api_key == KEY
+    said = [line for line in logged() if KEY_VARIABLE in line]
+    assert len(said) == 1
+    assert KEY not in said[0]
+    assert "https://api.mistral.ai" in said[0]
+
+
+def test_a_password_wins_over_the_environment(connection, monkeypatch, logged):
+    monkeypatch.setenv(KEY_VARIABLE, "another")
+    assert connection(password=KEY).get_conn()._transport._auth.api_key == KEY
+    assert KEY_VARIABLE not in "".join(logged())
+
+
+def test_models_of_common_ai_are_no_mistake(connection, logged):
+    connection(extra={"model": "mistral:mistral-small-latest"}).get_conn()
+    assert "unknown fields" not in "".join(logged())
+    connection(extra={"model": "mistral-small-latest"}).get_conn()
+    assert "unknown fields, which are ignored: 'model'" in "".join(logged())
 
 
 def test_a_connection_that_is_not_there():
@@ -274,8 +306,6 @@ def test_one_client_until_it_is_closed(connection):
 
 
 def test_the_key_is_masked_and_in_no_repr(connection, monkeypatch):
-    from airflow.providers.common.compat.sdk import redact
-
     monkeypatch.setenv(
         "AIRFLOW_CONN_MISTRAL_DEFAULT", json.dumps({"conn_type": "mistral", "password": "s3cret-k3y"})
     )

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from airflow.sdk import DAG
-from airflow.serialization import serialized_objects
 from pydantic import BaseModel
 
 import airflow_provider_mistral_batch
 from airflow_provider_mistral_batch.decorators.mistral_batch import MistralBatchDecoratedOperator
 from airflow_provider_mistral_batch.operators.inference import MistralBatchInferenceOperator
+
+from ...airflow_versions import DagSerialization
 
 STUB = Path(airflow_provider_mistral_batch.__file__).parent / "decorators" / "__init__.pyi"
 
@@ -49,12 +50,7 @@ def test_a_mapped_operator_survives_serialization() -> None:
             task_id="ask", requests=["a"], response_model=Form, destination="/tmp"
         ).expand(system=["x", "y"])
         MistralBatchInferenceOperator(task_id="one", path="in.jsonl", destination="/tmp", response_model=Form)
-    # Airflow 3.2 gave it another name.
-    names = ("DagSerialization", "SerializedDAG")
-    serializer: Any = next(
-        getattr(serialized_objects, name) for name in names if hasattr(serialized_objects, name)
-    )
-    again = serializer.from_dict(serializer.to_dict(dag))
+    again = DagSerialization.from_dict(DagSerialization.to_dict(dag))
     assert set(again.task_ids) == {"ask", "one"}
 
 

@@ -14,6 +14,7 @@ import pytest
 from airflow_provider_mistral_batch.jsonl.results.placeholder_rows import missing_row
 from airflow_provider_mistral_batch.tables import staging
 from airflow_provider_mistral_batch.tables.answers import AnswerColumns, write_answers
+from airflow_provider_mistral_batch.tables.reading import read_table
 from airflow_provider_mistral_batch.tables.rows_beside import RowsWriter
 from airflow_provider_mistral_batch.tables.shapes import shape_of
 
@@ -233,6 +234,25 @@ def test_classifications_become_labels_and_scores(tmp_path):
     )
     assert found.column("labels").to_pylist() == [[("tone", "warm")]]
     assert found.column("scores").to_pylist() == [[("tone", [("warm", 0.7), ("cold", 0.3)])]]
+
+
+@pytest.mark.parametrize("failed", [False, True], ids=["no row", "a failed row"])
+@pytest.mark.parametrize("without_first", [False, True])
+def test_parts_without_a_vector_are_read_with_those_that_have_some(tmp_path, failed, without_first):
+    manifests = []
+    for name, results in (("with", [result_row("1", {"data": [{"embedding": [1, 2]}]})]), ("without", [])):
+        (tmp_path / name).mkdir()
+        errors = [] if results else [failed_row("1")]
+        Table(tmp_path / name, [{"id": 1}]).land(
+            results, errors, endpoint="/v1/embeddings", columns=AnswerColumns(failed=failed)
+        )
+        path = str(tmp_path / name / "results.parquet")
+        manifests.append({"results_path": path, "table": {"key": ["id"], "answer": ["embedding"]}})
+    table = read_table(sorted(manifests, key=str, reverse=without_first)).read_all()
+    assert table.schema.field("embedding").type == pa.list_(pa.float32(), 2)
+    vectors = table.column("embedding").to_pylist()
+    assert [vector for vector in vectors if vector] == [[1, 2]]
+    assert len(vectors) == 1 + failed
 
 
 @pytest.mark.parametrize(

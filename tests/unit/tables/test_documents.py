@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from airflow.sdk import ObjectStoragePath
 
+from airflow_provider_mistral_batch.api.endpoints import ENDPOINTS
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.tables.sources.documents import Documents, Upload
 
@@ -29,7 +30,7 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
 
 
 def rows(source: Any) -> list[tuple[str, int]]:
-    bound = source.bound(lambda path: Upload(f"id of {path.name}", "0" * 64), {".pdf", ".png"})
+    bound = source.bound(lambda path: Upload(f"id of {path.name}", "0" * 64), ENDPOINTS["/v1/ocr"].files)
     return [
         (row["path"], row["size"])
         for batch in bound.read(["path", "size", "file_id"])
@@ -58,8 +59,8 @@ def test_only_a_task_can_read_documents(folder):
 
 def test_too_large_a_file_is_named_before_any_is_uploaded(tmp_path):
     with (tmp_path / "film.pdf").open("wb") as file:
-        file.truncate(512 * 1000 * 1000 + 1)
-    with pytest.raises(InvalidInputError, match="1 of 1 files have more than the 512,000,000 bytes"):
+        file.truncate(50 * 1024 * 1024 + 1)
+    with pytest.raises(InvalidInputError, match="1 of 1 files have more than the 52,428,800 bytes"):
         rows(Documents(tmp_path))
 
 

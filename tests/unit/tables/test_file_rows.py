@@ -163,6 +163,15 @@ def test_a_column_whose_type_changes_between_files_is_named(tmp_path):
     assert read(FileRows(f"{tmp_path}/*.parquet"), ["x"]) == [{"x": "t"}] * 2
 
 
+def test_wide_rows_come_in_small_batches(tmp_path):
+    rows = {"id": range(64), "body": ["x" * (1 << 20)] * 64}
+    pq.write_table(pa.table(rows), tmp_path / "a.parquet", use_dictionary=False, compression="none")
+    batches = list(FileRows(tmp_path).read(["body", "id"]))
+    assert max(batch.num_rows for batch in batches) <= 8
+    assert sum(batch.num_rows for batch in batches) == 64
+    assert next(FileRows(tmp_path).read(["id"])).num_rows == 64
+
+
 @pytest.mark.parametrize("path", ["/nowhere/a.parquet", "/nowhere/*.parquet"])
 def test_there_is_no_such_file(path):
     with pytest.raises(InvalidInputError, match="/nowhere/"):

@@ -104,7 +104,7 @@ def test_what_is_no_path_among_paths(prepare, tmp_path, item):
 def test_a_missing_object_in_a_store(prepare, bucket):
     error = problems_of(lambda: prepare([bucket / "missing.jsonl", bucket / "missing.jsonl.gz"]))
     assert [str(problem) for problem in error.problems] == [
-        f"memory://bucket/folder/{name}: there is no such file. Check path."
+        f"{bucket / name}: there is no such file. Check path."
         for name in ("missing.jsonl", "missing.jsonl.gz")
     ]
 

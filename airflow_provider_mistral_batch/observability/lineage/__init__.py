@@ -1,0 +1,1 @@
+"""What our tasks tell OpenLineage: the datasets that they read and write, and facts about the batch."""

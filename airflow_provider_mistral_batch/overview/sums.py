@@ -1,0 +1,132 @@
+"""Sums over jobs: batches, rows, tokens and cost by day, model or Dag, and what waits in the workspace."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import datetime, timezone
+
+import msgspec
+
+from airflow_provider_mistral_batch.api import limits
+from airflow_provider_mistral_batch.api.checks import check_choice
+from airflow_provider_mistral_batch.overview.jobs import JobView
+
+#: Beyond year 9999 there are no dates.
+_LAST_DAY = 253_402_300_799
+
+
+class Sum(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    A group of jobs, summed.
+
+    :param name: The day (``2026-01-31``, UTC), model or Dag; empty if the jobs have none.
+    :param jobs: How many jobs.
+    :param running: How many of them are not over.
+    :param requests: Requests in all jobs.
+    :param completed: Requests that succeeded.
+    :param failed: Requests that failed.
+    :param tokens: Tokens that were read and written, as far as they are known.
+    :param cost_usd: US dollars, as far as they are known; ``None`` if no job's cost is known.
+    :param jobs_without_cost: Jobs with requests that succeeded whose cost is not in ``cost_usd``.
+    """
+
+    name: str
+    jobs: int = 0
+    running: int = 0
+    requests: int = 0
+    completed: int = 0
+    failed: int = 0
+    tokens: float = 0
+    cost_usd: float | None = None
+    jobs_without_cost: int = 0
+
+
+class Pending(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    What is pending in a workspace, which takes a limited number of requests.
+
+    :param jobs: Jobs that are not over.
+    :param requests: Their requests that are not done.
+    :param limit: The API's published limit.
+    :param share: Share of the limit that is used, from 0.
+    """
+
+    jobs: int
+    requests: int
+    limit: int
+    share: float
+
+
+_NAMES: dict[str, Callable[[JobView], str]] = {
+    "day": lambda job: _day(job.created_at),
+    "model": lambda job: job.model or "",
+    "dag": lambda job: job.dag_id or "",
+}
+
+#: What sums can be made by.
+GROUPS = tuple(_NAMES)
+
+
+def sums(jobs: Iterable[JobView], by: str) -> list[Sum]:
+    """
+    Sum jobs by group.
+
+    :param jobs: The jobs.
+    :param by: ``day``, ``model`` or ``dag``.
+    :return: Days in order; models and Dags with the most expensive and then the largest first.
+    :raises InvalidInputError: When ``by`` is something else.
+    """
+    check_choice("by", by, GROUPS)
+    name_of = _NAMES[by]
+    groups: dict[str, list[JobView]] = {}
+    for job in jobs:
+        groups.setdefault(name_of(job), []).append(job)
+    found = [summed(name, members) for name, members in groups.items()]
+    if by == "day":
+        return sorted(found, key=lambda one: one.name)
+    return sorted(found, key=lambda one: (-(one.cost_usd or 0.0), -one.requests, one.name))
+
+
+def summed(name: str, jobs: Iterable[JobView]) -> Sum:
+    """
+    Sum some jobs.
+
+    :param name: What they have in common.
+    :param jobs: The jobs.
+    """
+    members = list(jobs)
+    costs = [job.cost_usd for job in members if job.cost_usd is not None]
+    return Sum(
+        name=name,
+        jobs=len(members),
+        running=sum(not job.is_over for job in members),
+        requests=sum(job.total for job in members),
+        completed=sum(job.completed for job in members),
+        failed=sum(job.failed for job in members),
+        tokens=sum(_tokens(job) for job in members),
+        cost_usd=sum(costs) if costs else None,
+        jobs_without_cost=sum(job.cost_usd is None and job.completed > 0 for job in members),
+    )
+
+
+def pending(jobs: Iterable[JobView]) -> Pending:
+    """
+    Sum what is pending in a workspace.
+
+    :param jobs: The workspace's jobs.
+    """
+    running = [job for job in jobs if not job.is_over]
+    requests = sum(max(0, job.total - job.completed - job.failed) for job in running)
+    limit = limits.MAX_REQUESTS_PER_JOB
+    return Pending(jobs=len(running), requests=requests, limit=limit, share=requests / limit)
+
+
+def _tokens(job: JobView) -> float:
+    usage = job.usage or {}
+    return usage.get("prompt_tokens", 0) + usage.get("completion_tokens", 0)
+
+
+def _day(seconds: int) -> str:
+    if not 0 < seconds <= _LAST_DAY:
+        return ""
+    return datetime.fromtimestamp(seconds, tz=timezone.utc).date().isoformat()

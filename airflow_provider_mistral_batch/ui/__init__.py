@@ -1,0 +1,1 @@
+"""The page of batches in Airflow's own UI."""
