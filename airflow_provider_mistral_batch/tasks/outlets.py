@@ -9,6 +9,8 @@ from urllib.parse import quote
 
 import msgspec
 
+from airflow_provider_mistral_batch.storage.paths import without_connection
+
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
@@ -92,6 +94,6 @@ def asset_uri(path: str) -> str:
 
     :param path: An absolute path or a URL.
     """
-    scheme, _, rest = path.rpartition("://")
-    place, slash, name = rest.partition("/")
-    return f"{scheme or 'file'}://{place.rpartition('@')[2]}{slash}{quote(name, safe=_IN_URIS)}"
+    url = f"file://{path}" if path.startswith("/") else without_connection(path)
+    scheme, separator, rest = url.partition("://")
+    return f"{scheme}{separator}{quote(rest, safe=_IN_URIS)}"
