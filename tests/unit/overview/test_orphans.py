@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime, timezone
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -93,6 +94,12 @@ def session() -> Iterator[Session]:
     engine.dispose()
 
 
+def id_of(number: int) -> Any:
+    """Make the id of a task instance: a UUID, and a text in older versions of Airflow."""
+    kind = TaskInstance.__table__.c.id.type.python_type
+    return kind(str(UUID(int=number + 1)))
+
+
 def fill(session: Session, count: int = 1) -> list[TaskKey]:
     now = datetime.now(timezone.utc)
     keys = [TaskKey("dag", f"run-{number}", "task", -1) for number in range(count)]
@@ -108,7 +115,7 @@ def fill(session: Session, count: int = 1) -> list[TaskKey]:
             "map_index": key.map_index,
         }
         rest = {"pool": "default_pool", "pool_slots": 1, "state": "deferred", "try_number": 1}
-        session.execute(insert(TaskInstance.__table__).values(id=UUID(int=number + 1), **task, **rest))
+        session.execute(insert(TaskInstance.__table__).values(id=id_of(number), **task, **rest))
         for name, value in (
             ("return_value", {"results_path": "s3://b/r", "batch_ids": [f"job-{number}"]}),
             ("other", {"results_path": "s3://b/r", "batch_ids": ["wrong"]}),

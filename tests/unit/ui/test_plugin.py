@@ -12,7 +12,10 @@ from fastapi.routing import APIRoute
 from airflow_provider_mistral_batch.ui import plugin
 from airflow_provider_mistral_batch.ui.plugin import MistralBatchPlugin
 
+from ...airflow_versions import since
 
+
+@since("3.1.1", "it shows the page")
 def test_every_route_depends_on_a_user() -> None:
     (given,) = MistralBatchPlugin().fastapi_apps
     for route in given["app"].routes:
