@@ -40,8 +40,8 @@ def _say_defaults(function: Any, package: Any) -> None:
     for parameter in function.parameters:
         path = getattr(parameter.default, "canonical_path", "")
         if path.startswith(f"{package.path}."):
-            # What our code has from Airflow through one of our modules cannot be resolved.
-            with contextlib.suppress(griffe.AliasResolutionError):
+            # Not all can be resolved: names of Airflow that come through one of our modules, and others seen too early.
+            with contextlib.suppress(griffe.AliasResolutionError, KeyError):
                 constant = package[path.removeprefix(f"{package.path}.")]
                 if constant.is_attribute and constant.value is not None:
                     parameter.default = constant.value
