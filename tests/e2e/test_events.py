@@ -17,6 +17,13 @@ EXAMPLE = Path(__file__).parents[2] / "example_dags" / "example_mistral_batch_ev
 
 
 @pytest.fixture(scope="module")
+def emulator() -> Iterator[Emulator]:
+    """A server of its own: the tests count its calls, and other Airflows have event triggers, too."""
+    with Emulator(validation_seconds=0.5, job_seconds=12) as emulator:
+        yield emulator
+
+
+@pytest.fixture(scope="module")
 def airflow(emulator: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAirflow]:
     """An Airflow of its own: one whose scheduler makes runs, which would start other examples, too."""
     dags = tmp_path_factory.mktemp("dags")
