@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import logging
 import time
 from collections.abc import Iterator, Mapping
@@ -11,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime, timezone
 from itertools import islice
-from weakref import WeakKeyDictionary
 
 import msgspec
 
@@ -23,6 +21,7 @@ from airflow_provider_mistral_batch.hooks.mistral_batch import MistralBatchHook
 from airflow_provider_mistral_batch.policies.news import LONGEST_LIFE_SECONDS, Bookmark, EndFilter, end_of
 from airflow_provider_mistral_batch.policies.outage import QUIET_SECONDS
 from airflow_provider_mistral_batch.policies.setbacks import Scope, Setbacks, scope
+from airflow_provider_mistral_batch.triggers.sharing import shared
 from airflow_provider_mistral_batch.triggers.threads import in_thread
 
 log = logging.getLogger(__name__)
@@ -244,9 +243,6 @@ class EndsPoller:
             return error
 
 
-_pollers: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, EndsPoller]] = WeakKeyDictionary()
-
-
 def subscribe(mistral_conn_id: str, subscriber: Subscriber) -> EndsPoller:
     """
     Join the loop of a connection on the running event loop, and start it if there is none.
@@ -255,19 +251,6 @@ def subscribe(mistral_conn_id: str, subscriber: Subscriber) -> EndsPoller:
     :param subscriber: Who wants to know.
     :return: The poller, to be left at the end.
     """
-    loop = asyncio.get_running_loop()
-    pollers = _pollers.setdefault(loop, {})
-    poller = pollers.get(mistral_conn_id)
-    if poller is None:
-        poller = pollers[mistral_conn_id] = EndsPoller(mistral_conn_id)
-        # In a context of its own: what the loop does and logs is not the first trigger's.
-        poller.task = contextvars.Context().run(loop.create_task, _run(poller, pollers))
+    poller = shared(EndsPoller, mistral_conn_id)
     poller.join(subscriber)
     return poller
-
-
-async def _run(poller: EndsPoller, pollers: dict[str, EndsPoller]) -> None:
-    try:
-        await poller.run()
-    finally:
-        del pollers[poller.mistral_conn_id]

@@ -11,7 +11,7 @@ import pytest
 
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.emulator.client import Control
-from airflow_provider_mistral_batch.triggers import ends, event
+from airflow_provider_mistral_batch.triggers import ends, event, sharing
 from airflow_provider_mistral_batch.triggers.event import MistralBatchEventTrigger
 
 
@@ -250,7 +250,7 @@ def test_triggers_of_a_connection_share_a_loop(hook: Any, control: Control) -> N
         runs = [Run(trigger_with(stores[0])), Run(trigger_with(stores[1], status="completed"))]
         for store in stores:
             await asyncio.wait_for(store.written.wait(), 20)
-        assert len(ends._pollers[asyncio.get_running_loop()]) == 1
+        assert len(sharing._pollers[asyncio.get_running_loop()]) == 1
         control.end_jobs([batch_id])
         for run in runs:
             await run.until(lambda run=run: run.ids == [batch_id])  # type: ignore[misc]

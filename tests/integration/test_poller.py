@@ -98,7 +98,10 @@ async def dismiss(watchers: list[Watcher]) -> None:
 
 
 def loops() -> dict[str, ConnectionPoller]:
-    return sharing._pollers.get(asyncio.get_running_loop(), {})
+    running = sharing._pollers.get(asyncio.get_running_loop(), {})
+    return {
+        conn_id: poller for (_, conn_id), poller in running.items() if isinstance(poller, ConnectionPoller)
+    }
 
 
 async def nothing_left() -> None:

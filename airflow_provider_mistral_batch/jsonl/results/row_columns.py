@@ -48,7 +48,7 @@ def read_row_columns(path: StoragePath | str) -> Iterator[pyarrow.RecordBatch]:
         yield row_columns(waiting)
 
 
-def row_columns(lines: Sequence[bytes]) -> pyarrow.RecordBatch:
+def row_columns(lines: list[bytes]) -> pyarrow.RecordBatch:
     """
     Read rows: one column for each field of :class:`ResultRow`.
 
@@ -59,7 +59,7 @@ def row_columns(lines: Sequence[bytes]) -> pyarrow.RecordBatch:
     return plain or _any_rows(lines)
 
 
-def _plain_chats(lines: Sequence[bytes]) -> pyarrow.RecordBatch | None:
+def _plain_chats(lines: list[bytes]) -> pyarrow.RecordBatch | None:
     """
     Read rows that are all answers of chats with one text; ``None`` if one is anything else.
 
@@ -68,7 +68,7 @@ def _plain_chats(lines: Sequence[bytes]) -> pyarrow.RecordBatch | None:
     import pyarrow
     from pyarrow import compute
 
-    if any_too_deep(list(lines)):
+    if any_too_deep(lines):
         return None
     table = read_json_lines(b"\n".join(lines), _api_schema())
     if table is None or table.num_rows != len(lines):
@@ -131,7 +131,7 @@ def _api_schema() -> pyarrow.Schema:
     return pyarrow.schema([("custom_id", text), ("response", response), ("error", text)])
 
 
-def _any_rows(lines: Sequence[bytes]) -> pyarrow.RecordBatch:
+def _any_rows(lines: list[bytes]) -> pyarrow.RecordBatch:
     import pyarrow
 
     schema = row_schema()

@@ -97,7 +97,7 @@ class FileRows(RowSource):
         if not own:
             return
         read = _parquet_batches if self._format(files[0].name) == "parquet" else _arrow_batches
-        for fragment in self._dataset(own).get_fragments():
+        for fragment in (whole if own == files else self._dataset(own)).get_fragments():
             with _named(fragment.path):
                 schema = _common_schema(fragment.path, fragment.physical_schema, whole.schema, columns)
                 for batch in read(fragment, columns, schema):
