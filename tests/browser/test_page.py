@@ -9,7 +9,7 @@ import pytest
 import requests
 from fastapi.routing import APIRoute
 
-from airflow_provider_mistral_batch.ui.routes import router
+from airflow_provider_mistral_batch.overview.ui.routes import router
 from lively_jobs import HOSTILE, of_task
 
 from .conftest import FORBIDDEN_DAG, WRONG_KEY, token

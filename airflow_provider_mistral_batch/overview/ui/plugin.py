@@ -39,7 +39,7 @@ class MistralBatchPlugin(AirflowPlugin):
         """The page's server part: built when the API server asks, and nowhere else."""
         if not self.is_supported:
             return []
-        from airflow_provider_mistral_batch.ui.app import make_app
+        from airflow_provider_mistral_batch.overview.ui.app import make_app
 
         return [{"name": "Mistral Batches", "app": make_app(), "url_prefix": PREFIX}]
 

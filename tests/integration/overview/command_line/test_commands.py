@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from requests_toolbelt.sessions import BaseUrlSession
 
-from airflow_provider_mistral_batch.command_line.main import main
 from airflow_provider_mistral_batch.emulator.client import Control
+from airflow_provider_mistral_batch.overview.command_line.main import main
 
 TASK = {
     "airflow_dag_id": "nightly",

@@ -7,7 +7,7 @@ from fastapi.responses import JSONResponse
 
 from airflow_provider_mistral_batch.api.errors import InvalidInputError, MistralBatchError
 from airflow_provider_mistral_batch.api.texts import MESSAGE_LENGTH, excerpt
-from airflow_provider_mistral_batch.ui.routes import router
+from airflow_provider_mistral_batch.overview.ui.routes import router
 
 
 def make_app() -> FastAPI:

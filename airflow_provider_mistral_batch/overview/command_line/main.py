@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from airflow_provider_mistral_batch.api.errors import InvalidInputError, MistralBatchError
 from airflow_provider_mistral_batch.api.texts import excerpt
-from airflow_provider_mistral_batch.command_line.arguments import parser
+from airflow_provider_mistral_batch.overview.command_line.arguments import parser
 
 #: Exit statuses.
 DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Imported late: help and wrong arguments need no Airflow.
     from rich.console import Console
 
-    from airflow_provider_mistral_batch.command_line.commands import COMMANDS
+    from airflow_provider_mistral_batch.overview.command_line.commands import COMMANDS
 
     # What Airflow logs on the way would stand amid the answer.
     was_disabled = logging.root.manager.disable

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from airflow_provider_mistral_batch.overview.jobs import JobView
-from airflow_provider_mistral_batch.ui.rights import Rights
+from airflow_provider_mistral_batch.overview.ui.rights import Rights
 
 RIGHTS = Rights(
     dags=frozenset({"mine"}),

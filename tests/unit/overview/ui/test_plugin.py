@@ -9,10 +9,10 @@ import pytest
 from airflow.api_fastapi.core_api.security import get_user
 from fastapi.routing import APIRoute
 
-from airflow_provider_mistral_batch.ui import plugin
-from airflow_provider_mistral_batch.ui.plugin import MistralBatchPlugin
+from airflow_provider_mistral_batch.overview.ui import plugin
+from airflow_provider_mistral_batch.overview.ui.plugin import MistralBatchPlugin
 
-from ...airflow_versions import since
+from ....airflow_versions import since
 
 
 @since("3.1.1", "it shows the page")
@@ -44,7 +44,7 @@ def test_addresses_have_the_path_of_base_url(monkeypatch: pytest.MonkeyPatch) ->
 def test_import_loads_no_web_framework() -> None:
     code = (
         "import sys, airflow.plugins_manager; before = set(sys.modules); "
-        "import airflow_provider_mistral_batch.ui.plugin; "
+        "import airflow_provider_mistral_batch.overview.ui.plugin; "
         "print(*sorted(name for name in set(sys.modules) - before if not name.startswith('airflow_provider')))"
     )
     loaded = subprocess.run(

@@ -28,7 +28,7 @@ from airflow_provider_mistral_batch.overview.listing import Listing, Snapshot, d
 from airflow_provider_mistral_batch.overview.orphans import candidates, find_orphans
 from airflow_provider_mistral_batch.overview.queries import query_of, select
 from airflow_provider_mistral_batch.overview.sums import pending, summed, sums
-from airflow_provider_mistral_batch.ui.rights import Rights, rights
+from airflow_provider_mistral_batch.overview.ui.rights import Rights, rights
 
 #: Jobs in one answer about a task or a Dag, groups of a chart, names in a filter.
 _MOST_JOBS, _MOST_GROUPS, _MOST_NAMES = 1000, 20, 500
@@ -96,7 +96,7 @@ def static(name: str) -> Response:
     """Give the page's script or its style sheet."""
     if name not in _MEDIA_TYPES:
         raise HTTPException(404, "No such file")
-    content = (files("airflow_provider_mistral_batch.ui") / "static" / name).read_bytes()
+    content = (files("airflow_provider_mistral_batch.overview.ui") / "static" / name).read_bytes()
     return Response(content, media_type=_MEDIA_TYPES[name], headers={"Cache-Control": "no-cache"})
 
 

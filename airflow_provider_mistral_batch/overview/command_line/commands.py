@@ -11,8 +11,14 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
-from airflow_provider_mistral_batch.command_line.downloading import download_results
-from airflow_provider_mistral_batch.command_line.rendering import (
+from airflow_provider_mistral_batch.hooks.mistral_batch import MistralBatchHook
+from airflow_provider_mistral_batch.overview.airflow_database import (
+    DatabaseUnreachableError,
+    landed_manifests,
+    task_states,
+)
+from airflow_provider_mistral_batch.overview.command_line.downloading import download_results
+from airflow_provider_mistral_batch.overview.command_line.rendering import (
     JOB_COLUMNS,
     duration,
     job_cells,
@@ -25,12 +31,11 @@ from airflow_provider_mistral_batch.command_line.rendering import (
     time_of,
     usd,
 )
-from airflow_provider_mistral_batch.command_line.workspace import connection_ids, find_job, hooks, read_jobs
-from airflow_provider_mistral_batch.hooks.mistral_batch import MistralBatchHook
-from airflow_provider_mistral_batch.overview.airflow_database import (
-    DatabaseUnreachableError,
-    landed_manifests,
-    task_states,
+from airflow_provider_mistral_batch.overview.command_line.workspace import (
+    connection_ids,
+    find_job,
+    hooks,
+    read_jobs,
 )
 from airflow_provider_mistral_batch.overview.costs import with_costs
 from airflow_provider_mistral_batch.overview.detail import Detail, Head, read_detail, sampled_costs
