@@ -50,15 +50,17 @@ class LineBlock(NamedTuple):
     :param lines: The lines without their line ends.
     :param first_line: Number of the first line, from 1.
     :param ends_cut: Whether the last line is the stream's last and came without a newline.
-    :param ids: The ``custom_id`` of each line, if the lines are requests that differ in nothing but texts; otherwise
-        ``None``. What is right of one such request is right of all.
     """
 
     data: bytes
     lines: list[bytes]
     first_line: int
     ends_cut: bool
-    ids: list[str] | None = None
+
+    @property
+    def last_line(self) -> int:
+        """Number of the last line."""
+        return self.first_line + len(self.lines) - 1
 
 
 def line_blocks(chunks: Iterable[bytes], *, max_line_bytes: int = MAX_ROW_BYTES) -> Iterator[LineBlock]:

@@ -108,7 +108,7 @@ def _ids(rows_beside: Sequence[StoragePath], key: Sequence[str]) -> pyarrow.Arra
     import pyarrow
 
     return pyarrow.chunked_array(
-        [_texts(custom_ids(batch, key)) for batch in read_rows_beside(rows_beside, key)],
+        [custom_ids(batch, key) for batch in read_rows_beside(rows_beside, key)],
         pyarrow.string(),
     ).combine_chunks()
 

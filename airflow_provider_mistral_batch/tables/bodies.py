@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
 from airflow_provider_mistral_batch.api.endpoints import CHAT, ENDPOINTS
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.jsonl.requests.template import RowTemplate
+from airflow_provider_mistral_batch.tables.json_texts import all_as_json, as_json, bytes_of, joined
 from airflow_provider_mistral_batch.tables.prompt import Prompt
 from airflow_provider_mistral_batch.tables.sources.documents import FILE_ID
+
+if TYPE_CHECKING:
+    import pyarrow
 
 _encode = msgspec.json.Encoder().encode
 
@@ -32,7 +36,7 @@ class Text(Protocol):
     @property
     def columns(self) -> list[str]: ...
 
-    def fill(self, columns: Sequence[Sequence[Any]]) -> list[str]: ...
+    def parts(self, rows: pyarrow.RecordBatch) -> list[str | pyarrow.StringArray]: ...
 
 
 class Bodies:
@@ -54,18 +58,25 @@ class Bodies:
         """What the bodies have in common: all but the rows' texts."""
         return b"\x00".join(self._cut + [text.template.encode() for text in self.texts])
 
-    def lines(self, custom_ids: Sequence[str], texts: Sequence[Sequence[str]]) -> list[bytes]:
+    def lines(
+        self, custom_ids: pyarrow.StringArray, texts: Sequence[Sequence[str | pyarrow.StringArray]]
+    ) -> bytes:
         """
-        Make request lines.
+        Make request lines, joined by newlines.
 
-        :param custom_ids: The id of each row.
-        :param texts: For each of :attr:`texts`, the text of each row.
+        :param custom_ids: The id of each row, of one row at least.
+        :param texts: For each of :attr:`texts`, the texts of the rows in parts.
         """
-        encoded = [list(map(_encode, column)) for column in texts]
-        columns = [list(map(_encode, custom_ids)), *(encoded[int(number)] for number in self._cut[1::2])]
-        static = [piece.replace(b"%", b"%%") for piece in self._cut[::2]]
-        pattern = b'{"custom_id":%s,"body":' + b"%s".join(static) + b"}"
-        return [pattern % row for row in zip(*columns, strict=True)]
+        parts = ['{"custom_id":"', all_as_json(custom_ids), '","body":']
+        for index, cut in enumerate(self._cut):
+            if index % 2 == 0:
+                parts.append(cut.decode())
+            else:
+                written = [
+                    as_json(part) if isinstance(part, str) else all_as_json(part) for part in texts[int(cut)]
+                ]
+                parts += ['"', *written, '"']
+        return bytes_of(joined([*parts, "}\n"]))[:-1]
 
 
 def bodies_of_prompt(prompt: Text, template: RowTemplate, endpoint: str) -> Bodies:

@@ -32,7 +32,7 @@ def key_columns(key: str | Sequence[str] | None) -> tuple[str, ...]:
     return names
 
 
-def custom_ids(batch: pyarrow.RecordBatch, key: Sequence[str]) -> list[str]:
+def custom_ids(batch: pyarrow.RecordBatch, key: Sequence[str]) -> pyarrow.StringArray:
     """
     Make the ``custom_id`` of each row: the value as text, or a JSON list of texts where the key has several columns.
 
@@ -43,10 +43,13 @@ def custom_ids(batch: pyarrow.RecordBatch, key: Sequence[str]) -> list[str]:
     :param key: The key's columns.
     :raises InvalidInputError: When a value is null, an empty text, or of a type that has no exact text.
     """
+    import pyarrow
+
     columns = [_texts(batch.column(name), name, batch, key) for name in key]
     if len(columns) == 1:
         return columns[0]
-    return [_encode(row).decode() for row in zip(*columns, strict=True)]
+    rows = zip(*[column.to_pylist() for column in columns], strict=True)
+    return pyarrow.array([_encode(row).decode() for row in rows], pyarrow.string())
 
 
 def check_key_type(name: str, kind: pyarrow.DataType) -> None:
@@ -78,7 +81,7 @@ def check_key_type(name: str, kind: pyarrow.DataType) -> None:
         )
 
 
-def _texts(column: Any, name: str, batch: pyarrow.RecordBatch, key: Sequence[str]) -> list[str]:
+def _texts(column: Any, name: str, batch: pyarrow.RecordBatch, key: Sequence[str]) -> pyarrow.StringArray:
     import pyarrow
 
     kind = column.type
@@ -88,13 +91,11 @@ def _texts(column: Any, name: str, batch: pyarrow.RecordBatch, key: Sequence[str
     if column.null_count:
         raise _null(name, batch, column.is_null().to_pylist().index(True), key)
     if _is_uuid(kind):
-        return [str(value) for value in column.to_pylist()]
-    if not pyarrow.types.is_string(kind):
-        column = column.cast(pyarrow.string())
-    texts: list[str] = column.to_pylist()
-    if "" in texts:
+        return pyarrow.array(map(str, column.to_pylist()), pyarrow.string())
+    texts = column.cast(pyarrow.string())
+    if (empty := texts.index(pyarrow.scalar("", pyarrow.string())).as_py()) >= 0:
         raise InvalidInputError(
-            f"key: column {name!r} has an empty text{_beside(name, batch, texts.index(''), key)}: each row needs a key"
+            f"key: column {name!r} has an empty text{_beside(name, batch, empty, key)}: each row needs a key"
         )
     return texts
 

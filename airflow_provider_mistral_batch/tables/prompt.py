@@ -6,9 +6,12 @@ import difflib
 import re
 import string
 from collections.abc import Callable, Collection, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    import pyarrow
 
 _CONVERSIONS: dict[str | None, Callable[[Any], Any]] = {
     None: lambda value: value,
@@ -82,31 +85,37 @@ class Prompt:
         """The text without its columns; all of it if it names none."""
         return "".join(text for text, _, _ in self._parts)
 
-    def fill(self, columns: Sequence[Sequence[Any]]) -> list[str]:
+    def parts(self, rows: pyarrow.RecordBatch) -> list[str | pyarrow.StringArray]:
         """
-        Make the texts of some rows.
+        Make the texts of some rows, in parts: what is the same in each, and columns of texts. A null is an empty text.
 
-        :param columns: The values of each of :attr:`columns`, in this order; they have no nulls.
+        :param rows: The rows; they have all of :attr:`columns`.
         :raises InvalidInputError: When a value does not fit its format.
         """
-        values = dict(zip(self.columns, columns, strict=True))
-        pieces: list[Any] = []
-        pattern = ""
+        parts: list[str | pyarrow.StringArray] = []
         for text, name, convert in self._parts:
-            pattern += text.replace("%", "%%")
+            parts.append(text)
             if name is not None and convert is not None:
-                pattern += "%s"
-                pieces.append(self._texts(name, values[name], convert))
-        return [pattern % row for row in zip(*pieces, strict=True)]
+                parts.append(self._texts(name, rows.column(name), convert))
+        return parts
 
-    def _texts(self, name: str, values: Sequence[Any], convert: Callable[[Any], str]) -> Sequence[Any]:
-        # "%s" gives texts, whole numbers and the like as format() does without a specification.
+    def _texts(self, name: str, values: pyarrow.Array, convert: Callable[[Any], str]) -> pyarrow.StringArray:
+        import pyarrow
+
         try:
-            return values if convert is _plain else [convert(value) for value in values]
+            if convert is _plain and _is_written_alike(values.type):
+                texts = values.cast(pyarrow.string())
+                texts.validate(full=True)
+            else:
+                texts = pyarrow.array(
+                    [None if value is None else convert(value) for value in values.to_pylist()],
+                    pyarrow.string(),
+                )
         except (ValueError, TypeError) as error:
             raise InvalidInputError(
                 f"{self._field}: a value of column {name!r} does not fit its format: {error}"
             ) from None
+        return texts.fill_null("") if texts.null_count else texts
 
     def _formatter(self, name: str, spec: str | None, conversion: str | None) -> Callable[[Any], str]:
         if not name or name.isdigit():
@@ -161,24 +170,41 @@ class PromptFile:
             ) from None
         self.columns = sorted(names - set(environment.globals))
 
-    def fill(self, columns: Sequence[Sequence[Any]]) -> list[str]:
+    def parts(self, rows: pyarrow.RecordBatch) -> list[str | pyarrow.StringArray]:
         """
-        Make the prompts of some rows.
+        Make the prompts of some rows: one column of texts. A null is an empty text.
 
-        :param columns: The values of each of :attr:`columns`, in this order.
+        :param rows: The rows; they have all of :attr:`columns`.
         :raises InvalidInputError: When the template fails on a row.
         """
+        import pyarrow
         from jinja2 import TemplateError
 
-        rows = zip(*columns, strict=True)
+        names = self.columns
+        values = [rows.column(name).to_pylist() for name in names]
         try:
-            return [self._compiled.render(dict(zip(self.columns, row, strict=True))) for row in rows]
+            texts = [
+                self._compiled.render(
+                    {name: "" if value is None else value for name, value in zip(names, row, strict=True)}
+                )
+                for row in zip(*values, strict=True)
+            ]
+            return [pyarrow.array(texts, pyarrow.string())]
         except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError) as error:
             raise InvalidInputError(f"prompt_file: {self._name} fails on a row: {error}") from None
 
 
 def _plain(value: Any) -> str:
     return format(value, "")
+
+
+def _is_written_alike(kind: pyarrow.DataType) -> bool:
+    """Tell whether Arrow writes values of a type as Python's format does."""
+    from pyarrow import types
+
+    if types.is_dictionary(kind):
+        return bool(types.is_string(kind.value_type))
+    return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_integer(kind))
 
 
 def check_columns(wanted: Collection[str], there: Sequence[str], *, field: str) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_mistral_batch.api.checks import check_choice, check_exactly_one
 from airflow_provider_mistral_batch.api.errors import EmptyPartError, InvalidInputError
 from airflow_provider_mistral_batch.api.regular_files import NotAFileError
-from airflow_provider_mistral_batch.jsonl.lines import LineBlock
+from airflow_provider_mistral_batch.jsonl.requests.sources import AlikeRequests
 from airflow_provider_mistral_batch.jsonl.requests.template import RowTemplate
 from airflow_provider_mistral_batch.storage.paths import storage_path
 from airflow_provider_mistral_batch.storage.reading import reading
@@ -24,6 +24,7 @@ from airflow_provider_mistral_batch.tables.bodies import (
     bodies_of_prompt,
     check_messages,
 )
+from airflow_provider_mistral_batch.tables.json_texts import joined
 from airflow_provider_mistral_batch.tables.key import custom_ids, key_columns
 from airflow_provider_mistral_batch.tables.prompt import Prompt, PromptFile, check_columns, check_no_jinja
 from airflow_provider_mistral_batch.tables.rows_beside import RowsWriter
@@ -40,8 +41,8 @@ ON_NULL = ("fail", "skip", "empty")
 
 _KEYS_SHOWN = 5
 
-# A piece, its texts and its lines fit into the processor's cache: larger and smaller ones take a tenth longer.
-_BYTES_IN_PIECE = 1 << 18
+# Lines that are made at once. Smaller pieces take longer, and so do larger ones, which the processor cannot cache.
+_BYTES_IN_PIECE = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,13 +186,15 @@ class TableRequests:
         read = self.source.fingerprint()
         return None if read is None else hashlib.sha256(self._common + read.encode()).hexdigest()
 
-    def request_blocks(self, template: RowTemplate) -> Iterator[LineBlock]:
+    def request_blocks(self, template: RowTemplate) -> Iterator[AlikeRequests]:
         """
         Read the source once, and give its requests as lines.
 
         :param template: What all bodies have in common.
         :raises InvalidInputError: When a column is missing, or a value may not be sent.
         """
+        from pyarrow import compute
+
         bodies = self.question.bodies(template)
         self._common = bodies.common
         asked = list(dict.fromkeys(name for text in bodies.texts for name in text.columns))
@@ -199,16 +202,16 @@ class TableRequests:
         wanted = list(dict.fromkeys([*self.question.kept_columns, *asked]))
         first_line = 1
         with self.rows as rows:
-            for batch in _pieces(self.source.read(wanted)):
+            for batch in _pieces(self.source.read(wanted), len(bodies.common)):
                 texts, sent = self._texts(batch, bodies, asked)
-                rows.add(batch.select(list(self.question.kept_columns)), _skipped(batch.num_rows, sent))
+                rows.add(batch.select(list(self.question.kept_columns)), compute.invert(sent))
                 ids = custom_ids(batch, self.question.key_columns)
-                if sent is not None:
-                    self._note_skipped(ids, sent)
-                    ids = [ids[index] for index in sent]
-                if lines := bodies.lines(ids, texts):
-                    yield LineBlock(b"\n".join(lines), lines, first_line, ends_cut=False, ids=ids)
-                first_line += len(lines)
+                if not compute.all(sent).as_py():
+                    self._note_skipped(ids.filter(compute.invert(sent)))
+                    ids = ids.filter(sent)
+                if len(ids):
+                    yield AlikeRequests(bodies.lines(ids, texts), ids.to_pylist(), first_line)
+                first_line += len(ids)
         if first_line == 1:
             raise self._empty()
         if self.skipped:
@@ -231,37 +234,33 @@ class TableRequests:
 
     def _texts(
         self, batch: pyarrow.RecordBatch, bodies: Bodies, asked: Sequence[str]
-    ) -> tuple[list[list[str]], list[int] | None]:
+    ) -> tuple[list[list[str | pyarrow.StringArray]], pyarrow.BooleanArray]:
         """
         Fill the templates of some rows.
 
-        :return: The texts, and which rows are sent; None if all are.
+        :return: The texts of the rows that are sent; and for each row, whether it is.
         """
-        columns = {name: batch.column(name).to_pylist() for name in asked}
+        import pyarrow
+        from pyarrow import compute
+
         on_null = self.question.on_null
-        unfit: set[int] = set()
+        sent = pyarrow.repeat(pyarrow.scalar(value=True), batch.num_rows)
         for name in asked:
-            if batch.column(name).null_count:
-                nulls = [index for index, value in enumerate(columns[name]) if value is None]
+            if on_null != "empty" and batch.column(name).null_count:
+                there = batch.column(name).is_valid()
                 if on_null == "fail":
-                    raise self._unfit(batch, nulls[0], f"column {name!r} is null")
-                unfit.update(nulls)
-                columns[name] = ["" if value is None else value for value in columns[name]]
-        if unfit and on_null == "skip":
-            rows = [index for index in range(batch.num_rows) if index not in unfit]
-            columns = {name: [values[index] for index in rows] for name, values in columns.items()}
-        else:
-            rows = list(range(batch.num_rows)) if on_null == "skip" else []
-        texts = [text.fill([columns[name] for name in text.columns]) for text in bodies.texts]
-        if on_null != "empty" and not all(all(map(str.strip, column)) for column in texts):
-            blank = {
-                index for column in texts for index, text in enumerate(column) if not text or text.isspace()
-            }
+                    raise self._unfit(batch, there, f"column {name!r} is null")
+                sent = compute.and_(sent, there)
+        rows = batch if compute.all(sent).as_py() else batch.filter(sent)
+        texts = [text.parts(rows) for text in bodies.texts]
+        if on_null != "empty" and not compute.all(filled := _are_filled(texts, rows.num_rows)).as_py():
             if on_null == "fail":
-                raise self._unfit(batch, min(blank), "its text is empty")
-            texts = [[text for index, text in enumerate(column) if index not in blank] for column in texts]
-            rows = [row for index, row in enumerate(rows) if index not in blank]
-        return texts, rows if on_null == "skip" and len(rows) < batch.num_rows else None
+                raise self._unfit(batch, filled, "its text is empty")
+            texts = [
+                [part if isinstance(part, str) else part.filter(filled) for part in text] for text in texts
+            ]
+            sent = compute.replace_with_mask(sent, sent, filled)
+        return texts, sent
 
     def _empty(self) -> InvalidInputError:
         reason = f"all its {self.skipped:,} rows were skipped" if self.skipped else "it has no rows"
@@ -270,7 +269,9 @@ class TableRequests:
             f"{message}; a batch needs at least one request"
         )
 
-    def _unfit(self, batch: pyarrow.RecordBatch, index: int, reason: str) -> InvalidInputError:
+    def _unfit(self, batch: pyarrow.RecordBatch, fit: pyarrow.BooleanArray, reason: str) -> InvalidInputError:
+        """Name the first row that does not fit."""
+        index = fit.index(value=False).as_py()
         key = ", ".join(
             f"{name}={batch.column(name)[index].as_py()!r:.60}" for name in self.question.key_columns
         )
@@ -279,29 +280,32 @@ class TableRequests:
             "on_null='skip' to skip them, or on_null='empty' to send an empty text"
         )
 
-    def _note_skipped(self, ids: Sequence[str], sent: Sequence[int]) -> None:
-        self.skipped += len(ids) - len(sent)
-        if len(self.skipped_keys) < _KEYS_SHOWN:
-            is_sent = set(sent)
-            self.skipped_keys += [id_ for index, id_ in enumerate(ids) if index not in is_sent]
-            del self.skipped_keys[_KEYS_SHOWN:]
+    def _note_skipped(self, ids: pyarrow.StringArray) -> None:
+        self.skipped += len(ids)
+        self.skipped_keys += ids[: _KEYS_SHOWN - len(self.skipped_keys)].to_pylist()
 
 
-def _skipped(count: int, sent: Sequence[int] | None) -> Any:
+def _are_filled(texts: Sequence[list[str | pyarrow.StringArray]], rows: int) -> pyarrow.BooleanArray:
+    """Tell for each row whether each of its texts has more than spaces."""
     import pyarrow
+    from pyarrow import compute
 
-    if sent is None:
-        return pyarrow.repeat(pyarrow.scalar(value=False), count)
-    flags = [True] * count
-    for index in sent:
-        flags[index] = False
-    return pyarrow.array(flags)
+    filled = pyarrow.repeat(pyarrow.scalar(value=True), rows)
+    for text in texts:
+        if not any(isinstance(part, str) and part.strip() for part in text):
+            rest = compute.utf8_ltrim_whitespace(joined(text))
+            filled = compute.and_(filled, compute.greater(compute.binary_length(rest), 0))
+    return filled
 
 
-def _pieces(batches: Iterable[pyarrow.RecordBatch]) -> Iterator[pyarrow.RecordBatch]:
-    """Cut rows into pieces of bounded size."""
+def _pieces(batches: Iterable[pyarrow.RecordBatch], common: int) -> Iterator[pyarrow.RecordBatch]:
+    """
+    Cut rows into pieces of bounded size.
+
+    :param common: Bytes that each row's request has beside the row's own.
+    """
     for batch in batches:
-        row_size = 1 + batch.nbytes // (1 + batch.num_rows)
+        row_size = 1 + common + batch.nbytes // (1 + batch.num_rows)
         step = max(1, _BYTES_IN_PIECE // row_size)
         for start in range(0, batch.num_rows, step):
             yield batch.slice(start, step)

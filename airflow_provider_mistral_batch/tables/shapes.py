@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import array
+import datetime
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict
 
 import msgspec
+from msgspec.structs import astuple
 
 from airflow_provider_mistral_batch.api.decoding import UNREADABLE
-from airflow_provider_mistral_batch.jsonl.results.arrow_json import read_json_lines
 from airflow_provider_mistral_batch.jsonl.results.rows import body_of
 from airflow_provider_mistral_batch.tables.columns import ANSWER, Column, schema_columns
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 EmbeddingType = Literal["float32", "float16", "int8"]
 
 _decode = msgspec.json.Decoder().decode
+
+# No value fits this type.
+_Nothing = Annotated[int, msgspec.Meta(ge=1, le=0)]
 
 
 class Shape(ABC):
@@ -83,76 +87,95 @@ class FieldsShape(Shape):
     """
 
     def __init__(self, columns: Sequence[Column]) -> None:
-        import pyarrow
-
         self._columns = list(columns)
-        # Times are texts in JSON, which Arrow casts at once.
-        kinds = {
-            column.name: pyarrow.string() if _is_time(column.type) else _staged(column.type)
-            for column in columns
-        }
-        plain = all(map(_is_plain, kinds.values())) and not any(column.holds_json for column in columns)
-        self._schema = pyarrow.schema(kinds.items()) if plain else None
+        self._of_json = [number for number, column in enumerate(columns) if column.holds_json]
+        self._decode = _decoder(columns)
 
     def fields(self) -> list[pyarrow.Field]:
         """Give the schema's fields."""
         return [column.field() for column in self._columns]
 
     def read(self, rows: pyarrow.RecordBatch, unfit: dict[int, str]) -> list[pyarrow.Array]:
-        """Read all answers at once where they are as expected, and else one by one."""
+        """Read the answers: those whose values are as expected at once, and the others field by field."""
         import pyarrow
 
-        texts = rows.column("content").fill_null("")
-        try:
-            if (table := self._read_at_once(texts)) is not None:
-                return [
-                    table.column(column.name).combine_chunks().cast(_staged(column.type))
-                    for column in self._columns
-                ]
-        except pyarrow.ArrowInvalid:
-            pass
-        return self._read_each(texts.to_pylist(), unfit)
-
-    def _read_at_once(self, texts: pyarrow.StringArray) -> pyarrow.Table | None:
-        import pyarrow
-        from pyarrow import compute
-
-        # One text may hold two values, and another none.
-        if self._schema is None or not compute.all(compute.starts_with(texts, "{")).as_py():
-            return None
-        all_texts = pyarrow.ListArray.from_arrays([0, len(texts)], texts)
-        lines = compute.binary_join(all_texts, "\n")[0].as_buffer()
-        table = read_json_lines(lines, self._schema, newlines_in_values=True)
-        return table if table is not None and table.num_rows == len(texts) else None
-
-    def _read_each(self, texts: list[str], unfit: dict[int, str]) -> list[pyarrow.Array]:
-        import pyarrow
-
-        values: list[list[Any]] = [[] for _ in self._columns]
-        for number, text in enumerate(texts):
-            try:
-                answer = _decode(text)
-                if not isinstance(answer, dict):
-                    raise ValueError(f"the answer is {type(answer).__name__}, and no object")
-                row = [self._value(column, answer.get(column.name)) for column in self._columns]
-            except (*UNREADABLE, ValueError, TypeError, RecursionError) as error:
-                unfit[number] = f"the answer does not fit its columns: {error}"[:500]
-                row = [None] * len(self._columns)
-            for column_values, value in zip(values, row, strict=True):
-                column_values.append(value)
+        texts = rows.column("content").fill_null("").to_pylist()
+        answers = [self._answer(number, text, unfit) for number, text in enumerate(texts)]
+        values = zip(*answers, strict=True) if answers else [()] * len(self._columns)
         return [
-            pyarrow.array(column_values, _staged(column.type))
-            for column_values, column in zip(values, self._columns, strict=True)
+            pyarrow.array(some, _staged(column.type))
+            for some, column in zip(values, self._columns, strict=True)
         ]
 
-    @staticmethod
-    def _value(column: Column, value: Any) -> Any:
-        if value is None:
-            return value
+    def _answer(self, number: int, text: str, unfit: dict[int, str]) -> Sequence[Any]:
         try:
-            return column.read(value)
-        except (ValueError, TypeError) as error:
-            raise ValueError(f"{column.name}: {error}") from None
+            answer = astuple(self._decode(text))
+            return self._with_json(answer) if self._of_json else answer
+        except UNREADABLE:
+            pass
+        try:
+            fields = _decode(text)
+            if not isinstance(fields, dict):
+                raise ValueError(f"the answer is {type(fields).__name__}, and no object")
+            return [_value(column, fields.get(column.name)) for column in self._columns]
+        except (*UNREADABLE, ValueError, TypeError) as error:
+            unfit[number] = f"the answer does not fit its columns: {error}"[:500]
+            return [None] * len(self._columns)
+
+    def _with_json(self, answer: Sequence[Any]) -> Sequence[Any]:
+        values = list(answer)
+        for number in self._of_json:
+            values[number] = _value(self._columns[number], values[number])
+        return values
+
+
+def _value(column: Column, value: Any) -> Any:
+    if value is None:
+        return value
+    try:
+        return column.read(value)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{column.name}: {error}") from None
+
+
+def _decoder(columns: Sequence[Column]) -> Callable[[str], Any]:
+    """Make a decoder of answers whose values are as expected."""
+    fields = [
+        (
+            f"field_{number}",
+            Any if column.holds_json else _json_type(column.type),
+            msgspec.field(name=column.name, default=None),
+        )
+        for number, column in enumerate(columns)
+    ]
+    try:
+        return msgspec.json.Decoder(msgspec.defstruct("Answer", fields, gc=False)).decode
+    except ValueError:
+        # Names that msgspec does not take, such as those with a quote: all answers are read field by field.
+        return msgspec.json.Decoder(_Nothing).decode
+
+
+def _json_type(kind: Any) -> Any:
+    """Give the type of JSON values that become a column of a type as they are; null is one of them."""
+    from pyarrow import types
+
+    known: Any = str
+    if types.is_list(kind):
+        known = list[_json_type(kind.value_type)]  # type: ignore[misc]
+    elif types.is_struct(kind):
+        fields = {field.name: _json_type(field.type) for field in kind}
+        known = TypedDict("_Fields", fields, total=False)  # type: ignore[misc, no-redef]
+    elif types.is_integer(kind):
+        known = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+    elif types.is_floating(kind):
+        known = float
+    elif types.is_boolean(kind):
+        known = bool
+    elif types.is_date(kind):
+        known = datetime.date
+    elif types.is_timestamp(kind):
+        known = Annotated[datetime.datetime, msgspec.Meta(tz=True)]
+    return known | None
 
 
 class EmbeddingShape(Shape):
@@ -360,24 +383,7 @@ def _str(value: Any) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _is_plain(kind: Any) -> bool:
-    """Tell whether pyarrow reads values of a type as we do."""
-    from pyarrow import types
-
-    if types.is_list(kind):
-        return _is_plain(kind.value_type)
-    if types.is_struct(kind):
-        return all(_is_plain(kind.field(index).type) for index in range(kind.num_fields))
-    return not _is_time(kind)
-
-
 def _staged(kind: Any) -> Any:
     from pyarrow import types
 
     return kind.value_type if types.is_dictionary(kind) else kind
-
-
-def _is_time(kind: Any) -> bool:
-    from pyarrow import types
-
-    return bool(types.is_date(kind) or types.is_timestamp(kind))

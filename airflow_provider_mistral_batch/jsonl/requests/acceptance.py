@@ -23,7 +23,7 @@ from airflow_provider_mistral_batch.jsonl.requests.problems import (
     Problems,
     shortened,
 )
-from airflow_provider_mistral_batch.jsonl.requests.sources import open_sources
+from airflow_provider_mistral_batch.jsonl.requests.sources import AlikeRequests, open_sources
 from airflow_provider_mistral_batch.jsonl.requests.template import RowTemplate
 from airflow_provider_mistral_batch.jsonl.requests.validation import (
     BodyHead,
@@ -95,7 +95,7 @@ class RequestReader:
             line = 0
             try:
                 for block in origin.blocks:
-                    line = block.first_line + len(block.lines) - 1
+                    line = block.last_line
                     if accepted := self._accept(block):
                         yield accepted
             except DamagedFileError as error:
@@ -153,15 +153,15 @@ class RequestReader:
         name = self._places.names[file - 1] if file else None
         self.problems.add(replace(problem, file=name, line=line), position=(file, line))
 
-    def _accept(self, block: LineBlock) -> AcceptedRows | None:
+    def _accept(self, block: LineBlock | AlikeRequests) -> AcceptedRows | None:
+        places: Sequence[int] = range(block.first_line, block.last_line + 1)
+        if isinstance(block, AlikeRequests):
+            if (accepted := self._accept_alike(block)) is not None:
+                return self._noted(accepted, places)
+            block = block.block
         data, lines = block.data, block.lines
-        places: Sequence[int] = range(block.first_line, block.first_line + len(lines))
-        accepted = self._accept_alike(block)
-        sound = accepted is not None or (
-            len(data) <= self._max_row_bytes and is_utf8(data) and not any_too_deep(lines)
-        )
-        if accepted is None and sound:
-            accepted = self._rules.fast_path.accept(data, lines)
+        sound = len(data) <= self._max_row_bytes and is_utf8(data) and not any_too_deep(lines)
+        accepted = self._rules.fast_path.accept(data, lines) if sound else None
         if (
             sound
             and accepted is None
@@ -170,11 +170,7 @@ class RequestReader:
             lines = filled
             accepted = self._rules.fast_path.accept(b"\n".join(lines), lines)
         if accepted is not None:
-            self._note_models(accepted.models, places)
-            self._note_agents(accepted.agents, places)
-            self._note_rows(places)
-            self._check_length(accepted.data, places)
-            return accepted
+            return self._noted(accepted, places)
         rows: list[Row]
         heads: list[BodyHead]
         if sound and (acceptable := self._rules.acceptable(lines)) is not None:
@@ -185,22 +181,25 @@ class RequestReader:
                 return None
         ids = self._with_numbers([row.custom_id for row in rows])
         models, agents = [head.model for head in heads], [head.agent_id for head in heads]
-        self._note_models(models, places)
-        self._note_agents(agents, places)
-        self._note_rows(places)
-        data = self._rules.encode(rows, ids)
-        self._check_length(data, places)
-        return AcceptedRows(ids, models, agents, data)
+        return self._noted(AcceptedRows(ids, models, agents, self._rules.encode(rows, ids)), places)
 
-    def _accept_alike(self, block: LineBlock) -> AcceptedRows | None:
-        """Accept requests that differ in nothing but texts, if the first needs no change and no request is too long."""
-        ids, first = block.ids, block.lines[:1]
-        if ids is None or len(block.data) > self._max_row_bytes or any_too_deep(first):
+    def _accept_alike(self, requests: AlikeRequests) -> AcceptedRows | None:
+        """Accept requests if the first needs no change and none is too long."""
+        first, ids = requests.data.partition(b"\n")[0], requests.ids
+        if len(requests.data) > self._max_row_bytes or any_too_deep([first]):
             return None
-        accepted = self._rules.fast_path.accept(first[0], first)
-        if accepted is None or accepted.data != first[0]:
+        accepted = self._rules.fast_path.accept(first, [first])
+        if accepted is None or accepted.data != first:
             return None
-        return AcceptedRows(ids, accepted.models * len(ids), accepted.agents * len(ids), block.data)
+        return AcceptedRows(ids, accepted.models * len(ids), accepted.agents * len(ids), requests.data)
+
+    def _noted(self, accepted: AcceptedRows, places: Sequence[int]) -> AcceptedRows:
+        """Note what has to be known of accepted rows at the end."""
+        self._note_models(accepted.models, places)
+        self._note_agents(accepted.agents, places)
+        self._note_rows(places)
+        self._check_length(accepted.data, places)
+        return accepted
 
     def _check_length(self, data: bytes, places: Sequence[int]) -> None:
         """Note rows that are too long with what was added to them."""

@@ -25,6 +25,30 @@ _REQUEST_FILE_SUFFIXES = (".jsonl", ".json", ".jsonl.gz", ".jsonl.zst", ".json.g
 _NOTHING = object()
 
 
+class AlikeRequests(NamedTuple):
+    """
+    Some requests that differ in nothing but texts: what is right of one is right of all.
+
+    :param data: Their lines, joined by newlines.
+    :param ids: Their ids.
+    :param first_line: Number of the first, from 1.
+    """
+
+    data: bytes
+    ids: list[str]
+    first_line: int
+
+    @property
+    def last_line(self) -> int:
+        """Number of the last one."""
+        return self.first_line + len(self.ids) - 1
+
+    @property
+    def block(self) -> LineBlock:
+        """The requests as lines of which nothing is known."""
+        return LineBlock(self.data, self.data.split(b"\n"), self.first_line, ends_cut=False)
+
+
 class Source(NamedTuple):
     """
     One sequence of request lines.
@@ -34,14 +58,14 @@ class Source(NamedTuple):
     """
 
     name: str | None
-    blocks: Iterator[LineBlock]
+    blocks: Iterator[LineBlock] | Iterator[AlikeRequests]
 
 
 @runtime_checkable
 class RequestBlocks(Protocol):
     """A source that writes request lines itself, such as a table."""
 
-    def request_blocks(self, template: RowTemplate) -> Iterator[LineBlock]:
+    def request_blocks(self, template: RowTemplate) -> Iterator[AlikeRequests]:
         """Give the lines, with all that the template has."""
         ...
 

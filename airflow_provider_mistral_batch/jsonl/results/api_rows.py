@@ -19,6 +19,10 @@ MOST = 10**10
 Amount = Annotated[int, msgspec.Meta(ge=0, le=MOST)]
 Seconds = Amount | Annotated[float, msgspec.Meta(ge=0, le=MOST)]
 
+# What a row has whose request succeeded.
+CustomId = Annotated[str, msgspec.Meta(min_length=1)]
+Success = Annotated[int, msgspec.Meta(ge=200, lt=300)]
+
 #: The documented reasons why an answer ended, but for ``error``. A row with any other is read field by field.
 FinishReason = Literal["stop", "length", "model_length", "tool_calls"]
 
@@ -128,14 +132,14 @@ class ApiRow(msgspec.Struct, Generic[BodyT], gc=False):
 class SucceededResponse(ApiResponse[BodyT], Generic[BodyT], gc=False):
     """``response`` of a row whose request succeeded."""
 
-    status_code: Annotated[int, msgspec.Meta(ge=200, lt=300)]
+    status_code: Success
     body: BodyT
 
 
 class SucceededRow(ApiRow[BodyT], Generic[BodyT], gc=False):
     """A row whose request succeeded: what decodes as this needs no further look. Most blocks have no other rows."""
 
-    custom_id: Annotated[str, msgspec.Meta(min_length=1)]
+    custom_id: CustomId
     response: SucceededResponse[BodyT]
     error: None = None
 

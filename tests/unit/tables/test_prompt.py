@@ -5,9 +5,11 @@ from __future__ import annotations
 import datetime
 from decimal import Decimal
 
+import pyarrow as pa
 import pytest
 
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
+from airflow_provider_mistral_batch.tables.json_texts import joined
 from airflow_provider_mistral_batch.tables.prompt import Prompt, check_columns
 
 DAY = datetime.date(2026, 1, 31)
@@ -31,8 +33,8 @@ DAY = datetime.date(2026, 1, 31)
     ],
 )
 def test_a_template_is_filled_as_python_would(template, row, text):
-    prompt = Prompt(template)
-    assert prompt.fill([[row[name]] for name in prompt.columns]) == [text]
+    rows = pa.RecordBatch.from_pylist([row])
+    assert joined(Prompt(template).parts(rows)).to_pylist() == [text]
 
 
 @pytest.mark.parametrize(
@@ -51,12 +53,12 @@ def test_a_template_is_filled_as_python_would(template, row, text):
 )
 def test_what_is_no_template_over_columns_is_refused(template, said):
     with pytest.raises(InvalidInputError, match=said):
-        Prompt(template).fill([["x"]])
+        Prompt(template).parts(pa.RecordBatch.from_pylist([{"x": "x", '"a"': "x"}]))
 
 
 def test_a_value_that_does_not_fit_its_format_names_the_column():
     with pytest.raises(InvalidInputError, match="column 'price' does not fit its format"):
-        Prompt("{price:.2f}").fill([["cheap"]])
+        Prompt("{price:.2f}").parts(pa.RecordBatch.from_pylist([{"price": "cheap"}]))
 
 
 @pytest.mark.parametrize(

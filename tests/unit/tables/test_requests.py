@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
@@ -9,6 +11,7 @@ from airflow_provider_mistral_batch.jsonl.requests.prepare import prepare_reques
 from airflow_provider_mistral_batch.jsonl.requests.problems import InvalidRequestsError
 from airflow_provider_mistral_batch.jsonl.requests.template import RowTemplate
 from airflow_provider_mistral_batch.tables.requests import TableQuestion, TableRequests
+from airflow_provider_mistral_batch.tables.rows_beside import SKIPPED, read_rows_beside
 
 CHAT = "/v1/chat/completions"
 ODD_TEXTS = ["plain", 'quoted "text" \\ and more', "zwei\nZeilen", "ä\u2028\x00", "%s {x}", "  spaces  "]
@@ -51,3 +54,36 @@ def test_a_blank_text_is_refused_or_skipped(tmp_path, blank):
         prepared(tmp_path, ["a", blank])
 
     assert prepared(tmp_path, ["a", blank], on_null="skip").request_count == 1
+
+
+def test_nulls_and_blank_texts_are_skipped_together(tmp_path, caplog):
+    texts = [None, "", "a", None, " ", "b", None]
+    rows = [{"id": f"k{number}", "body": text} for number, text in enumerate(texts)]
+    question = TableQuestion(
+        key="id", prompt="{body}", prompt_file=None, messages=None, keep=[], on_null="skip", endpoint=CHAT
+    )
+    table = TableRequests(rows, question, directory=tmp_path)
+
+    found = prepare_requests(table, endpoint=CHAT, directory=tmp_path / "shards")
+
+    assert [json.loads(line)["custom_id"] for line in found.paths[0].open()] == ["k2", "k5"]
+    assert [
+        skipped
+        for batch in read_rows_beside(table.rows.paths, [SKIPPED])
+        for skipped in batch.column(0).to_pylist()
+    ] == [text is None or not text.strip() for text in texts]
+    assert table.skipped == 5
+    assert table.skipped_keys == ["k0", "k1", "k3", "k4", "k6"]
+    assert "5 rows were skipped" in caplog.text
+
+
+def test_requests_with_a_long_common_part_are_made_in_small_pieces(tmp_path):
+    question = TableQuestion(
+        key="id", prompt="{id}", prompt_file=None, messages=None, keep=[], on_null="fail", endpoint=CHAT
+    )
+    table = TableRequests([{"id": number} for number in range(100)], question, directory=tmp_path)
+
+    blocks = list(table.request_blocks(RowTemplate(system="x" * 100_000)))
+
+    assert sum(len(block.ids) for block in blocks) == 100
+    assert max(len(block.data) for block in blocks) < 2_000_000
