@@ -23,6 +23,7 @@ class S3Server:
     def __init__(self) -> None:
         self._moto = DomainDispatcherApplication(create_backend_app)
         self._lock = threading.Lock()
+        self._arrived = threading.Condition(self._lock)
         self._server = make_server("127.0.0.1", 0, self._answer, threaded=True)
         self._server.log = lambda *_: None  # type: ignore[method-assign]
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
@@ -40,6 +41,14 @@ class S3Server:
         self._parts = 0
         self._refused: re.Pattern[str] | None = None
         self._broken: re.Pattern[str] | None = None
+        #: Most of the requests that `wait_for_each_other` names that were under way at the same time.
+        self.most_waiting = 0
+        self._waiting = 0
+        self._together: tuple[re.Pattern[str], int] | None = None
+
+    def wait_for_each_other(self, pattern: str, number: int) -> None:
+        """Hold requests that begin so until this many of them are under way, or some seconds are over."""
+        self._together = re.compile(pattern), number
 
     def refuse(self, pattern: str) -> None:
         """Answer requests that begin so with 403."""
@@ -71,6 +80,8 @@ class S3Server:
             if self._broken is not None and self._broken.match(request):
                 self._broken = re.compile("")
         try:
+            if self._together is not None and self._together[0].match(request):
+                self._wait(self._together[1])
             if self._broken is not None and self._broken.pattern == "":
                 self._drain(environ)
                 start_response("503 Service Unavailable", [("Content-Length", "0")])
@@ -83,6 +94,14 @@ class S3Server:
         finally:
             with self._lock:
                 self._parts -= is_part
+
+    def _wait(self, number: int) -> None:
+        with self._arrived:
+            self._waiting += 1
+            self.most_waiting = max(self.most_waiting, self._waiting)
+            self._arrived.notify_all()
+            self._arrived.wait_for(lambda: self.most_waiting >= number, timeout=5)
+            self._waiting -= 1
 
     @staticmethod
     def _drain(environ: dict[str, Any]) -> None:

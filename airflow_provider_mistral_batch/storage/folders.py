@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
+from stat import S_ISDIR
 from typing import Any, cast
 
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
@@ -39,20 +40,26 @@ def matching_files(path: StoragePath) -> Sequence[StoragePath]:
 
 
 def _matching_files(path: StoragePath) -> Sequence[StoragePath]:
-    text = str(path)
-    if not any(character in text for character in _GLOB_CHARACTERS) or path.exists():
-        return [path]
+    return _globbed(path) if _has_glob(path) and not path.exists() else [path]
+
+
+def _has_glob(path: StoragePath) -> bool:
+    return any(character in str(path) for character in _GLOB_CHARACTERS)
+
+
+def _globbed(path: StoragePath) -> Sequence[StoragePath]:
     found: list[Any]
     if isinstance(path, Path) and not hasattr(path, "protocol"):
-        found = [Path(name) for name in glob.glob(text, recursive=True)]  # noqa: PTH207 - patterns may be absolute
+        found = [Path(name) for name in glob.glob(str(path), recursive=True)]  # noqa: PTH207 - may be absolute
     else:
         base, pattern = path.parent, str(path.name)
         while any(character in str(base) for character in _GLOB_CHARACTERS):
             base, pattern = base.parent, f"{base.name}/{pattern}"
+        _forget_listings(base)
         found = list(base.glob(pattern))
     files = sorted((file for file in found if file.is_file()), key=str)
     if not files:
-        raise InvalidInputError(f"{text}: no file matches; check the path")
+        raise InvalidInputError(f"{path}: no file matches; check the path")
     return files
 
 
@@ -65,20 +72,31 @@ def sized_files(path: StoragePath) -> list[tuple[StoragePath, int]]:
     :raises InvalidInputError: When there is nothing, or a folder may not be listed.
     """
     with naming(path, "read", field="path", for_good=True):
-        if path.is_dir():
+        _forget_listings(path)
+        try:
+            kind, size = _kind_and_size(path)
+        except (FileNotFoundError, NotADirectoryError):
+            kind, size = "", 0
+        if kind == "directory":
             found = [(path / name, size) for name, size in _below(path) if not _is_hidden(name)]
             return sorted(found, key=lambda file: str(file[0]))
-        files = _matching_files(path)
-        try:
-            return [
-                (file, cast("Any", file).stat().st_size)
-                for file in files
-                if file is path or not _is_hidden(file.name)
-            ]
-        except FileNotFoundError:
+        if kind:
+            return [(path, size)]
+        if not _has_glob(path):
             raise InvalidInputError(
                 f"path={str(path)!r:.300}: there is no such file or folder; check the path"
-            ) from None
+            )
+        return [(file, _kind_and_size(file)[1]) for file in _globbed(path) if not _is_hidden(file.name)]
+
+
+def _kind_and_size(path: StoragePath) -> tuple[str, int]:
+    """Ask once what a path is, ``file`` or ``directory``, and how many bytes it has."""
+    if is_in_store(path):
+        stored = cast("ObjectPath", path)
+        about = stored.fs.info(stored.path)
+        return about["type"], about["size"]
+    status = cast("Any", path).stat()
+    return "directory" if S_ISDIR(status.st_mode) else "file", status.st_size
 
 
 def _below(folder: StoragePath) -> Iterator[tuple[str, int]]:

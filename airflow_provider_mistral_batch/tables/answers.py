@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 from airflow_provider_mistral_batch.api.checks import check_choice
@@ -80,10 +81,35 @@ def write_answers(
     :param results_path: Where the table goes; its folder takes temporary files, too.
     :param errors_path: Where the other one goes.
     """
+    # The folder may be the system's temporary one: other tasks write their tables there at the same moment.
+    with TemporaryDirectory(prefix="mistral-batch-", dir=results_path.parent) as name:
+        answers, failures = Staged(Path(name) / "answers"), Staged(Path(name) / "failures")
+        ids, unfit = _stage(results, errors, rows_beside, key, shape, columns, answers, failures)
+        step = rows_in_step(len(ids), answers, failures)
+        answers.sort(ids, step)
+        failures.sort(ids, step)
+        del ids
+        skipped = _write(answers, failures, rows_beside, step, shape, columns, results_path, errors_path)
+    return TableSummary(skipped, unfit)
+
+
+def _stage(
+    results: StoragePath,
+    errors: StoragePath,
+    rows_beside: Sequence[StoragePath],
+    key: Sequence[str],
+    shape: Shape,
+    columns: AnswerColumns,
+    answers: Staged,
+    failures: Staged,
+) -> tuple[pyarrow.Array, int]:
+    """
+    Read the landed rows.
+
+    :return: The id of each row of the source, and how many answers do not fit.
+    """
     import pyarrow
 
-    answers = Staged(results_path.with_name("answers"))
-    failures = Staged(results_path.with_name("failures"))
     unfit_rows = 0
     for rows in read_row_columns(results):
         unfit: dict[int, str] = {}
@@ -95,13 +121,7 @@ def write_answers(
         answers.add(batch)
     for rows in read_row_columns(errors):
         failures.add(_failure_batch(rows, columns))
-    ids = _ids(rows_beside, key)
-    step = rows_in_step(len(ids), answers, failures)
-    answers.sort(ids, step)
-    failures.sort(ids, step)
-    del ids
-    skipped = _write(answers, failures, rows_beside, step, shape, columns, results_path, errors_path)
-    return TableSummary(skipped, unfit_rows)
+    return _ids(rows_beside, key), unfit_rows
 
 
 def _ids(rows_beside: Sequence[StoragePath], key: Sequence[str]) -> pyarrow.Array:

@@ -9,7 +9,9 @@ import msgspec
 
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.observability.lineage.reads import note_read
-from airflow_provider_mistral_batch.storage.paths import storage_path
+from airflow_provider_mistral_batch.storage.ahead import read_ahead
+from airflow_provider_mistral_batch.storage.many import side_by_side
+from airflow_provider_mistral_batch.storage.paths import StoragePath, storage_path
 from airflow_provider_mistral_batch.storage.reading import reading
 from airflow_provider_mistral_batch.tables.columns import IS_JSON
 from airflow_provider_mistral_batch.tables.sources.base import ROWS_IN_BATCH, import_pyarrow
@@ -36,15 +38,16 @@ def read_table(
 
     manifests = _manifests(manifest)
     name = "errors_path" if failed else "results_path"
-    schemas = _with_sizes([_schema(one[name]) for one in manifests])
+    paths = [storage_path(one[name], field=name) for one in manifests]
+    schemas = _with_sizes(list(side_by_side(_schema, paths)))
     try:
         schema = pyarrow.unify_schemas(schemas, promote_options="permissive")
     except pyarrow.ArrowTypeError as error:
         raise InvalidInputError(f"manifest: the tables have different columns: {error}") from None
 
     def batches() -> Iterator[pyarrow.RecordBatch]:
-        for one in manifests:
-            for batch in _batches(one[name]):
+        for path in read_ahead(paths):
+            for batch in _batches(path):
                 yield _fitted(batch, schema)
 
     return pyarrow.RecordBatchReader.from_batches(schema, batches())
@@ -108,18 +111,18 @@ def _check_is_table(manifest: Any) -> None:
         )
 
 
-def _schema(path: str) -> pyarrow.Schema:
+def _schema(path: StoragePath) -> pyarrow.Schema:
     from pyarrow import parquet
 
-    with reading(storage_path(path, field="results_path")) as file:
+    with reading(path) as file:
         return parquet.read_schema(file)
 
 
-def _batches(path: str) -> Iterator[pyarrow.RecordBatch]:
+def _batches(path: StoragePath) -> Iterator[pyarrow.RecordBatch]:
     from pyarrow import parquet
 
-    note_read(path)
-    with reading(storage_path(path, field="results_path")) as file, parquet.ParquetFile(file) as table:
+    note_read(str(path))
+    with reading(path) as file, parquet.ParquetFile(file) as table:
         yield from table.iter_batches(batch_size=ROWS_IN_BATCH)
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import io
+import json
 import logging
+import random
 import re
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,13 +17,18 @@ import pyarrow.parquet as pq
 import pytest
 from airflow.sdk import ObjectStoragePath
 from airflow.sdk.io.store import attach
+from pyarrow import feather
 from s3fs import S3FileSystem
 
 from airflow_provider_mistral_batch.api.errors import InvalidInputError, StorageError
+from airflow_provider_mistral_batch.jsonl.requests.sources import open_sources
+from airflow_provider_mistral_batch.jsonl.requests.template import RowTemplate
 from airflow_provider_mistral_batch.operators.inference import MistralBatchInferenceOperator
 from airflow_provider_mistral_batch.policies.ownership import TaskIdentity
 from airflow_provider_mistral_batch.results import read_results, read_table
+from airflow_provider_mistral_batch.storage.ahead import SMALL_BYTES, FileAhead, read_ahead
 from airflow_provider_mistral_batch.storage.atomic import AtomicFiles
+from airflow_provider_mistral_batch.storage.many import AT_ONCE
 from airflow_provider_mistral_batch.tables import FileRows
 from airflow_provider_mistral_batch.tasks.destination import Destination
 from tests.s3_server import S3Server
@@ -27,6 +36,7 @@ from tests.s3_server import S3Server
 from ..airflow_versions import since
 
 REFUSED = r"cannot be {} with connection 'store' \(PermissionError: (Forbidden|Access Denied)\):\s.*allow its account"
+SOURCE_OPTIONS: Any = {"template": RowTemplate(), "max_row_bytes": 1 << 30, "refuse": None}
 DELETES = r"DELETE |POST /\w+/?\?delete"
 
 
@@ -136,6 +146,108 @@ def test_a_table_takes_few_requests_and_is_read_in_ranges(
     table = read_table(outcome.value).read_all()
     assert table.column("body").to_pylist() == rows.column("body").to_pylist()
     assert len(server.requests) <= 20, "\n".join(server.requests)
+
+
+def requests_of(path: str) -> list[str]:
+    blocks = (source.blocks for source in open_sources(ObjectStoragePath(path), **SOURCE_OPTIONS))
+    return [json.loads(line)["custom_id"] for some in blocks for block in some for line in block.lines]
+
+
+def rows_of(path: str) -> list[str]:
+    return [str(id_) for batch in FileRows(path).read(["id"]) for id_ in batch.column("id").to_pylist()]
+
+
+def table_of(path: str) -> list[str]:
+    tables = [
+        {"results_path": path.replace("*", f"{number:02}"), "table": {"key": ["id"]}} for number in range(12)
+    ]
+    return [str(id_) for id_ in read_table(tables).read_all().column("id").to_pylist()]
+
+
+def content(name: str, number: int, size: int = 1) -> bytes:
+    """A file with one row, and about as many bytes as are asked for."""
+    sink = io.BytesIO()
+    table = pa.table({"id": [number], "body": [random.Random(number).randbytes(size // 2).hex()]})
+    if name.endswith("parquet"):
+        pq.write_table(table, sink, compression="none")
+    elif name.endswith("arrow"):
+        feather.write_feather(table, sink, compression="uncompressed")
+    elif name.endswith("csv"):
+        sink.write(f"id,body\n{number},{table['body'][0]}\n".encode())
+    else:
+        sink.write(f'{{"custom_id": "{number}", "id": {number}, "prompt": "{table["body"][0]}"}}\n'.encode())
+    return sink.getvalue()
+
+
+@FEW_REQUESTS
+@pytest.mark.parametrize(
+    ("read", "names", "opened"),
+    [
+        (requests_of, "*.jsonl", 1),
+        (rows_of, "*.jsonl", 1),
+        (rows_of, "*.csv", 1),
+        (rows_of, "*.parquet", 1),
+        (rows_of, "*.arrow", 1),
+        # For its columns, and for its rows.
+        (table_of, "*.parquet", 2),
+    ],
+    ids=["requests", "jsonl", "csv", "parquet", "arrow", "results"],
+)
+def test_small_files_are_read_ahead_and_once(
+    read: Any, names: str, opened: int, server: S3Server, folder: ObjectStoragePath
+) -> None:
+    files = [f"{folder.path}/{names.replace('*', f'{number:02}')}" for number in range(12)]
+    for number, file in enumerate(files):
+        folder.fs.pipe_file(file, content(names, number))
+    server.wait_for_each_other(rf"GET /{folder.path}/", AT_ONCE)
+    assert read(f"{folder}/{names}") == [str(number) for number in range(12)]
+    assert server.most_waiting == AT_ONCE
+    asked = Counter(request for request in server.requests if request.startswith("GET /bucket/"))
+    assert asked == {f"GET /{file}": opened for file in files}
+
+
+def test_large_files_are_read_at_their_turn(server: S3Server, folder: ObjectStoragePath) -> None:
+    for number in range(5):
+        size = SMALL_BYTES if number == 3 else 1
+        folder.fs.pipe_file(f"{folder.path}/{number}.jsonl", content("jsonl", number, size))
+    files = list(read_ahead(folder / f"{number}.jsonl" for number in range(5)))
+    assert [isinstance(file, FileAhead) for file in files] == [True, True, True, False, True]
+    assert server.count(f"GET /{folder.path}/3") == 0
+    assert requests_of(f"{folder}/*.jsonl") == ["0", "1", "2", "3", "4"]
+    assert server.count(f"GET /{folder.path}/3") == 1
+
+
+def test_few_files_are_ahead(server: S3Server, folder: ObjectStoragePath) -> None:
+    for number in range(24):
+        folder.fs.pipe_file(f"{folder.path}/{number:02}.jsonl", content("jsonl", number))
+    files = read_ahead(folder / f"{number:02}.jsonl" for number in range(24))
+    next(files)
+    # It waits for those that are under way.
+    files.close()  # type: ignore[attr-defined]
+    assert server.count(rf"GET /{folder.path}/") <= 2 * AT_ONCE
+    assert 2 * AT_ONCE * SMALL_BYTES == 32 << 20
+
+
+@pytest.mark.parametrize(
+    ("name", "size"), [("3.csv", 1), ("3.csv", SMALL_BYTES), ("3.parquet", 1), ("3.parquet", SMALL_BYTES)]
+)
+def test_a_file_of_a_table_that_may_not_be_read_is_named(
+    name: str, size: int, infer: Any, server: S3Server, folder: ObjectStoragePath, jobs: Any
+) -> None:
+    for number in range(5):
+        folder.fs.pipe_file(f"{folder.path}/{name.replace('3', str(number))}", content(name, number, size))
+    server.refuse(rf"GET /{folder.path}/3")
+    outcome = infer(
+        path=None,
+        requests=None,
+        source=FileRows(str(folder)),
+        key="id",
+        prompt="{id}",
+        destination=f"{folder}-out",
+    )
+    assert (outcome.state, jobs()) == ("failed", [])
+    assert outcome.message.startswith(f"path='{folder}/{name}' cannot be read"), outcome.message
+    assert re.search(REFUSED.format("read"), outcome.message), outcome.message
 
 
 def test_a_store_that_keeps_everything_keeps_no_copy(

@@ -103,7 +103,11 @@ class RequestReader:
                 self._add_problem(
                     Problem(reason[:1].lower() + reason[1:], "Write or copy it again"), line + 1
                 )
-            except FileNotFoundError:
+            except FileNotFoundError as error:
+                if origin.name is None:
+                    raise InvalidInputError(
+                        f"source: a file is gone since the files were listed ({error}): try again"
+                    ) from None
                 self._add_problem(Problem("there is no such file", "Check path"), None)
             except IsADirectoryError:
                 self._add_problem(_not_a_file("a directory", origin.name), None)
@@ -112,6 +116,9 @@ class RequestReader:
             except StorageError as error:
                 if not error.refused:
                     raise
+                if origin.name is None:
+                    # Of a table: the error names the file.
+                    raise InvalidInputError(str(error)) from None
                 self._add_problem(Problem(error.failing), None)
         if not self._rows and not self.problems.total:
             names = self._places.names

@@ -16,8 +16,9 @@ from airflow_provider_mistral_batch.jsonl.lines import (
 from airflow_provider_mistral_batch.jsonl.requests.encoding import encoded
 from airflow_provider_mistral_batch.jsonl.requests.problems import Problem, shortened
 from airflow_provider_mistral_batch.jsonl.requests.template import RowTemplate
+from airflow_provider_mistral_batch.storage.ahead import read_ahead
 from airflow_provider_mistral_batch.storage.folders import matching_files
-from airflow_provider_mistral_batch.storage.paths import as_path, is_path, storage_path
+from airflow_provider_mistral_batch.storage.paths import StoragePath, as_path, is_path, storage_path
 
 _REQUEST_FILE_SUFFIXES = (".jsonl", ".json", ".jsonl.gz", ".jsonl.zst", ".json.gz", ".json.zst")
 
@@ -100,18 +101,22 @@ def open_sources(
     if first is _NOTHING:
         return
     if is_path(first):
-        for number, path in enumerate(chain([first], rest), 1):
-            if not is_path(path):
-                raise InvalidInputError(
-                    f"requests: the first item is a path object, but item {number} is {shortened(path)}: make all of "
-                    "them path objects"
-                )
-            for file in matching_files(storage_path(path, field="path")):
-                yield Source(
-                    str(file), line_blocks(file_chunks(file, field="path"), max_line_bytes=max_row_bytes)
-                )
+        for file in read_ahead(_files(chain([first], rest))):
+            yield Source(
+                str(file), line_blocks(file_chunks(file, field="path"), max_line_bytes=max_row_bytes)
+            )
     else:
         yield Source(None, _item_blocks(chain([first], rest), refuse))
+
+
+def _files(paths: Iterable[Any]) -> Iterator[StoragePath]:
+    for number, path in enumerate(paths, 1):
+        if not is_path(path):
+            raise InvalidInputError(
+                f"requests: the first item is a path object, but item {number} is {shortened(path)}: make all of "
+                "them path objects"
+            )
+        yield from matching_files(storage_path(path, field="path"))
 
 
 def _item_blocks(items: Iterable[Any], refuse: Callable[[int, Problem], None]) -> Iterator[LineBlock]:

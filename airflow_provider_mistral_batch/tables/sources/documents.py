@@ -119,7 +119,8 @@ class Documents(RowSource):
 
     def _files(self) -> list[tuple[StoragePath, int]]:
         given = self.path if isinstance(self.path, (list, tuple)) else [self.path]
-        found = {str(file[0]): file for one in given for file in sized_files(storage_path(one, field="path"))}
+        paths = [storage_path(one, field="path") for one in given]
+        found = {str(file[0]): file for files in side_by_side(sized_files, paths) for file in files}
         if not found:
             raise InvalidInputError(
                 f"path={self.path!r:.200}: there are no files but hidden ones; check the path"

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any, ClassVar
 from zlib import crc32
 
 from airflow_provider_mistral_batch.api.checks import check_choice
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
-from airflow_provider_mistral_batch.storage.folders import matching_files
-from airflow_provider_mistral_batch.storage.paths import ObjectPath, local_path, storage_path
+from airflow_provider_mistral_batch.storage.ahead import read_ahead, whole_if_small
+from airflow_provider_mistral_batch.storage.folders import sized_files
+from airflow_provider_mistral_batch.storage.many import side_by_side
+from airflow_provider_mistral_batch.storage.paths import local_path, storage_path, without_connection
+from airflow_provider_mistral_batch.storage.reading import reading
 from airflow_provider_mistral_batch.tables.sources.base import (
     BYTES_IN_BATCH,
     ROWS_IN_BATCH,
@@ -22,7 +25,7 @@ from airflow_provider_mistral_batch.tables.sources.types import common_type
 
 if TYPE_CHECKING:
     import pyarrow
-    from pyarrow import dataset, fs, parquet
+    from pyarrow import dataset, parquet
 
     from airflow_provider_mistral_batch.storage.paths import StoragePath
 
@@ -75,7 +78,7 @@ class FileRows(RowSource):
         """Name the columns of the first file, and those that folders' names give."""
         files = self._files()
         if self._format(files[0].name) in _BINARY:
-            return list(self._dataset(files).schema.names)
+            return list(self._dataset(files, files[0]).schema.names)
         return [*self._text_file(files[0]).columns(), *_folder_columns(files[0])]
 
     def read(self, columns: Sequence[str]) -> Iterator[pyarrow.RecordBatch]:
@@ -92,23 +95,26 @@ class FileRows(RowSource):
             yield from self._read_texts(files, columns)
 
     def _read_binary(self, files: list[StoragePath], columns: Sequence[str]) -> Iterator[pyarrow.RecordBatch]:
-        whole = self._dataset(files)
-        own = self._own(files)
-        if not own:
-            return
+        from pyarrow import dataset
+
+        # It is opened for its schema, and again for its rows.
+        files[0] = whole_if_small(files[0])
+        whole = self._dataset(files, files[0])
+        given = {
+            str(file): dataset.get_partition_keys(fragment.partition_expression)
+            for file, fragment in zip(files, whole.get_fragments(), strict=True)
+        }
         read = _parquet_batches if self._format(files[0].name) == "parquet" else _arrow_batches
-        for fragment in (whole if own == files else self._dataset(own)).get_fragments():
-            with _named(fragment.path):
-                schema = _common_schema(fragment.path, fragment.physical_schema, whole.schema, columns)
-                for batch in read(fragment, columns, schema):
-                    if batch.num_rows:
-                        yield batch
+        for file in read_ahead(self._own(files)):
+            for batch in read(file, columns, whole.schema, given[str(file)]):
+                if batch.num_rows:
+                    yield batch
 
     def _read_texts(self, files: list[StoragePath], columns: Sequence[str]) -> Iterator[pyarrow.RecordBatch]:
         import pyarrow
 
         first: pyarrow.Schema | None = None
-        for file in self._own(files):
+        for file in read_ahead(self._own(files)):
             given = _folder_columns(file)
             for batch in self._text_file(file).read([name for name in columns if name not in given]):
                 for name in given:
@@ -136,15 +142,19 @@ class FileRows(RowSource):
     def _files(self) -> list[StoragePath]:
         import_pyarrow()
         given = self.path if isinstance(self.path, (list, tuple)) else [self.path]
-        found: list[StoragePath] = []
-        for one in given:
-            for path in matching_files(storage_path(one, field="path")):
-                found += _in_folder(path) if path.is_dir() else [path]
+        paths = [storage_path(one, field="path") for one in given]
+        found = [
+            file
+            for path, files in zip(paths, side_by_side(sized_files, paths), strict=True)
+            for file, _ in files
+            if not _is_of_writer(file, path)
+        ]
         if not found:
             raise InvalidInputError(f"path={self.path!r:.200}: there are no files; check the path")
-        for path in found:
-            if not path.is_file():
-                raise InvalidInputError(f"path={str(path)!r:.200}: there is no such file; check the path")
+        for file in found:
+            # A pipe, say: to open it may take for ever.
+            if local_path(file) is not None and not file.is_file():
+                raise InvalidInputError(f"path={str(file)!r:.200}: there is no such file; check the path")
         return found
 
     def _own(self, files: Sequence[StoragePath]) -> list[StoragePath]:
@@ -168,38 +178,63 @@ class FileRows(RowSource):
             f"path={name!r:.200} does not say its format: pass file_format, one of {', '.join(FORMATS)}"
         )
 
-    def _dataset(self, files: list[StoragePath]) -> dataset.FileSystemDataset:
-        from pyarrow import dataset
+    def _dataset(self, files: list[StoragePath], first: StoragePath) -> dataset.FileSystemDataset:
+        """Read the schema of the first file, and what the names of all files' folders give."""
+        from pyarrow import PythonFile, dataset, fs
 
-        filesystem, names = _filesystem(files)
+        names = [str(local_path(file) or without_connection(file)) for file in files]
         is_parquet = self._format(files[0].name) == "parquet"
-        with _named(str(files[0])):
+        with _opened(first, in_blocks=not is_parquet) as file:
+            # It opens no file but the first.
+            handler = fs.FSSpecHandler(None)
+            handler.open_input_file = lambda _: file if local_path(first) else PythonFile(file, mode="r")
             return dataset.dataset(
                 names,
                 format="parquet" if is_parquet else "ipc",
-                filesystem=filesystem,
+                filesystem=fs.PyFileSystem(handler),
                 partitioning=dataset.partitioning(flavor="hive") if "=" in names[0] else None,
             )
 
 
+@contextmanager
+def _opened(file: StoragePath, *, in_blocks: bool) -> Iterator[Any]:
+    """Open a file for pyarrow, and let errors name it."""
+    from pyarrow import fs
+
+    with ExitStack() as stack:
+        local = local_path(file)
+        opened = stack.enter_context(
+            reading(file, field="path", in_blocks=in_blocks)
+            if local is None
+            else fs.LocalFileSystem().open_input_file(str(local))
+        )
+        stack.enter_context(_named(str(file)))
+        yield opened
+
+
 def _parquet_batches(
-    fragment: dataset.ParquetFileFragment, columns: Sequence[str], schema: pyarrow.Schema
+    file: StoragePath, columns: Sequence[str], first: pyarrow.Schema, given: Mapping[str, Any]
 ) -> Iterator[pyarrow.RecordBatch]:
     """
     Read a Parquet file, a part of a row group at a time: row groups may have any size.
 
-    The fragment's own reader holds whole row groups, and takes twice the time.
+    The dataset's own reader holds whole row groups, and takes twice the time.
+
+    :param file: The file.
+    :param columns: The columns to read.
+    :param first: The columns of the first file.
+    :param given: The values that the names of the file's folders give.
     """
     import pyarrow
-    from pyarrow import dataset, parquet
+    from pyarrow import parquet
 
-    given = dataset.get_partition_keys(fragment.partition_expression)
     with (
-        fragment.filesystem.open_input_file(fragment.path) as file,
-        parquet.ParquetFile(file, buffer_size=_BUFFER_BYTES, pre_buffer=False) as table,
+        # The reader has a buffer for each column.
+        _opened(file, in_blocks=False) as opened,
+        parquet.ParquetFile(opened, buffer_size=_BUFFER_BYTES, pre_buffer=False) as table,
     ):
-        there = table.schema_arrow.names
-        own = [name for name in columns if name in there and name not in given]
+        schema = _common_schema(str(file), table.schema_arrow, first, columns)
+        own = [name for name in columns if name in table.schema_arrow.names and name not in given]
         for number in range(table.num_row_groups):
             rows = _rows_in_batch(table.metadata.row_group(number), own)
             for batch in table.iter_batches(rows, row_groups=[number], columns=own, use_threads=False):
@@ -216,16 +251,28 @@ def _parquet_batches(
 
 
 def _arrow_batches(
-    fragment: dataset.FileFragment, columns: Sequence[str], schema: pyarrow.Schema
+    file: StoragePath, columns: Sequence[str], first: pyarrow.Schema, given: Mapping[str, Any]
 ) -> Iterator[pyarrow.RecordBatch]:
-    yield from fragment.to_batches(
-        schema=schema,
-        columns=list(columns),
-        batch_size=ROWS_IN_BATCH,
-        batch_readahead=1,
-        fragment_readahead=0,
-        use_threads=False,
-    )
+    """Read an Arrow file; the parameters are those of :func:`_parquet_batches`."""
+    import pyarrow
+    from pyarrow import compute, dataset
+
+    with _opened(file, in_blocks=True) as opened:
+        fragment = dataset.IpcFileFormat().make_fragment(opened)
+        schema = _common_schema(str(file), fragment.physical_schema, first, columns)
+        yield from fragment.to_batches(
+            schema=schema,
+            columns={
+                name: compute.scalar(pyarrow.scalar(given[name], schema.field(name).type))
+                if name in given
+                else compute.field(name)
+                for name in columns
+            },
+            batch_size=ROWS_IN_BATCH,
+            batch_readahead=1,
+            fragment_readahead=0,
+            use_threads=False,
+        )
 
 
 def _rows_in_batch(group: parquet.RowGroupMetaData, columns: Sequence[str]) -> int:
@@ -244,26 +291,10 @@ def _folder_columns(file: StoragePath) -> dict[str, str]:
     return {step[0]: step[1] for step in steps if len(step) == 2 and step[0]}
 
 
-def _in_folder(folder: StoragePath) -> list[StoragePath]:
-    """List the files in a folder and below it, but hidden ones and those of writers at work."""
-    found = (path for path in folder.glob("**/*") if path.is_file())
-    return sorted((path for path in found if not path.name.startswith((".", "_"))), key=str)
-
-
-def _filesystem(files: Sequence[StoragePath]) -> tuple[fs.FileSystem, list[str]]:
-    from pyarrow import PythonFile, fs
-
-    if all(local_path(file) is not None for file in files):
-        return fs.LocalFileSystem(), [str(local_path(file)) for file in files]
-
-    paths = [cast("ObjectPath", file) for file in files]
-    store = paths[0].fs
-    handler = fs.FSSpecHandler(store)
-    # The reader has a buffer for each column. By default, 50 MB more are read ahead, and again for the next column.
-    handler.open_input_file = lambda path: PythonFile(
-        store.open(path, mode="rb", cache_type="none"), mode="r"
-    )
-    return fs.PyFileSystem(handler), [path.path for path in paths]
+def _is_of_writer(file: StoragePath, folder: StoragePath) -> bool:
+    """Tell whether a file below a folder belongs to a writer at work, or is a table's log."""
+    steps = str(file).removeprefix(str(folder).rstrip("/") + "/").split("/")
+    return str(file) != "/".join(steps) and any(step.startswith("_") and "=" not in step for step in steps)
 
 
 def _common_schema(
@@ -287,13 +318,14 @@ def _common_schema(
 
 @contextmanager
 def _named(path: str) -> Iterator[None]:
-    """Name the file that cannot be read. Errors of a store may pass, and stay as they are."""
+    """Name the file whose content cannot be read. Errors of a disk or a store stay as they are: they may pass."""
     try:
         yield
     except InvalidInputError:
         raise
     except (ValueError, OSError) as error:
-        reason = str(error).split("\n", 1)[0][:300]
-        if isinstance(error, OSError) and "Parquet" not in reason:
+        # Arrow's own have neither a number nor a kind.
+        if isinstance(error, OSError) and (type(error) is not OSError or error.errno is not None):
             raise
+        reason = str(error).split("\n", 1)[0][:300]
         raise InvalidInputError(f"{path} cannot be read: {reason}. Write or copy the file again") from error

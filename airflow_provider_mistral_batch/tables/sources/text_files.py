@@ -43,7 +43,10 @@ class CsvFile:
 
         :raises InvalidInputError: When there is none.
         """
-        names = next(self._records(), None)
+        return self._header(self._records())
+
+    def _header(self, records: Iterator[list[str]]) -> list[str]:
+        names = next(records, None)
         if not names or not all(names) or len(set(names)) < len(names):
             raise InvalidInputError(
                 f"{self._path}: the first line is no header with a name of its own for each column: {names!r:.200}"
@@ -59,9 +62,8 @@ class CsvFile:
         """
         import pyarrow
 
-        names = self.columns()
         records = self._records()
-        next(records)
+        names = self._header(records)
         while some := list(islice(records, ROWS_IN_BATCH)):
             fields = list(zip(*some, strict=True))
             arrays = [
@@ -93,7 +95,7 @@ class CsvFile:
             raise InvalidInputError(f"{self._path}, line {reader.line_num}: {error}") from None
 
     def _lines(self) -> Iterator[str]:
-        for block in line_blocks(file_chunks(self._path)):
+        for block in line_blocks(file_chunks(self._path, field="path")):
             if not is_utf8(block.data):
                 number = [is_utf8(line) for line in block.lines].index(False) + block.first_line
                 raise InvalidInputError(f"{self._path}, line {number} is not UTF-8: write the file in UTF-8")
@@ -153,7 +155,7 @@ class JsonlFile:
         return pyarrow.record_batch(arrays, names=list(columns))
 
     def _rows(self, decode: Callable[[bytes], Any]) -> Iterator[list[Any]]:
-        for block in line_blocks(file_chunks(self._path)):
+        for block in line_blocks(file_chunks(self._path, field="path")):
             try:
                 rows = [decoded(decode, line) for line in block.lines if line.strip()]
             except UNREADABLE:

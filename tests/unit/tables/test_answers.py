@@ -11,12 +11,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from airflow_provider_mistral_batch.jsonl import lines as jsonl_lines
+from airflow_provider_mistral_batch.jsonl.results import row_columns
 from airflow_provider_mistral_batch.jsonl.results.placeholder_rows import missing_row
 from airflow_provider_mistral_batch.tables import staging
 from airflow_provider_mistral_batch.tables.answers import AnswerColumns, write_answers
 from airflow_provider_mistral_batch.tables.reading import read_table
 from airflow_provider_mistral_batch.tables.rows_beside import RowsWriter
-from airflow_provider_mistral_batch.tables.shapes import shape_of
+from airflow_provider_mistral_batch.tables.shapes import TextShape, shape_of
 
 CHAT = "/v1/chat/completions"
 REVIEW = {
@@ -89,6 +91,54 @@ class Table:
             ".parquet",
         ]
         return pq.read_table(self.folder / "results.parquet"), pq.read_table(self.folder / "errors.parquet")
+
+
+class Meanwhile(TextShape):
+    """Answers of which the first are staged already when something else happens."""
+
+    def __init__(self, happens):
+        self.happens = iter([lambda: None, happens])
+
+    def read(self, rows, unfit):
+        next(self.happens)()
+        return super().read(rows, unfit)
+
+
+def test_two_tables_can_be_written_at_the_same_moment(tmp_path, monkeypatch):
+    """For destinations in object stores, all are written in the system's temporary folder."""
+    monkeypatch.setattr(row_columns, "_ROWS_AT_ONCE", 1)
+    monkeypatch.setattr(jsonl_lines, "CHUNK_BYTES", 10)
+    for name in "ab":
+        (tmp_path / name).mkdir()
+    tables = [Table(tmp_path / name, [{"id": f"{name}{number}"} for number in range(2)]) for name in "ab"]
+
+    def write(table, happens):
+        name = table.folder.name
+        rows = [chat_row(f"{name}{number}", f"answer {name}{number}") for number in range(2)]
+        (table.folder / "results").write_bytes(b"\n".join(rows))
+        (table.folder / "errors").touch()
+        write_answers(
+            table.folder / "results",
+            table.folder / "errors",
+            table.rows_beside,
+            key=["id"],
+            shape=Meanwhile(happens),
+            columns=AnswerColumns(),
+            results_path=tmp_path / f"{name}.parquet",
+            errors_path=tmp_path / f"{name}-errors.parquet",
+        )
+        return pq.read_table(tmp_path / f"{name}.parquet").column("answer").to_pylist()
+
+    other = []
+    assert write(tables[0], lambda: other.extend(write(tables[1], lambda: None))) == [
+        "answer a0",
+        "answer a1",
+    ]
+    assert other == ["answer b0", "answer b1"]
+    with pytest.raises(ZeroDivisionError):
+        write(tables[0], lambda: 1 / 0)
+    assert {path.suffix for path in tmp_path.iterdir()} == {"", ".parquet"}
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["a", "b"]
 
 
 @pytest.mark.parametrize("places_in_step", [1, 7, 20_000])
