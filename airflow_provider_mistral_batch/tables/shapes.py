@@ -105,10 +105,12 @@ class FieldsShape(Shape):
         texts = rows.column("content").fill_null("")
         try:
             if (table := self._read_at_once(texts)) is not None:
-                return [
+                arrays = [
                     table.column(column.name).combine_chunks().cast(_staged(column.type))
                     for column in self._columns
                 ]
+                if all(map(_is_in_range, arrays)):
+                    return arrays
         except pyarrow.ArrowInvalid:
             pass
         return self._read_each(texts.to_pylist(), unfit)
@@ -369,6 +371,25 @@ def _is_plain(kind: Any) -> bool:
     if types.is_struct(kind):
         return all(_is_plain(kind.field(index).type) for index in range(kind.num_fields))
     return not _is_time(kind)
+
+
+def _is_in_range(array: pyarrow.Array) -> bool:
+    """Tell whether Python has a moment for each of Arrow's, and no number was too large to be read."""
+    from pyarrow import compute, types
+
+    if types.is_list(array.type):
+        return _is_in_range(array.flatten())
+    if types.is_struct(array.type):
+        return all(map(_is_in_range, array.flatten()))
+    if types.is_floating(array.type):
+        # JSON has no infinity.
+        return not compute.any(compute.is_inf(array)).as_py()
+    if types.is_timestamp(array.type):
+        try:
+            compute.min_max(array).as_py()
+        except (OverflowError, ValueError):
+            return False
+    return True
 
 
 def _staged(kind: Any) -> Any:
