@@ -199,7 +199,7 @@ WITHIN: dict[str, tuple[Any, str, Any]] = {
     "query that is a number": (SqlRows(N, conn_id="c"), "sql", "5"),
     "query that looks like a list": (SqlRows(TEXT, conn_id="c"), "sql", "['a']"),
     "query without a value": (SqlRows(NONE, conn_id="c"), "sql", "sql and table are both missing"),
-    "query that is a list": (SqlRows(LIST, conn_id="c"), "sql", r"sql=\['a', 5\] is no text"),
+    "query that is a list": (SqlRows(LIST, conn_id="c"), "sql", r"sql=\['a', '5'\] is no text"),
     "table": (SqlRows(table=N, conn_id="c"), "table", "5"),
     "parameters keep their types": (
         SqlRows("select ?", conn_id="c", parameters=[N, TEXT, NONE, LIST, "{{ run_id }}"]),
@@ -224,7 +224,7 @@ WITHIN: dict[str, tuple[Any, str, Any]] = {
     "target": (SqlTable(N, conn_id="c"), "name", "5"),
     "target's connection": (SqlTable("t", conn_id=N), "conn_id", "5"),
     "target without a name": (SqlTable(NONE, conn_id="c"), "name", "name=None is no text"),
-    "target with several": (SqlTable(LIST, conn_id="c"), "name", r"name=\['a', 5\] is no text"),
+    "target with several": (SqlTable(LIST, conn_id="c"), "name", r"name=\['a', '5'\] is no text"),
 }
 
 
