@@ -51,10 +51,10 @@ def test_parts_have_no_file_in_common(folder):
     assert sorted(chain(*parts)) == sorted(rows(Documents(folder)))
     assert sum(map(bool, parts)) > 1
     # Nothing is looked for while a Dag is parsed, and its templates are rendered in each part.
-    parts = Documents("/nowhere/{{ ds }}").partitions(9)
-    assert [repr(part) for part in parts][8] == "Documents('/nowhere/{{ ds }}', partition 9 of 9)"
+    unread = Documents("/nowhere/{{ ds }}").partitions(9)
+    assert repr(unread[8]) == "Documents('/nowhere/{{ ds }}', partition 9 of 9)"
     with pytest.raises(InvalidInputError, match="is a part already"):
-        parts[0].partitions(2)
+        unread[0].partitions(2)
 
 
 def test_only_a_task_can_read_documents(folder):
