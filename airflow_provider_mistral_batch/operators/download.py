@@ -22,6 +22,7 @@ from airflow_provider_mistral_batch.policies.verdict import (
     describe_gone,
     describe_job_errors,
     has_lost_answers,
+    offers_no_answers,
 )
 from airflow_provider_mistral_batch.storage.paths import absolute_path
 from airflow_provider_mistral_batch.tasks.destination import IF_EXISTS, Destination
@@ -184,7 +185,7 @@ class MistralDownloadBatchResultsOperator(MistralBatchOperator):
         rows = [] if job.input_files else self.hook.inline_rows(job.id)
         if rows:
             return [(row + b"\n" for row in rows)]
-        if has_lost:
+        if offers_no_answers(job):
             raise _gone(None, job)
         if job.status == BatchStatus.COMPLETED:
             return []

@@ -68,6 +68,15 @@ def judge(job: BatchJobOut, *, max_failed_ratio: float = 1.0) -> Verdict:
             message=f"{where} is completed, but no request succeeded: {rows}{details}",
             rows_failed=failed > 0,
         )
+    if offers_no_answers(job):
+        return Verdict(
+            acceptable=False,
+            message=(
+                f"{where} is completed: {rows}{details}. But {describe_gone(None, [job])}. To submit, and pay for, the "
+                "requests again, set force_new=True on the task that created the job, and clear it"
+            ),
+            rows_failed=failed > 0,
+        )
     ratio = failed / max(counts.total, counts.completed + failed, 1)
     if ratio > max_failed_ratio:
         return Verdict(
@@ -98,6 +107,21 @@ def describe_job_errors(job: BatchJobOut) -> str:
 _KEPT_SECONDS = 3600.0
 
 
+def offers_no_answers(job: BatchJobOut) -> bool:
+    """
+    Tell whether a job counts answers, and names no file of them.
+
+    :param job: A job that is over.
+    """
+    return bool(
+        job.status == BatchStatus.COMPLETED
+        and job.input_files
+        and job.request_counts.completed > 0
+        and job.output_file_id is None
+        and not job.outputs
+    )
+
+
 def has_lost_answers(job: BatchJobOut, *, now: float) -> bool:
     """
     Tell whether a job had answers, which the API does not offer any more: it counts them, and names no file of them.
@@ -107,12 +131,7 @@ def has_lost_answers(job: BatchJobOut, *, now: float) -> bool:
     :param job: A job with request files, which is over.
     :param now: The server's time (epoch seconds).
     """
-    return (
-        job.status == BatchStatus.COMPLETED
-        and job.request_counts.completed > 0
-        and job.output_file_id is None
-        and now - (job.ended_at or job.created_at) > _KEPT_SECONDS
-    )
+    return offers_no_answers(job) and now - (job.ended_at or job.created_at) > _KEPT_SECONDS
 
 
 def describe_gone(error: MistralAPIError | None, jobs: Sequence[BatchJobOut]) -> str:

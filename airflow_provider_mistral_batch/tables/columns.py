@@ -181,7 +181,10 @@ def _whole(value: Any) -> Any:
 
 def _number(value: Any) -> Any:
     if value is None or (isinstance(value, (int, float)) and not isinstance(value, bool)):
-        return None if value is None else float(value)
+        try:
+            return None if value is None else float(value)
+        except OverflowError:
+            raise ValueError(f"{value!r:.60} is no number of 64 bits") from None
     raise ValueError(f"{value!r:.60} is no number")
 
 
@@ -192,9 +195,20 @@ def _boolean(value: Any) -> Any:
 
 
 def _time(value: Any) -> Any:
-    # Python 3.10 does not read a Z.
-    moment = datetime.datetime.fromisoformat(_text(value).replace("Z", "+00:00"))
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=datetime.timezone.utc)
+    text = _text(value).upper()
+    try:
+        # Python 3.10 does not read a Z.
+        moment = datetime.datetime.fromisoformat(text.replace("Z", "+00:00"))
+    except ValueError:
+        # Nor fractions of one digit.
+        moment = msgspec.convert(text, datetime.datetime)
+    try:
+        # Near the first and the last year, UTC may have no such moment.
+        return (moment if moment.tzinfo else moment.replace(tzinfo=datetime.timezone.utc)).astimezone(
+            datetime.timezone.utc
+        )
+    except OverflowError:
+        raise ValueError(f"{value!r:.60} is out of range in UTC") from None
 
 
 def _as_json(value: Any) -> Any:

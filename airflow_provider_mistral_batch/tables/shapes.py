@@ -97,10 +97,16 @@ class FieldsShape(Shape):
 
     def read(self, rows: pyarrow.RecordBatch, unfit: dict[int, str]) -> list[pyarrow.Array]:
         """Read the answers: those whose values are as expected at once, and the others field by field."""
-        import pyarrow
 
         texts = rows.column("content").fill_null("").to_pylist()
-        answers = [self._answer(number, text, unfit) for number, text in enumerate(texts)]
+        arrays = self._arrays([self._answer(number, text, unfit) for number, text in enumerate(texts)])
+        if all(map(_is_in_range, arrays)):
+            return arrays
+        return self._arrays([self._by_field(number, text, unfit) for number, text in enumerate(texts)])
+
+    def _arrays(self, answers: Sequence[Sequence[Any]]) -> list[pyarrow.Array]:
+        import pyarrow
+
         values = zip(*answers, strict=True) if answers else [()] * len(self._columns)
         return [
             pyarrow.array(some, _staged(column.type))
@@ -112,7 +118,9 @@ class FieldsShape(Shape):
             answer = astuple(self._decode(text))
             return self._with_json(answer) if self._of_json else answer
         except UNREADABLE:
-            pass
+            return self._by_field(number, text, unfit)
+
+    def _by_field(self, number: int, text: str, unfit: dict[int, str]) -> Sequence[Any]:
         try:
             fields = _decode(text)
             if not isinstance(fields, dict):
@@ -381,6 +389,21 @@ def _int(value: Any) -> int | None:
 
 def _str(value: Any) -> str | None:
     return value if isinstance(value, str) else None
+
+
+def _is_in_range(array: pyarrow.Array) -> bool:
+    """Tell whether Python has a moment for each of Arrow's: near the first and the last year, UTC may have none."""
+    from pyarrow import compute, types
+
+    if types.is_list(array.type) or types.is_struct(array.type):
+        within = array.flatten()
+        return all(map(_is_in_range, [within] if types.is_list(array.type) else within))
+    if types.is_timestamp(array.type):
+        try:
+            compute.min_max(array).as_py()
+        except (OverflowError, ValueError):
+            return False
+    return True
 
 
 def _staged(kind: Any) -> Any:

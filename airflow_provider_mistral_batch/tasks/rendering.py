@@ -13,6 +13,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import jinja2
@@ -45,6 +46,9 @@ _TEXTS = (
 
 #: The same within sources and targets.
 _TEXTS_WITHIN = ("conn_id", "name", "partition_key", "table")
+
+#: Fields of tasks, sources and targets that are texts, or objects and lists of them, and never numbers.
+_NO_NUMBERS = frozenset({*_TEXTS_WITHIN, "path", "prompt_file", "sql"})
 
 _NUMBER = re.compile(r"[+-]?(\d+|(\d+\.\d*|\.\d+|\d+(?=[eE]))([eE][+-]?\d+)?)", re.ASCII)
 _FLAGS = {"true": True, "false": False}
@@ -157,6 +161,8 @@ def read_arguments(task: Any) -> None:
         elif name in ("source", "target"):
             for nested in set(_TEXTS_WITHIN) & set(getattr(value, "template_fields", ())):
                 check_rendered(nested, getattr(value, nested))
+            if hasattr(value, "check_arguments"):
+                value.check_arguments()
     if hasattr(task, "deferrable"):
         check_flag("deferrable", task.deferrable)
 
@@ -174,6 +180,9 @@ class DataIsNoTemplate(BaseOperator):
     ) -> None:
         if parent is not self:
             super()._do_render_template_fields(parent, template_fields, context, jinja_env, seen_oids)
+            if _is_ours(parent):
+                for name in _NO_NUMBERS.intersection(template_fields):
+                    setattr(parent, name, _without_numbers(getattr(parent, name)))
             return
         # Airflow renders no object whose id is in this set.
         seen_oids.update(map(id, _data_of_expand_kwargs(self, context)))
@@ -190,6 +199,8 @@ class DataIsNoTemplate(BaseOperator):
                 continue
             if name in _TEXTS and after is not None:
                 after = str(after)
+            elif name in _NO_NUMBERS:
+                after = _without_numbers(after)
             elif name in _STRUCTURES and isinstance(after, str) and isinstance(jinja_env, NativeEnvironment):
                 after = _literal(after)
             if name in _READERS and after != before:
@@ -250,6 +261,19 @@ def _rendered(text: str, context: Context, jinja_env: jinja2.Environment) -> Any
 def _as_written(before: Any, after: Any) -> Any:
     """Make text of a number or a switch that was a template."""
     return str(after) if isinstance(before, str) and isinstance(after, (int, float)) else after
+
+
+def _is_ours(value: Any) -> bool:
+    return type(value).__module__.partition(".")[0] == __name__.partition(".")[0]
+
+
+def _without_numbers(value: Any) -> Any:
+    """Make text of numbers, also in a list: native rendering makes a number of the template for the text ``7``."""
+    if isinstance(value, (int, float, Decimal)):
+        return str(value)
+    if isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
+        return [_without_numbers(one) for one in value]
+    return value
 
 
 def _literal(text: str) -> Any:

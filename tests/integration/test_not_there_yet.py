@@ -13,6 +13,7 @@ from airflow_provider_mistral_batch.operators import (
     MistralBatchInferenceOperator,
     MistralCreateBatchJobOperator,
     MistralDownloadBatchResultsOperator,
+    MistralUploadBatchFileOperator,
 )
 from airflow_provider_mistral_batch.sensors import MistralBatchJobSensor
 from airflow_provider_mistral_batch.triggers.mistral_batch import MistralBatchJobTrigger
@@ -129,4 +130,44 @@ def test_answers_that_the_api_counts_and_does_not_offer_are_not_paid_again(
         )
     )
     assert (loaded.state, "names no output file" in loaded.message) == ("failed", True), loaded.message
+    assert not list(tmp_path.rglob("results.jsonl"))
+
+
+@pytest.mark.parametrize("deferrable", [False, True], ids=["worker", "deferred"])
+def test_who_waits_for_answers_that_are_counted_and_not_offered_is_told(
+    deferrable: bool, airflow: Any, control: Control, jobs: Any, tmp_path: Path
+) -> None:
+    # A job that has just ended, too: what follows would read nothing.
+    control.plan_jobs(fields={"output_file": None})
+    created = airflow.run(
+        lambda: MistralCreateBatchJobOperator(
+            task_id="create",
+            input_files=airflow.run(
+                lambda: MistralUploadBatchFileOperator(task_id="upload", requests=ROWS)
+            ).value,
+            model="mistral-small-latest",
+            wait_for_completion=True,
+            poll_interval=0.05,
+            deferrable=deferrable,
+        )
+    )
+    (job,) = jobs()
+    waited = airflow.run(
+        lambda: MistralBatchJobSensor(
+            task_id="wait", batch_id=job["id"], poke_interval=0.05, timeout=30, deferrable=deferrable
+        )
+    )
+    loaded = airflow.run(
+        lambda: MistralDownloadBatchResultsOperator(
+            task_id="load", batch_id=job["id"], destination=str(tmp_path / "out")
+        )
+    )
+    for outcome in (created, waited, loaded):
+        assert outcome.state == "failed"
+        assert f"the results of batch job {job['id']} are no longer in the account" in outcome.message
+        assert "names no output file" in outcome.message
+        assert outcome.message.endswith("set force_new=True on the task that created the job, and clear it")
+        assert outcome.xcoms["batch_id"] == job["id"]
+        assert outcome.xcoms["request_counts"] == {"total": 3, "completed": 3, "failed": 0}
+    assert len(jobs()) == 1
     assert not list(tmp_path.rglob("results.jsonl"))

@@ -150,7 +150,8 @@ def test_a_table_takes_few_requests_and_is_read_in_ranges(
 
 def requests_of(path: str) -> list[str]:
     blocks = (source.blocks for source in open_sources(ObjectStoragePath(path), **SOURCE_OPTIONS))
-    return [json.loads(line)["custom_id"] for some in blocks for block in some for line in block.lines]
+    lines = [line for some in blocks for block in some for line in block.data.splitlines()]
+    return [json.loads(line)["custom_id"] for line in lines]
 
 
 def rows_of(path: str) -> list[str]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, ClassVar, TypeVar
+from zlib import crc32
 
 from airflow_provider_mistral_batch.api.checks import check_whole
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
@@ -13,6 +14,8 @@ from airflow_provider_mistral_batch.jsonl.lines import MissingExtraError
 
 if TYPE_CHECKING:
     import pyarrow
+
+File = TypeVar("File")
 
 #: Rows in one record batch. So few that a batch and what is made of it stay small, so many that its own cost is small.
 ROWS_IN_BATCH = 5_000
@@ -85,6 +88,13 @@ class RowSource(ABC):
             part.partition = (index, number)
             parts.append(part)
         return parts
+
+    def _own(self, files: Sequence[File], path: Callable[[File], str] = str) -> list[File]:
+        """Choose the files of this part, by a hash of their paths."""
+        if self.partition is None:
+            return list(files)
+        index, number = self.partition
+        return [one for one in files if crc32(path(one).encode("utf-8", "surrogateescape")) % number == index]
 
     def _part_shown(self) -> str:
         return f", partition {self.partition[0] + 1} of {self.partition[1]}" if self.partition else ""

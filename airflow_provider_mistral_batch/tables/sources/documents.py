@@ -60,7 +60,7 @@ class Documents(RowSource):
 
     def __repr__(self) -> str:
         path = str(self.path) if not isinstance(self.path, (list, tuple)) else [str(one) for one in self.path]
-        return f"{type(self).__name__}({path!r:.200})"
+        return f"{type(self).__name__}({path!r:.200}{self._part_shown()})"
 
     def bound(self, upload: Callable[[StoragePath], Upload], may_be: UploadedFiles) -> Documents:
         """
@@ -109,13 +109,13 @@ class Documents(RowSource):
 
     def partitions(self, number: int) -> list[RowSource]:
         """
-        Cut the source by file.
+        Cut the source by file, by a hash of each file's path.
 
-        :param number: Most parts; there are no more than files.
+        No file is looked for: each part does so when it is read.
+
+        :param number: How many parts. A part may have no file; its task is skipped.
         """
-        files = [path for path, _ in self._files()]
-        count = min(number, len(files))
-        return [Documents(files[index::count]) for index in range(count)]
+        return self._parts(number)
 
     def _files(self) -> list[tuple[StoragePath, int]]:
         given = self.path if isinstance(self.path, (list, tuple)) else [self.path]
@@ -125,7 +125,7 @@ class Documents(RowSource):
             raise InvalidInputError(
                 f"path={self.path!r:.200}: there are no files but hidden ones; check the path"
             )
-        return list(found.values())
+        return self._own(list(found.values()), lambda file: str(file[0]))
 
 
 def _refuse_unfit(files: Sequence[tuple[StoragePath, int]], may_be: UploadedFiles) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
-from zlib import crc32
 
 from airflow_provider_mistral_batch.api.checks import check_choice
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
@@ -156,15 +155,6 @@ class FileRows(RowSource):
             if local_path(file) is not None and not file.is_file():
                 raise InvalidInputError(f"path={str(file)!r:.200}: there is no such file; check the path")
         return found
-
-    def _own(self, files: Sequence[StoragePath]) -> list[StoragePath]:
-        """Choose the files of this part."""
-        if self.partition is None:
-            return list(files)
-        index, number = self.partition
-        return [
-            path for path in files if crc32(str(path).encode("utf-8", "surrogateescape")) % number == index
-        ]
 
     def _format(self, name: str) -> str:
         if self.file_format is not None:

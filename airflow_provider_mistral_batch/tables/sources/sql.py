@@ -61,6 +61,7 @@ class SqlRows(RowSource):
     :param parameters: Values for the query's placeholders: a list, or a dict by name.
     :param partition_key: The column by which :meth:`partitions` divides the rows: one with many values that never
         change, best the primary key. In databases other than PostgreSQL, MySQL and DuckDB it has whole numbers.
+    :raises InvalidInputError: When an argument is wrong.
     """
 
     template_fields: ClassVar[Sequence[str]] = ("sql", "table", "conn_id", "parameters", "partition_key")
@@ -74,27 +75,36 @@ class SqlRows(RowSource):
         parameters: Sequence[Any] | Mapping[str, Any] | None = None,
         partition_key: str | None = None,
     ) -> None:
-        check_exactly_one(sql=sql, table=table)
-        for field, value in (("sql", sql), ("table", table), ("conn_id", conn_id)):
-            if (value is not None or field == "conn_id") and not (isinstance(value, str) and value.strip()):
-                raise InvalidInputError(
-                    f"{field}={value!r:.80} is no text: write it as one, for example in quotes"
-                )
-        if parameters is not None and table is not None:
-            raise InvalidInputError(
-                "parameters are for the placeholders of a query: pass sql, or leave them out"
-            )
-        if parameters is not None and (
-            isinstance(parameters, (str, bytes)) or not isinstance(parameters, (Sequence, Mapping))
-        ):
-            raise InvalidInputError(
-                f"parameters is a {type(parameters).__name__}: pass a list, or a dict by name"
-            )
         self.sql = sql
         self.table = table
         self.conn_id = conn_id
         self.parameters = parameters
         self.partition_key = partition_key
+        self.check_arguments()
+
+    def check_arguments(self) -> None:
+        """
+        Check the arguments, also once Airflow has rendered them.
+
+        :raises InvalidInputError: When one is wrong, or ``sql`` and ``table`` are both given, or neither is.
+        """
+        check_exactly_one(sql=self.sql, table=self.table)
+        for field in ("sql", "table", "conn_id", "partition_key"):
+            value = getattr(self, field)
+            if (value is not None or field == "conn_id") and not (isinstance(value, str) and value.strip()):
+                raise InvalidInputError(
+                    f"{field}={value!r:.80} is no text: write it as one, for example in quotes"
+                )
+        if self.parameters is not None and self.table is not None:
+            raise InvalidInputError(
+                "parameters are for the placeholders of a query: pass sql, or leave them out"
+            )
+        if self.parameters is not None and (
+            isinstance(self.parameters, (str, bytes)) or not isinstance(self.parameters, (Sequence, Mapping))
+        ):
+            raise InvalidInputError(
+                f"parameters is a {type(self.parameters).__name__}: pass a list, or a dict by name"
+            )
 
     def __repr__(self) -> str:
         what = f"{' '.join(self.sql.split())!r:.80}" if self.sql is not None else f"table={self.table!r}"

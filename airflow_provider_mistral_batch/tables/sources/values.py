@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
@@ -30,9 +31,10 @@ def array_of(name: str, values: Sequence[Any], first: int) -> pyarrow.Array:
 
     try:
         array = pyarrow.array(values)
-        if not _may_change(array.type, values) or not is_lossy(array, values):
+        changed = next((kind for kind, some in _risky(array.type, values) if _changes(kind, some)), None)
+        if changed is None:
             return array
-        reason = f"some would change as {array.type}"
+        reason = f"some would change as {changed}"
     except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError, OverflowError) as error:
         reason = str(error)
     raise InvalidInputError(
@@ -65,7 +67,8 @@ class ColumnValues:
         """
         import pyarrow
 
-        types = set(map(type, values))
+        # Of floats, such as an embedding's, pyarrow itself refuses what would change.
+        types = {float} if _holds_floats(self._type) else _types_within(values)
         if self._type is None:
             array = self._first(values)
             if (
@@ -136,14 +139,57 @@ class ColumnValues:
         return "values of several types"
 
 
-def _may_change(kind: pyarrow.DataType, values: Sequence[Any]) -> bool:
-    """Tell whether pyarrow may have made a day of a moment, lost a time zone, or made bytes of a text."""
+def _risky(kind: pyarrow.DataType, values: Sequence[Any]) -> Iterator[tuple[pyarrow.DataType, Sequence[Any]]]:
+    """Give the values, also those within lists and dicts, of each type of which pyarrow may change some."""
+    from pyarrow import types
+
+    if types.is_list(kind):
+        if _has_risky(kind):
+            yield from _risky(
+                kind.value_type, list(chain.from_iterable(one for one in values if one is not None))
+            )
+    elif types.is_struct(kind):
+        for field in kind:
+            if _has_risky(field.type):
+                yield from _risky(field.type, [one.get(field.name) for one in values if one is not None])
+    elif _has_risky(kind):
+        yield kind, values
+
+
+def _has_risky(kind: pyarrow.DataType) -> bool:
+    from pyarrow import types
+
+    if types.is_nested(kind):
+        return any(_has_risky(kind.field(index).type) for index in range(kind.num_fields))
+    return bool(types.is_temporal(kind) or types.is_binary(kind) or types.is_string(kind))
+
+
+def _changes(kind: pyarrow.DataType, values: Sequence[Any]) -> bool:
+    """Tell whether pyarrow makes a day of a moment, loses a time zone, or makes a text of bytes."""
     import pyarrow
 
-    if not (pyarrow.types.is_temporal(kind) or pyarrow.types.is_binary(kind)):
-        return False
     zoned = {value.tzinfo is None for value in values if hasattr(value, "tzinfo")}
-    return len(zoned) > 1 or len({*map(type, values)} - {type(None)}) > 1
+    if len(zoned) < 2 and len({*map(type, values)} - {type(None)}) < 2:
+        return False
+    return is_lossy(pyarrow.array(values, type=kind), values)
+
+
+def _holds_floats(kind: pyarrow.DataType | None) -> bool:
+    from pyarrow import types
+
+    return kind is not None and types.is_list(kind) and bool(types.is_floating(kind.value_type))
+
+
+def _types_within(values: Sequence[Any]) -> set[type]:
+    """Give Python's types of the values, and instead of lists of what is in them."""
+    types = set(map(type, values))
+    if list not in types:
+        return types
+    lists = [one for one in values if isinstance(one, list)]
+    within = set(map(type, chain.from_iterable(lists)))
+    if list in within:
+        within = _types_within(list(chain.from_iterable(lists)))
+    return (types - {list}) | within
 
 
 def is_lossy(array: pyarrow.Array, values: Sequence[Any]) -> bool:

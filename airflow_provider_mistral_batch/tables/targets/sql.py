@@ -82,15 +82,23 @@ class SqlTable:
     def __init__(
         self, name: str, *, conn_id: str, create: bool = False, add_run_columns: bool = False
     ) -> None:
-        for field, value in (("name", name), ("conn_id", conn_id)):
-            if not (isinstance(value, str) and value.strip()):
-                raise InvalidInputError(
-                    f"{field}={value!r:.80} is no text: write it as one, for example in quotes"
-                )
         self.name = name
         self.conn_id = conn_id
         self.create = create
         self.add_run_columns = add_run_columns
+        self.check_arguments()
+
+    def check_arguments(self) -> None:
+        """
+        Check the arguments, also once Airflow has rendered them.
+
+        :raises InvalidInputError: When one is wrong.
+        """
+        for field, value in (("name", self.name), ("conn_id", self.conn_id)):
+            if not (isinstance(value, str) and value.strip()):
+                raise InvalidInputError(
+                    f"{field}={value!r:.80} is no text: write it as one, for example in quotes"
+                )
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r}, conn_id={self.conn_id!r})"

@@ -80,6 +80,16 @@ def test_other_ends_are_never_acceptable(status, counts, files, ratio):
     assert verdict.message.startswith(f"batch job b1 ended as {status}: ")
 
 
+@pytest.mark.parametrize(
+    ("counts", "files", "acceptable"),
+    [((4, 4, 0), "", False), ((4, 3, 1), "e", False), ((4, 4, 0), "o", True), ((4, 0, 4), "e", False)],
+)
+def test_answers_without_a_file_of_them_are_lost(counts, files, acceptable):
+    verdict = judge(_job(counts=counts, files=files, input_files=["in"]))
+    assert verdict.acceptable is acceptable
+    assert ("names no output file" in verdict.message) is (counts[1] > 0 and not acceptable)
+
+
 def test_inline_outputs_are_rows_that_succeeded():
     assert judge(_job(outputs=[{"custom_id": "a"}])).acceptable
 
@@ -144,14 +154,14 @@ NOW = 1_000_000.0
 @pytest.mark.parametrize(
     ("job", "lost"),
     [
-        (_job(counts=(4, 4, 0), completed_at=LONG_AGO), True),
-        (_job(counts=(4, 1, 3), files="e", completed_at=LONG_AGO), True),
-        (_job(counts=(4, 4, 0)), True),
-        (_job(counts=(4, 4, 0), files="o", completed_at=LONG_AGO), False),
-        (_job(counts=(4, 0, 4), files="e", completed_at=LONG_AGO), False),
+        (_job(input_files=["in"], counts=(4, 4, 0), completed_at=LONG_AGO), True),
+        (_job(input_files=["in"], counts=(4, 1, 3), files="e", completed_at=LONG_AGO), True),
+        (_job(input_files=["in"], counts=(4, 4, 0)), True),
+        (_job(input_files=["in"], counts=(4, 4, 0), files="o", completed_at=LONG_AGO), False),
+        (_job(input_files=["in"], counts=(4, 0, 4), files="e", completed_at=LONG_AGO), False),
         # Its rows are missing, and can be asked again.
-        (_job(counts=(4, 4, 0), completed_at=int(NOW) - 60), False),
-        (_job("expired", counts=(4, 4, 0), expired_at=LONG_AGO), False),
+        (_job(input_files=["in"], counts=(4, 4, 0), completed_at=int(NOW) - 60), False),
+        (_job("expired", input_files=["in"], counts=(4, 4, 0), expired_at=LONG_AGO), False),
     ],
 )
 def test_counts_without_a_file_tell_of_lost_answers_long_after_the_end(job, lost):

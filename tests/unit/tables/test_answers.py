@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pydantic
 import pytest
 
 from airflow_provider_mistral_batch.jsonl import lines as jsonl_lines
@@ -29,6 +30,7 @@ REVIEW = {
         "confidence": {"type": "number"},
         "stars": {"type": "integer"},
         "day": {"type": "string", "format": "date"},
+        "at": {"type": "string", "format": "date-time"},
     },
 }
 
@@ -190,7 +192,14 @@ def test_failed_rows_stand_among_the_answers_if_told_to(tmp_path):
     assert errors.num_rows == 2
 
 
-REVIEW_ANSWER = {"sentiment": "good", "topics": ["a"], "confidence": 1, "stars": 5, "day": "2026-01-31"}
+REVIEW_ANSWER = {
+    "sentiment": "good",
+    "topics": ["a"],
+    "confidence": 1,
+    "stars": 5,
+    "day": "2026-01-31",
+    "at": None,
+}
 
 
 @pytest.mark.parametrize("layout", [None, 2], ids=["compact", "on several lines"])
@@ -207,7 +216,7 @@ def test_structured_answers_become_typed_columns(tmp_path, layout):
     assert found.schema.field("day").type == pa.date32()
     assert found.select(list(REVIEW["properties"])).to_pylist() == [
         {**REVIEW_ANSWER, "day": datetime.date(2026, 1, 31)},
-        {"sentiment": None, "topics": None, "confidence": None, "stars": 4, "day": None},
+        {"sentiment": None, "topics": None, "confidence": None, "stars": 4, "day": None, "at": None},
     ]
 
 
@@ -217,6 +226,9 @@ def test_structured_answers_become_typed_columns(tmp_path, layout):
         ('{"stars": 1e30}', "stars: 1e+30 is no whole number"),
         ('{"stars": 100000000000000000000}', "no whole number of 64 bits"),
         ('{"day": "2026-02-31"}', "day: "),
+        ('{"day": "2026-01-31T12:00:00"}', "day: "),
+        ('{"at": "0001-01-01T00:00:00+10:00"}', "at: '0001-01-01T00:00:00+10:00' is out of range in UTC"),
+        ('{"confidence": 1' + 400 * "0" + "}", "confidence: "),
         ('{"topics": "a"}', "topics: 'a' is no list"),
         ('{"topics": [1]}', "topics: 1 is no text"),
         ("[1]", "and no object"),
@@ -233,6 +245,62 @@ def test_an_answer_that_does_not_fit_is_a_failed_row_that_keeps_its_text(tmp_pat
     assert (failed["id"], failed["answer"], failed["status"]) == (0, answer, "failed")
     assert said in failed["error"]
     assert table.summary.unfit == 1
+
+
+class Visit(pydantic.BaseModel):
+    at: datetime.datetime
+    days: list[datetime.date] = []
+
+
+class Patient(pydantic.BaseModel):
+    last: datetime.datetime | None = None
+    times: list[datetime.datetime | None] = []
+    visit: Visit | None = None
+    visits: list[Visit] = []
+    rows: list[list[datetime.datetime]] = []
+    by_name: dict[str, datetime.datetime] = {}
+    mixed: list[datetime.date | datetime.datetime] = []
+
+
+AT = datetime.datetime(2026, 1, 31, 12, 30, 15, 500000, tzinfo=datetime.timezone.utc)
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "2026-01-31T12:30:15.5Z",
+        "2026-01-31t12:30:15.500z",
+        "2026-01-31T14:30:15.500+02:00",
+        "2026-01-31 12:30:15.5",
+    ],
+)
+def test_times_of_day_stay_wherever_they_are_nested(tmp_path, written):
+    answer = {
+        "last": written,
+        "times": [written, None],
+        "visit": {"at": written, "days": ["2026-01-31"]},
+        "visits": [{"at": written, "days": []}],
+        "rows": [[], [written]],
+        "by_name": {"a": written},
+        "mixed": ["2026-01-31", written],
+    }
+    table = Table(tmp_path, [{"id": 0}, {"id": 1}])
+    beyond = json.dumps({"visits": [{"at": "9999-12-31T23:59:59-10:00"}]})
+    rows = [chat_row("0", json.dumps(answer)), chat_row("1", beyond)]
+    found, errors = table.land(rows, schema=Patient.model_json_schema())
+    assert found.select(list(answer)).to_pylist() == [
+        {
+            "last": AT,
+            "times": [AT, None],
+            "visit": {"at": AT, "days": [AT.date()]},
+            "visits": [{"at": AT, "days": []}],
+            "rows": [[], [AT]],
+            "by_name": json.dumps(answer["by_name"], separators=(",", ":")),
+            "mixed": json.dumps(answer["mixed"], separators=(",", ":")),
+        }
+    ]
+    [failed] = errors.to_pylist()
+    assert "visits: '9999-12-31T23:59:59-10:00' is out of range in UTC" in failed["error"]
 
 
 @pytest.mark.parametrize(

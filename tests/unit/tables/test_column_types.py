@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import decimal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,11 @@ from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.tables.rows_beside import RowsWriter, read_rows_beside
 from airflow_provider_mistral_batch.tables.sources.files import FileRows
 from airflow_provider_mistral_batch.tables.sources.memory import rows_of
+from airflow_provider_mistral_batch.tables.sources.values import ColumnValues
 
 DAY = datetime.date(2026, 1, 31)
 MOMENT = datetime.datetime.fromisoformat("2026-01-31 05:00")
+ZONED = MOMENT.replace(tzinfo=datetime.timezone.utc)
 
 
 def read(source: Any) -> list[Any]:
@@ -41,6 +44,80 @@ def read(source: Any) -> list[Any]:
 def test_values_of_rows_that_would_change_are_refused(values: list[Any]) -> None:
     with pytest.raises(InvalidInputError, match="column 'x', rows 1 to 2: the values are not of one type"):
         read(rows_of([{"x": value} for value in values]))
+
+
+#: Two values that have no one type in Arrow, and two that have.
+UNLIKE = {
+    "day, moment": (DAY, MOMENT),
+    "moment, day": (MOMENT, DAY),
+    "zone": (MOMENT, ZONED),
+    "bytes": ("a", b"a"),
+}
+ALIKE = {
+    "days": (DAY, DAY),
+    "moments": (MOMENT, MOMENT),
+    "zones": (ZONED, ZONED.astimezone(datetime.timezone(datetime.timedelta(hours=2)))),
+    "null": (MOMENT, None),
+    "times": (MOMENT.time(), MOMENT.time()),
+}
+#: Ways to put two values into two rows.
+NESTED: dict[str, Callable[[Any, Any], list[Any]]] = {
+    "list": lambda first, second: [[first, second], None],
+    "lists": lambda first, second: [[first], [second]],
+    "struct": lambda first, second: [{"a": first}, {"a": second}],
+    "struct in a list": lambda first, second: [[{"a": first}, {"a": second}], []],
+    "list in a struct": lambda first, second: [{"a": [first]}, {"a": [None, second]}],
+    "struct in a struct": lambda first, second: [{"a": {"b": first}}, {"a": {"b": second, "c": 1}}],
+    "list in a list": lambda first, second: [[[first]], [[], [second]]],
+}
+
+
+@pytest.mark.parametrize("nest", NESTED.values(), ids=NESTED)
+@pytest.mark.parametrize("pair", UNLIKE.values(), ids=UNLIKE)
+def test_nested_values_that_would_change_are_refused(
+    pair: tuple[Any, Any], nest: Callable[[Any, Any], list[Any]]
+) -> None:
+    with pytest.raises(InvalidInputError, match="column 'x', rows 1 to 2: the values are not of one type"):
+        read(rows_of([{"x": value} for value in nest(*pair)]))
+
+
+@pytest.mark.parametrize("nest", NESTED.values(), ids=NESTED)
+@pytest.mark.parametrize("pair", ALIKE.values(), ids=ALIKE)
+def test_nested_values_are_read_unchanged(
+    pair: tuple[Any, Any], nest: Callable[[Any, Any], list[Any]]
+) -> None:
+    values = nest(*pair)
+    found = read(rows_of([{"x": value} for value in values]))
+    # A field that a struct lacks becomes a null.
+    assert [without_nulls(value) for value in found] == [without_nulls(value) for value in values]
+
+
+def without_nulls(value: Any) -> Any:
+    if isinstance(value, list):
+        return [without_nulls(one) for one in value]
+    if isinstance(value, dict):
+        return {name: without_nulls(one) for name, one in value.items() if one is not None}
+    return value
+
+
+@pytest.mark.parametrize(
+    ("first", "later"),
+    [
+        ([DAY], [MOMENT]),
+        ([[DAY]], [[MOMENT]]),
+        ([[[DAY]]], [[[MOMENT]]]),
+        ([[1]], [[2.5]]),
+        ([["a"]], [[b"a"]]),
+        ([[0.5]], [[2**60 + 1]]),
+    ],
+    ids=str,
+)
+def test_later_rows_of_a_database_that_would_change_are_refused(first: list[Any], later: list[Any]) -> None:
+    column = ColumnValues("x")
+    assert column.array(first).to_pylist() == first
+    with pytest.raises(InvalidInputError, match=r"column 'x' began as .*, and later has"):
+        column.array(later)
+    assert column.array(first).to_pylist() == first
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,12 @@ def test_a_folder_stands_for_all_files_but_hidden_ones(folder):
 def test_parts_have_no_file_in_common(folder):
     parts = [rows(part) for part in Documents(folder).partitions(3)]
     assert sorted(chain(*parts)) == sorted(rows(Documents(folder)))
-    assert len(Documents(folder).partitions(9)) == 4
+    assert sum(map(bool, parts)) > 1
+    # Nothing is looked for while a Dag is parsed, and its templates are rendered in each part.
+    unread = Documents("/nowhere/{{ ds }}").partitions(9)
+    assert repr(unread[8]) == "Documents('/nowhere/{{ ds }}', partition 9 of 9)"
+    with pytest.raises(InvalidInputError, match="is a part already"):
+        unread[0].partitions(2)
 
 
 def test_only_a_task_can_read_documents(folder):

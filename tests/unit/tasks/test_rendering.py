@@ -21,10 +21,16 @@ from airflow_provider_mistral_batch.operators.mistral_batch import (
     MistralUploadBatchFileOperator,
 )
 from airflow_provider_mistral_batch.sensors.mistral_batch import MistralBatchJobSensor
+from airflow_provider_mistral_batch.tables import Documents, FileRows, SqlRows, SqlTable
 from airflow_provider_mistral_batch.tasks.rendering import read_arguments
 
 SECRET = "{{ conn.mistral_default.password }}"
-CONTEXT = {"conn": "a key", "run_id": "R", "params": {"n": 5, "t": "['a']", "none": None}, "one": 1}
+CONTEXT = {
+    "conn": "a key",
+    "run_id": "R",
+    "params": {"n": 5, "t": "['a']", "none": None, "l": ["a", 5]},
+    "one": 1,
+}
 
 
 class TaskInstance:
@@ -165,6 +171,8 @@ FIELDS: dict[str, tuple[dict[str, Any], bool, Any]] = {
         {"n": "5", "a": "b"},
     ),
     "a number for metadata that is none": ({"metadata": {"n": 5}}, True, {"n": 5}),
+    "a number for a path": ({"path": "{{ params.n }}"}, True, "5"),
+    "a number for a prompt's path": ({"prompt_file": "{{ params.n }}"}, True, "5"),
     "a number of requests": ({"max_job_requests": "{{ params.n }}"}, False, 5),
     "a mapping of another kind": ({"metadata": MappingProxyType({"a": "{{ run_id }}"})}, False, {"a": "R"}),
     "an object path": (
@@ -181,6 +189,64 @@ def test_text_stays_text(arguments: dict[str, Any], native: bool, expected: Any)
         MistralBatchInferenceOperator(task_id="t", destination="/out", **arguments)
     (name,) = arguments
     assert getattr(rendered(dag, "t"), name) == expected
+
+
+N, TEXT, NONE, LIST = "{{ params.n }}", "{{ params.t }}", "{{ params.none }}", "{{ params.l }}"
+
+#: A source or target, one of its fields, and what that becomes in a Dag with native rendering; or the error's words.
+WITHIN: dict[str, tuple[Any, str, Any]] = {
+    "query": (SqlRows("select {{ params.n }}\n", conn_id="c"), "sql", "select 5\n"),
+    "query that is a number": (SqlRows(N, conn_id="c"), "sql", "5"),
+    "query that looks like a list": (SqlRows(TEXT, conn_id="c"), "sql", "['a']"),
+    "query without a value": (SqlRows(NONE, conn_id="c"), "sql", "sql and table are both missing"),
+    "query that is a list": (SqlRows(LIST, conn_id="c"), "sql", r"sql=\['a', '5'\] is no text"),
+    "table": (SqlRows(table=N, conn_id="c"), "table", "5"),
+    "parameters keep their types": (
+        SqlRows("select ?", conn_id="c", parameters=[N, TEXT, NONE, LIST, "{{ run_id }}"]),
+        "parameters",
+        [5, "['a']", None, ["a", 5], "R"],
+    ),
+    "parameters by name": (SqlRows("s", conn_id="c", parameters={"n": N}), "parameters", {"n": 5}),
+    "connection": (SqlRows("s", conn_id=N), "conn_id", "5"),
+    "connection without a value": (SqlRows("s", conn_id=NONE), "conn_id", "conn_id=None is no text"),
+    "key of parts": (SqlRows("s", conn_id="c", partition_key=N), "partition_key", "5"),
+    "path": (FileRows(N), "path", "5"),
+    "path that looks like a list": (FileRows(TEXT), "path", "['a']"),
+    "paths": (FileRows(LIST), "path", ["a", "5"]),
+    "paths of templates": (FileRows([N, "a"]), "path", ["5", "a"]),
+    "path of an object": (
+        FileRows(ObjectStoragePath("s3://a/{{ run_id }}")),
+        "path",
+        ObjectStoragePath("s3://a/R"),
+    ),
+    "documents": (Documents(LIST), "path", ["a", "5"]),
+    "document": (Documents(N), "path", "5"),
+    "target": (SqlTable(N, conn_id="c"), "name", "5"),
+    "target's connection": (SqlTable("t", conn_id=N), "conn_id", "5"),
+    "target without a name": (SqlTable(NONE, conn_id="c"), "name", "name=None is no text"),
+    "target with several": (SqlTable(LIST, conn_id="c"), "name", r"name=\['a', '5'\] is no text"),
+}
+
+
+@pytest.mark.parametrize(("made", "field", "expected"), WITHIN.values(), ids=WITHIN)
+def test_text_within_sources_and_targets_stays_text(made: Any, field: str, expected: Any) -> None:
+    name = "target" if isinstance(made, SqlTable) else "source"
+    with DAG("dag", schedule=None, render_template_as_native_obj=True) as dag:
+        MistralBatchInferenceOperator(task_id="t", destination="/out", **{name: made})
+    operator = rendered(dag, "t")
+    found = getattr(getattr(operator, name), field)
+    if isinstance(expected, str) and not isinstance(found, str):
+        with pytest.raises(InvalidInputError, match=expected):
+            read_arguments(operator)
+        return
+    read_arguments(operator)
+    assert (found, type(found)) == (expected, type(expected))
+
+
+def test_another_tasks_list_is_a_list_of_paths() -> None:
+    with DAG("dag", schedule=None) as dag:
+        MistralBatchInferenceOperator(task_id="t", source=FileRows(prepare()), destination="/out")
+    assert rendered(dag, "t", ("a", "b")).source.path == ["a", "b"]
 
 
 def test_a_name_without_a_value_is_an_error_with_native_rendering_too() -> None:
