@@ -24,11 +24,12 @@ from airflow_provider_mistral_batch.overview.airflow_database import (
 from airflow_provider_mistral_batch.overview.costs import with_costs
 from airflow_provider_mistral_batch.overview.detail import read_detail
 from airflow_provider_mistral_batch.overview.jobs import JobView, TaskKey
+from airflow_provider_mistral_batch.overview.landed import manifest_of, read_landed
 from airflow_provider_mistral_batch.overview.listing import Listing, Snapshot, default_hook
 from airflow_provider_mistral_batch.overview.orphans import candidates, find_orphans
 from airflow_provider_mistral_batch.overview.queries import query_of, select
 from airflow_provider_mistral_batch.overview.sums import pending, summed, sums
-from airflow_provider_mistral_batch.overview.ui.rights import Rights, rights
+from airflow_provider_mistral_batch.overview.ui.rights import Rights, may_read_xcoms, rights
 
 #: Jobs in one answer about a task or a Dag, groups of a chart, names in a filter.
 _MOST_JOBS, _MOST_GROUPS, _MOST_NAMES = 1000, 20, 500
@@ -75,7 +76,7 @@ class _Board:
 
     def seen_by(self, user: Any, *, fresh: bool = False) -> _Seen:
         snapshot = self.listing.snapshot(self.names(), fresh=fresh)
-        may_read = rights(user, self.names(), _deployments(snapshot), "GET")
+        may_read = rights(user, snapshot.jobs, self.names(), _deployments(snapshot), "GET")
         return _Seen([job for job in snapshot.jobs if may_read.allow(job)], snapshot, may_read)
 
     @contextmanager
@@ -123,9 +124,15 @@ def job(batch_id: str, user: User) -> Response:
     """Give one job with its first rows."""
     seen = board.seen_by(user)
     found = _find(seen, batch_id)
-    manifest = landed_manifests([found.task]).get(found.task) if found.task is not None else None
-    with board.call(), closing(default_hook(found.connections[0])) as hook:
-        detail = read_detail(hook, batch_id, manifest=manifest)
+    landed = manifest = None
+    with closing(default_hook(found.connections[0])) as hook:
+        if found.task is not None and seen.rights.is_of_dag(found):
+            if may_read_xcoms(user, found.task.dag_id):
+                manifest = manifest_of(found, landed_manifests([found.task]))
+            if manifest is not None:
+                landed = read_landed(manifest, batch_id, hook.get_conn().without_secrets)
+        with board.call():
+            detail = read_detail(hook, batch_id, manifest=manifest, landed=landed)
     if not seen.rights.allow(detail.job):
         raise _no_job(batch_id)
     return _json({**msgspec.structs.asdict(detail), **_common(seen, [found], user)})
@@ -224,7 +231,8 @@ def _may_cancel(seen: _Seen, shown: Iterable[JobView], user: Any) -> list[str]:
     running = [job for job in shown if not job.is_over and job.status != "cancelling"]
     if not running:
         return []
-    may_edit = rights(user, board.names(), _deployments(seen.snapshot), "PUT")
+    conn_ids = {conn_id for job in running for conn_id in job.connections}
+    may_edit = rights(user, running, conn_ids, _deployments(seen.snapshot), "PUT")
     return [job.id for job in running if may_edit.allow(job)]
 
 
