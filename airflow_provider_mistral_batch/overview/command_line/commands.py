@@ -44,7 +44,14 @@ from airflow_provider_mistral_batch.overview.jobs import JobView, TaskKey, job_v
 from airflow_provider_mistral_batch.overview.landed import manifest_of, read_landed
 from airflow_provider_mistral_batch.overview.listing import ConnectionState, Snapshot
 from airflow_provider_mistral_batch.overview.orphans import candidates, find_orphans
-from airflow_provider_mistral_batch.overview.queries import Query, Selection, moment, query_of, select
+from airflow_provider_mistral_batch.overview.queries import (
+    COST_SORTS,
+    Query,
+    Selection,
+    moment,
+    query_of,
+    select,
+)
 from airflow_provider_mistral_batch.overview.sums import Sum, summed, sums
 
 if TYPE_CHECKING:
@@ -131,7 +138,8 @@ def _query(options: Namespace, now: float) -> Query:
 def _selected(snapshot: Snapshot, query: Query, *, orphans: bool) -> tuple[Selection, dict[str, str]]:
     """Choose the jobs to print; for orphans, with the reasons why they are."""
     if not orphans:
-        return select(snapshot.jobs, query), {}
+        jobs = snapshot.jobs
+        return select(with_costs(jobs, _manifests(jobs)) if query.sort in COST_SORTS else jobs, query), {}
     deployments = {state.conn_id: state.deployment for state in snapshot.connections if state.jobs}
     keys = [job.task for job in candidates(snapshot.jobs, deployments) if job.task is not None]
     found = find_orphans(snapshot.jobs, task_states(keys), deployments=deployments, now=snapshot.now)
