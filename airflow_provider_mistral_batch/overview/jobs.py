@@ -78,6 +78,11 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             return None
         return TaskKey(self.dag_id, self.run_id, self.task_id, self.map_index)
 
+    @property
+    def tokens(self) -> float | None:
+        """Tokens that were read and written; ``None`` if unknown."""
+        return tokens(self.usage)
+
 
 class TaskKey(msgspec.Struct, frozen=True, order=True):
     """A task instance, whatever its try."""
@@ -86,6 +91,15 @@ class TaskKey(msgspec.Struct, frozen=True, order=True):
     run_id: str
     task_id: str
     map_index: int = -1
+
+
+def tokens(usage: Mapping[str, float] | None) -> float | None:
+    """
+    Sum the tokens that were read and written; ``None`` if unknown.
+
+    :param usage: Sums by what they count.
+    """
+    return None if usage is None else usage.get("prompt_tokens", 0) + usage.get("completion_tokens", 0)
 
 
 def job_view(job: BatchJobOut, *conn_ids: str) -> JobView:

@@ -18,14 +18,12 @@ from airflow_provider_mistral_batch.api.texts import MESSAGE_LENGTH, excerpt
 from airflow_provider_mistral_batch.hooks.mistral_batch import MistralBatchHook
 from airflow_provider_mistral_batch.overview.jobs import JobView, seen_by
 from airflow_provider_mistral_batch.overview.record import Record
+from airflow_provider_mistral_batch.policies.setbacks import Backoff
 
 log = logging.getLogger(__name__)
 
 #: Seconds for which an answer is fresh while jobs run, and while none does.
 FRESH_SECONDS, IDLE_SECONDS = 5.0, 15.0
-
-#: Seconds until a failed connection is tried again: at first, and at most.
-_FIRST_PAUSE, _LONGEST_PAUSE = 5.0, 60.0
 
 #: Most calls of the first refresh of a connection: somebody waits for it.
 _FIRST_CALLS = 3
@@ -211,7 +209,8 @@ class Listing:
         now = time.monotonic()
         one.is_reading, one.readings = False, one.readings + 1
         if error is None:
-            one.error, one.failures, one.as_of = None, 0, now
+            one.error, one.as_of = None, now
+            one.backoff.succeeded()
             one.offset = one.hook.clock_offset if one.hook is not None else 0.0
             runs = one.record is not None and one.record.has_running
             pause = self._fresh_seconds if runs else self._idle_seconds
@@ -219,11 +218,10 @@ class Listing:
                 pause = 0.0
             one.not_before = now
         else:
-            asked = error.retry_after if isinstance(error, MistralCallError) else None
-            pause = max(asked or 0.0, min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** min(one.failures, 10)))
+            pause = one.backoff.failed(error.retry_after if isinstance(error, MistralCallError) else None)
             one.error = excerpt(f"{error}" or type(error).__name__, MESSAGE_LENGTH)
-            one.failures += 1
-            one.not_before = now + min(pause, _FIRST_PAUSE)
+            # Not even for a viewer who wants it fresh: the API may have asked for the pause.
+            one.not_before = now + pause
             log.warning("The jobs of connection %r cannot be read: %s", one.conn_id, one.error)
             if one.hook is not None:
                 # Somebody may have corrected the connection: it is read again.
@@ -272,7 +270,7 @@ class _Watched:
         self.begun_at = self.due_at = self.not_before = float("-inf")
         self.as_of: float | None = None
         self.error: str | None = None
-        self.failures = 0
+        self.backoff = Backoff()
         self.offset = 0.0
         self.deployment = ""
 

@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timezone
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Any
 
 import msgspec
@@ -27,8 +27,12 @@ SORTS = (
     "total",
     "progress",
     "failed_share",
+    "tokens",
     "cost_usd",
 )
+
+#: Those of them that are known only once somebody has looked up what tasks returned.
+COST_SORTS = frozenset({"tokens", "cost_usd"})
 
 MOST_PER_PAGE = 1000
 
@@ -121,12 +125,15 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
     counts_by_status: dict[str, int]
 
 
-def select(jobs: Iterable[JobView], query: Query) -> Selection:
+def select(
+    jobs: Iterable[JobView], query: Query, *, value_of: Callable[[JobView], Any] | None = None
+) -> Selection:
     """
     Choose, sort and cut jobs.
 
     :param jobs: Jobs, newest first.
     :param query: What is wanted.
+    :param value_of: What to sort by; by default the jobs' field that the query names.
     """
     matching: Iterable[JobView] = jobs
     for test in query.tests():
@@ -134,7 +141,11 @@ def select(jobs: Iterable[JobView], query: Query) -> Selection:
     matching = list(matching)
     counts = Counter([job.status for job in matching])
     chosen = [job for job in matching if query.has_status(job)] if query.status else matching
-    ordered = _sorted(chosen, query.sort, descending=query.descending)
+    if query.sort == "created_at":
+        # As they came.
+        ordered = chosen if query.descending else chosen[::-1]
+    else:
+        ordered = _sorted(chosen, value_of or attrgetter(query.sort), descending=query.descending)
     pages = max(1, math.ceil(len(ordered) / query.page_size))
     page = min(query.page, pages)
     start = (page - 1) * query.page_size
@@ -198,15 +209,11 @@ def moment(value: Any, *, field: str, now: float) -> float:
         ) from None
 
 
-def _sorted(jobs: list[JobView], name: str, *, descending: bool) -> list[JobView]:
-    if name == "created_at":
-        # As they came.
-        return jobs if descending else jobs[::-1]
-    value = attrgetter(name)
-    with_value = [job for job in jobs if value(job) is not None]
+def _sorted(jobs: list[JobView], value_of: Callable[[JobView], Any], *, descending: bool) -> list[JobView]:
+    valued = [(value, job) for job in jobs if (value := value_of(job)) is not None]
     # Sorting is stable: jobs of one value are as they came, so that pages hold from look to look.
-    with_value.sort(key=value, reverse=descending)
-    return with_value + [job for job in jobs if value(job) is None]
+    valued.sort(key=itemgetter(0), reverse=descending)
+    return [job for _, job in valued] + [job for job in jobs if value_of(job) is None]
 
 
 def _contains(job: JobView, text: str) -> bool:

@@ -19,6 +19,10 @@ ReadJob = Callable[[str], BatchJobOut]
 #: Jobs that ended unseen, above which all jobs are read again instead of each of these.
 _MOST_SINGLE_READS = 20
 
+#: Pages of the past that a refresh reads again: where the server's count says that a job is missing, and where the
+#: server does not count.
+_PAGES_AGAIN, _PAGES_AGAIN_UNCOUNTED = 5, 1
+
 
 class Record:
     """
@@ -26,7 +30,8 @@ class Record:
 
     A job that is over does not change, and is not read again. Each refresh reads the newest jobs, then those of the
     jobs that run which were not among them. What calls are left go into the past, until all jobs since the given time
-    are known.
+    are known. After that, the past is read again, a few pages at a time, when the server counts other jobs than are
+    known: a job may become visible late, behind newer ones. Where the server does not count, that never ends.
 
     :param conn_id: The connection.
     :param since: Jobs created before do not count (epoch seconds).
@@ -56,6 +61,10 @@ class Record:
         self._active: str | None = None
         self._unseen: set[str] | None = None
         self._to_read: set[str] = set()
+        self._again: str | None = None
+        #: By how many the server's count still differs from ours once all was read again: some count what they do not
+        #: list, or no longer. Any other difference is news.
+        self._known_difference = 0
 
     @property
     def has_running(self) -> bool:
@@ -72,23 +81,27 @@ class Record:
         :raises MistralCallError: When a call fails; what was learned before stays.
         """
         until = self.calls + most_calls
-        seen = self._read_newest(read_page, until)
+        was_complete = self.is_complete
+        seen, newest = self._read_newest(read_page, until)
         self._read_running(read_page, seen, until)
         self._read_single(read_job, until)
+        if was_complete and self.is_complete and newest is not None:
+            self._read_again(read_page, newest, until)
         self._read_past(read_page, until)
 
-    def _read_newest(self, read_page: ReadPage, until: int) -> set[str]:
-        """Read pages from the newest job to one that was known before; return the ids of all on them."""
+    def _read_newest(self, read_page: ReadPage, until: int) -> tuple[set[str], Page[BatchJobOut] | None]:
+        """Read pages from the newest job to one that was known before; return the ids of all on them, and the last."""
         before = self.jobs.keys()
         seen: set[str] = set()
         cursor: str | None = None
+        page: Page[BatchJobOut] | None = None
         while self.calls < until:
             page = self._page(read_page, self._all, cursor)
             seen.update(job.id for job in page.items)
             cursor = page.next
             if self._is_last(page):
                 self.is_complete = True
-                return seen
+                return seen, None
             if not before or any(job.id in before for job in page.items):
                 break
         if not before:
@@ -96,7 +109,26 @@ class Record:
         elif cursor is not None and not any(job_id in before for job_id in seen):
             # More new jobs than calls: the pages that follow have some, too.
             self._begin_past(cursor)
-        return seen
+        return seen, page
+
+    def _read_again(self, read_page: ReadPage, newest: Page[BatchJobOut], until: int) -> None:
+        """Go on through the past once more, if it may hold a job that was not visible before."""
+        is_counted = newest.total is not None and self._all.status is None
+        difference = (newest.total or 0) - len(self.jobs) if is_counted else 0
+        if len(self.jobs) >= self._most_jobs:
+            # What is missing was forgotten.
+            self._again = None
+            return
+        if self._again is None:
+            if is_counted and difference == self._known_difference:
+                return
+            self._again, self._known_difference = newest.next, difference
+        until = min(until, self.calls + (_PAGES_AGAIN if is_counted else _PAGES_AGAIN_UNCOUNTED))
+        while self._again is not None and self.calls < until:
+            known = len(self.jobs)
+            page = self._page(read_page, self._all, self._again)
+            self._known_difference -= len(self.jobs) - known
+            self._again = None if self._is_last(page) else page.next
 
     def _read_running(self, read_page: ReadPage, seen: set[str], until: int) -> None:
         """Go on through the listing of running jobs; those that it turns out not to have are over."""

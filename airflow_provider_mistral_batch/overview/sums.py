@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from datetime import datetime, timezone
 
@@ -45,10 +46,10 @@ class Pending(msgspec.Struct, frozen=True, kw_only=True):
     """
     What is pending in a workspace, which takes a limited number of requests.
 
-    :param jobs: Jobs that are not over.
+    :param jobs: Jobs that somebody may see and that are not over.
     :param requests: Their requests that are not done.
     :param limit: The API's published limit.
-    :param share: Share of the limit that is used, from 0.
+    :param share: Share of the limit that is used, from 0, also by other jobs: of the connection that sees most.
     """
 
     jobs: int
@@ -103,27 +104,36 @@ def summed(name: str, jobs: Iterable[JobView]) -> Sum:
         requests=sum(job.total for job in members),
         completed=sum(job.completed for job in members),
         failed=sum(job.failed for job in members),
-        tokens=sum(_tokens(job) for job in members),
+        tokens=sum(job.tokens or 0 for job in members),
         cost_usd=sum(costs) if costs else None,
         jobs_without_cost=sum(job.cost_usd is None and job.completed > 0 for job in members),
     )
 
 
-def pending(jobs: Iterable[JobView]) -> Pending:
+def pending(seen: Iterable[JobView], all_jobs: Iterable[JobView]) -> Pending:
     """
-    Sum what is pending in a workspace.
+    Sum what is pending.
 
-    :param jobs: The workspace's jobs.
+    :param seen: The jobs that somebody may see.
+    :param all_jobs: These and all others of the same connections, which take room in the workspaces, too.
     """
-    running = [job for job in jobs if not job.is_over]
-    requests = sum(max(0, job.total - job.completed - job.failed) for job in running)
+    running = [job for job in seen if not job.is_over]
+    by_connection: Counter[str] = Counter()
+    for job in all_jobs:
+        if not job.is_over:
+            for conn_id in job.connections:
+                by_connection[conn_id] += _left(job)
     limit = limits.MAX_REQUESTS_PER_JOB
-    return Pending(jobs=len(running), requests=requests, limit=limit, share=requests / limit)
+    return Pending(
+        jobs=len(running),
+        requests=sum(map(_left, running)),
+        limit=limit,
+        share=max(by_connection.values(), default=0) / limit,
+    )
 
 
-def _tokens(job: JobView) -> float:
-    usage = job.usage or {}
-    return usage.get("prompt_tokens", 0) + usage.get("completion_tokens", 0)
+def _left(job: JobView) -> int:
+    return max(0, job.total - job.completed - job.failed)
 
 
 def _day(seconds: int) -> str:

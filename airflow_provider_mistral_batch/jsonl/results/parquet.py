@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.jsonl.lines import MissingExtraError
@@ -14,6 +14,12 @@ from airflow_provider_mistral_batch.storage.reading import reading
 
 if TYPE_CHECKING:
     import pyarrow
+
+#: How a Parquet file begins and ends.
+PARQUET_MAGIC = b"PAR1"
+
+# The footer's length, and the magic number after it.
+_FOOTER_END = 8
 
 # What is read at once.
 _ROWS_IN_GROUP = 5_000
@@ -95,6 +101,54 @@ def read_parquet(path: StoragePath | str) -> Iterator[list[bytes]]:
             ):
                 # Of a table's rows that were not asked about there is nothing.
                 yield block.column(0).drop_null().to_pylist()
+
+
+def first_parquet_rows(
+    file: IO[Any], size: int, *, most_rows: int, most_bytes: int
+) -> tuple[list[bytes | dict[str, Any]], int]:
+    """
+    Read the first rows of a Parquet file of results or of a table of answers, for people.
+
+    :param file: The file, open for reading in any place.
+    :param size: Its bytes.
+    :param most_rows: Most rows to read, all of its first row group.
+    :param most_bytes: Most bytes of its footer, and of that group.
+    :return: The rows, each as the API gave it or, where the file has not kept that, as its columns; and how many rows
+        the file has.
+    :raises InvalidInputError: If the file is not Parquet, or cannot be read as cheaply.
+    :raises MissingExtraError: If the extra ``parquet`` is not installed.
+    """
+    pyarrow, parquet = _pyarrow()
+    file.seek(max(0, size - _FOOTER_END))
+    end = file.read(_FOOTER_END)
+    if len(end) < _FOOTER_END or not end.endswith(PARQUET_MAGIC):
+        raise InvalidInputError("the file is no Parquet file, or is cut")
+    if int.from_bytes(end[:4], "little") > most_bytes:
+        raise _too_large("footer", int.from_bytes(end[:4], "little"))
+    try:
+        with parquet.ParquetFile(file) as table:
+            count = table.metadata.num_rows
+            if not table.num_row_groups:
+                return [], count
+            has_raw = table.schema_arrow.get_field_index("raw") >= 0
+            names = ["raw"] if has_raw else None
+            group = table.metadata.row_group(0)
+            columns = [group.column(number) for number in range(group.num_columns)]
+            wanted = [column for column in columns if not has_raw or column.path_in_schema == "raw"]
+            needed = sum(column.total_uncompressed_size for column in wanted)
+            if needed > most_bytes:
+                raise _too_large("first row group", needed)
+            batch = next(table.iter_batches(batch_size=most_rows, row_groups=[0], columns=names), None)
+            rows = [] if batch is None else batch.to_pylist()
+    except pyarrow.ArrowException as error:
+        raise InvalidInputError(f"the file is no Parquet file, or is damaged: {error}") from None
+    return [row["raw"] if isinstance(row.get("raw"), bytes) else row for row in rows], count
+
+
+def _too_large(what: str, size: int) -> InvalidInputError:
+    return InvalidInputError(
+        f"the {what} of the Parquet file has {size:,} bytes, too many to read for a look"
+    )
 
 
 def _pyarrow() -> tuple[Any, Any]:

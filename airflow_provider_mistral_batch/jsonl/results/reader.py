@@ -8,12 +8,10 @@ from itertools import chain
 from msgspec.structs import replace
 
 from airflow_provider_mistral_batch.jsonl.lines import MAX_RESULT_ROW_BYTES, file_chunks, line_blocks
-from airflow_provider_mistral_batch.jsonl.results.parquet import read_parquet
+from airflow_provider_mistral_batch.jsonl.results.parquet import PARQUET_MAGIC, read_parquet
 from airflow_provider_mistral_batch.jsonl.results.rows import ResultRow, result_row
 from airflow_provider_mistral_batch.storage.paths import StoragePath
 from airflow_provider_mistral_batch.storage.reading import reading
-
-_PARQUET_MAGIC = b"PAR1"
 
 
 def read_rows(path: StoragePath | str) -> Iterator[ResultRow]:
@@ -51,7 +49,7 @@ def read_blocks(path: StoragePath | str) -> Iterator[list[bytes]]:
     :param path: A results or errors file, JSONL (compressed or not) or Parquet.
     """
     with reading(path) as file:
-        is_parquet = file.read(len(_PARQUET_MAGIC)) == _PARQUET_MAGIC
+        is_parquet = file.read(len(PARQUET_MAGIC)) == PARQUET_MAGIC
     if is_parquet:
         yield from read_parquet(path)
         return

@@ -38,11 +38,20 @@ from airflow_provider_mistral_batch.overview.command_line.workspace import (
     read_jobs,
 )
 from airflow_provider_mistral_batch.overview.costs import with_costs
-from airflow_provider_mistral_batch.overview.detail import Detail, Head, read_detail, sampled_costs
+from airflow_provider_mistral_batch.overview.detail import Detail, read_detail, sampled_costs
+from airflow_provider_mistral_batch.overview.heads import Head
 from airflow_provider_mistral_batch.overview.jobs import JobView, TaskKey, job_view
+from airflow_provider_mistral_batch.overview.landed import manifest_of, read_landed
 from airflow_provider_mistral_batch.overview.listing import ConnectionState, Snapshot
 from airflow_provider_mistral_batch.overview.orphans import candidates, find_orphans
-from airflow_provider_mistral_batch.overview.queries import Query, Selection, moment, query_of, select
+from airflow_provider_mistral_batch.overview.queries import (
+    COST_SORTS,
+    Query,
+    Selection,
+    moment,
+    query_of,
+    select,
+)
 from airflow_provider_mistral_batch.overview.sums import Sum, summed, sums
 
 if TYPE_CHECKING:
@@ -129,7 +138,8 @@ def _query(options: Namespace, now: float) -> Query:
 def _selected(snapshot: Snapshot, query: Query, *, orphans: bool) -> tuple[Selection, dict[str, str]]:
     """Choose the jobs to print; for orphans, with the reasons why they are."""
     if not orphans:
-        return select(snapshot.jobs, query), {}
+        jobs = snapshot.jobs
+        return select(with_costs(jobs, _manifests(jobs)) if query.sort in COST_SORTS else jobs, query), {}
     deployments = {state.conn_id: state.deployment for state in snapshot.connections if state.jobs}
     keys = [job.task for job in candidates(snapshot.jobs, deployments) if job.task is not None]
     found = find_orphans(snapshot.jobs, task_states(keys), deployments=deployments, now=snapshot.now)
@@ -153,8 +163,9 @@ def _screen(snapshot: Snapshot, selection: Selection, reasons: dict[str, str], w
 def _show(options: Namespace, console: Console, errors: Console) -> int:
     hook, found = find_job(connection_ids(options.conn_id), options.batch_id)
     view = job_view(found, hook.mistral_conn_id)
-    manifest = _manifests([view]).get(view.task) if view.task is not None else None
-    detail = read_detail(hook, options.batch_id, manifest=manifest, landed=True)
+    manifest = manifest_of(view, _manifests([view]))
+    landed = None if manifest is None else read_landed(manifest, view.id, hook.get_conn().without_secrets)
+    detail = read_detail(hook, view.id, manifest=manifest, landed=landed)
     if options.json:
         _print_json(console, detail)
     else:
@@ -186,6 +197,7 @@ def _print_detail(console: Console, detail: Detail) -> None:
             ("output file", job.output_file_id),
             ("error file", job.error_file_id),
             ("results", (detail.manifest or {}).get("results_path")),
+            ("not readable", detail.landing_problem),
             ("console", detail.console_url),
             *(
                 ("metadata", f"{name}={value}")
@@ -195,7 +207,8 @@ def _print_detail(console: Console, detail: Detail) -> None:
             *(("error", error) for error in job.errors),
         ],
     )
-    for title, head in (("Failed rows", detail.failures), ("Answers", detail.answers)):
+    of_batch = " of the whole batch" if detail.has_landed_rows else ""
+    for title, head in ((f"Failed rows{of_batch}", detail.failures), (f"Answers{of_batch}", detail.answers)):
         if head is not None:
             _print_head(console, title, head)
 

@@ -110,11 +110,7 @@ def usd(amount: float | None, *, about: bool = False) -> str:
     """
     if amount is None:
         return ""
-    return (
-        f"{'about ' if about else ''}${amount:,.2f}"
-        if amount >= 0.1
-        else f"{'about ' if about else ''}${amount:.3g}"
-    )
+    return f"{'about ' if about else ''}${amount:{',.2f' if amount >= 0.1 else '.3g'}}"
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[str] = ()) -> Table:

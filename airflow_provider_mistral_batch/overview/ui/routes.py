@@ -21,14 +21,15 @@ from airflow_provider_mistral_batch.overview.airflow_database import (
     mistral_connections,
     task_states,
 )
-from airflow_provider_mistral_batch.overview.costs import with_costs
 from airflow_provider_mistral_batch.overview.detail import read_detail
-from airflow_provider_mistral_batch.overview.jobs import JobView, TaskKey
+from airflow_provider_mistral_batch.overview.jobs import JobView
+from airflow_provider_mistral_batch.overview.known_costs import KnownCosts
+from airflow_provider_mistral_batch.overview.landed import manifest_of, read_landed
 from airflow_provider_mistral_batch.overview.listing import Listing, Snapshot, default_hook
 from airflow_provider_mistral_batch.overview.orphans import candidates, find_orphans
-from airflow_provider_mistral_batch.overview.queries import query_of, select
+from airflow_provider_mistral_batch.overview.queries import COST_SORTS, query_of, select
 from airflow_provider_mistral_batch.overview.sums import pending, summed, sums
-from airflow_provider_mistral_batch.overview.ui.rights import Rights, rights
+from airflow_provider_mistral_batch.overview.ui.rights import Rights, may_read_xcoms, rights
 
 #: Jobs in one answer about a task or a Dag, groups of a chart, names in a filter.
 _MOST_JOBS, _MOST_GROUPS, _MOST_NAMES = 1000, 20, 500
@@ -56,10 +57,11 @@ class _Seen(msgspec.Struct):
 
 
 class _Board:
-    """The one listing of this process, and the names of the connections that it reads."""
+    """What all viewers of this process share: the listing, what jobs cost, and the connections' names."""
 
     def __init__(self) -> None:
         self.listing = Listing()
+        self.costs = KnownCosts()
         self._lock = threading.Lock()
         self._names: list[str] = []
         self._names_until = float("-inf")
@@ -75,7 +77,7 @@ class _Board:
 
     def seen_by(self, user: Any, *, fresh: bool = False) -> _Seen:
         snapshot = self.listing.snapshot(self.names(), fresh=fresh)
-        may_read = rights(user, self.names(), _deployments(snapshot), "GET")
+        may_read = rights(user, snapshot.jobs, self.names(), _deployments(snapshot), "GET")
         return _Seen([job for job in snapshot.jobs if may_read.allow(job)], snapshot, may_read)
 
     @contextmanager
@@ -105,12 +107,18 @@ def jobs(request: Request, user: User) -> Response:
     """Give a page of the jobs that the user may see."""
     given = {name: value for name, value in request.query_params.items() if name in _FILTERS}
     seen = board.seen_by(user)
-    selection = select(seen.jobs, query_of(given, now=seen.snapshot.now))
+    query = query_of(given, now=seen.snapshot.now)
+    has_all_costs, value_of = True, None
+    if query.sort in COST_SORTS:
+        has_all_costs = board.costs.read(seen.jobs, seen.jobs, now=seen.snapshot.now)
+        value_of = board.costs.cost_of if query.sort == "cost_usd" else board.costs.tokens_of
+    selection = select(seen.jobs, query, value_of=value_of)
     answer = msgspec.structs.asdict(selection)
-    answer["jobs"] = _with_known_costs(selection.jobs, seen.jobs)
+    answer["jobs"] = _with_known_costs(selection.jobs, seen)
     return _json(
         {
             **answer,
+            "has_all_costs": has_all_costs,
             **_common(seen, selection.jobs, user),
             "dags": _names(job.dag_id for job in seen.jobs),
             "models": _names(job.model for job in seen.jobs),
@@ -123,9 +131,15 @@ def job(batch_id: str, user: User) -> Response:
     """Give one job with its first rows."""
     seen = board.seen_by(user)
     found = _find(seen, batch_id)
-    manifest = landed_manifests([found.task]).get(found.task) if found.task is not None else None
-    with board.call(), closing(default_hook(found.connections[0])) as hook:
-        detail = read_detail(hook, batch_id, manifest=manifest)
+    landed = manifest = None
+    with closing(default_hook(found.connections[0])) as hook:
+        if found.task is not None and seen.rights.is_of_dag(found):
+            if may_read_xcoms(user, found.task.dag_id):
+                manifest = manifest_of(found, landed_manifests([found.task]))
+            if manifest is not None:
+                landed = read_landed(manifest, batch_id, hook.get_conn().without_secrets)
+        with board.call():
+            detail = read_detail(hook, batch_id, manifest=manifest, landed=landed)
     if not seen.rights.allow(detail.job):
         raise _no_job(batch_id)
     return _json({**msgspec.structs.asdict(detail), **_common(seen, [found], user)})
@@ -154,11 +168,15 @@ def cancel(batch_id: str, user: User) -> Response:
 
 @router.get("/api/tasks/{dag_id}/{run_id}/{task_id}")
 def task(dag_id: str, run_id: str, task_id: str, user: User, map_index: int = -1) -> Response:
-    """Give the jobs of a task instance, of all its tries and rounds."""
+    """Give the jobs of a task instance, of all its tries and rounds; without an index, of all instances of the task."""
     seen = board.seen_by(user)
-    key = TaskKey(dag_id, run_id, task_id, map_index)
-    of_task = [job for job in seen.jobs if job.task == key][:_MOST_JOBS]
-    return _json({"jobs": _with_known_costs(of_task, of_task), **_common(seen, of_task, user)})
+    of_task = [
+        job
+        for job in seen.jobs
+        if (job.dag_id, job.run_id, job.task_id) == (dag_id, run_id, task_id)
+        and map_index in (-1, job.map_index)
+    ][:_MOST_JOBS]
+    return _json({"jobs": _with_known_costs(of_task, seen), **_common(seen, of_task, user)})
 
 
 @router.get("/api/dags/{dag_id}")
@@ -167,7 +185,7 @@ def dag(dag_id: str, user: User) -> Response:
     seen = board.seen_by(user)
     runs: dict[str, list[JobView]] = {}
     of_dag = [job for job in seen.jobs if job.dag_id == dag_id][:_MOST_JOBS]
-    for one in _with_known_costs(of_dag, of_dag):
+    for one in _with_known_costs(of_dag, seen):
         runs.setdefault(one.run_id or "", []).append(one)
     shown = list(runs.items())[:_MOST_GROUPS]
     return _json({"runs": [summed(run_id, members) for run_id, members in shown], **_common(seen, [], user)})
@@ -180,7 +198,7 @@ def overview(user: User) -> Response:
     now = seen.snapshot.now
     today = datetime.fromtimestamp(now, tz=timezone.utc).replace(hour=0, minute=0, second=0, microsecond=0)
     of_month = [job for job in seen.jobs if job.created_at >= today.replace(day=1).timestamp()]
-    of_month = _with_known_costs(of_month, of_month)
+    of_month = _with_known_costs(of_month, seen)
     deployments = _deployments(seen.snapshot)
     states = task_states(job.task for job in candidates(seen.jobs, deployments) if job.task is not None)
     orphans = find_orphans(seen.jobs, states, deployments=deployments, now=now)[:_MOST_JOBS]
@@ -191,7 +209,7 @@ def overview(user: User) -> Response:
             "by_day": sums(of_month, "day"),
             "by_model": sums(of_month, "model")[:_MOST_GROUPS],
             "by_dag": sums(of_month, "dag")[:_MOST_GROUPS],
-            "pending": pending(seen.jobs),
+            "pending": pending(seen.jobs, seen.snapshot.jobs),
             "orphans": orphans,
             **_common(seen, [orphan.job for orphan in orphans], user),
         }
@@ -224,7 +242,8 @@ def _may_cancel(seen: _Seen, shown: Iterable[JobView], user: Any) -> list[str]:
     running = [job for job in shown if not job.is_over and job.status != "cancelling"]
     if not running:
         return []
-    may_edit = rights(user, board.names(), _deployments(seen.snapshot), "PUT")
+    conn_ids = {conn_id for job in running for conn_id in job.connections}
+    may_edit = rights(user, running, conn_ids, _deployments(seen.snapshot), "PUT")
     return [job.id for job in running if may_edit.allow(job)]
 
 
@@ -243,14 +262,9 @@ def _no_job(batch_id: str) -> HTTPException:
     )
 
 
-def _with_known_costs(shown: list[JobView], all_jobs: list[JobView]) -> list[JobView]:
-    """Fill in what manifests tell; all jobs of a batch are needed for right shares."""
-    keys = {job.task for job in shown if job.task is not None}
-    if not keys:
-        return shown
-    related = [job for job in all_jobs if job.task in keys]
-    known = {job.id: job for job in with_costs(related, landed_manifests(keys))}
-    return [known.get(job.id, job) for job in shown]
+def _with_known_costs(shown: list[JobView], seen: _Seen) -> list[JobView]:
+    board.costs.read(shown, seen.jobs, now=seen.snapshot.now)
+    return board.costs.filled(shown)
 
 
 def _deployments(snapshot: Snapshot) -> dict[str, str]:

@@ -85,6 +85,48 @@ def test_a_deleted_job_is_forgotten(listing: Listing, connect: Callable[..., Non
     assert len(listing.snapshot([A], fresh=True, time_limit=60).jobs) == 150
 
 
+@pytest.mark.parametrize(
+    ("dialect", "looks", "calls_after"),
+    [
+        # The server's count tells that a job is missing, and that none is.
+        ("mistral", 1, 1),
+        # Without a count, each look reads a page of the past again.
+        ("openai", 3, 2),
+    ],
+)
+def test_a_job_that_becomes_visible_late_is_found(
+    listing: Listing,
+    connect: Callable[..., None],
+    control: Control,
+    dialect: str,
+    looks: int,
+    calls_after: int,
+) -> None:
+    connect(dialect=dialect)
+    control.make_jobs(350, status="SUCCESS", age_seconds=600)
+    assert len(listing.snapshot([A], whole=True, time_limit=60).jobs) == 350
+    (late,) = control.make_jobs(1, status="SUCCESS", age_seconds=7200)
+    for _ in range(looks):
+        found = listing.snapshot([A], fresh=True, time_limit=60)
+    assert late in {job.id for job in found.jobs}
+    control.reset()
+    listing.snapshot([A], fresh=True, time_limit=60)
+    assert sum(control.requests().values()) == calls_after
+
+
+def test_a_count_that_is_never_right_costs_one_reading(
+    listing: Listing, connect: Callable[..., None], control: Control
+) -> None:
+    connect()
+    gone = control.make_jobs(350, status="SUCCESS", age_seconds=600)[-1]
+    listing.snapshot([A], whole=True, time_limit=60)
+    MistralBatchHook(A).delete(gone)
+    listing.snapshot([A], fresh=True, time_limit=60)
+    control.reset()
+    listing.snapshot([A], fresh=True, time_limit=60)
+    assert calls(control) == 1
+
+
 def test_ten_viewers_cost_one_call(connect: Callable[..., None], control: Control) -> None:
     connect()
     control.make_jobs(5)

@@ -94,6 +94,7 @@ function usePlace() {
 
 // ---- Words -------------------------------------------------------------------------------------------------------
 
+const some = (count, what) => `${number(count)} ${what}${count === 1 ? "" : "s"}`;
 const number = (value) => (value == null ? "–" : Math.round(value).toLocaleString("en"));
 const percent = (share) => (share == null ? "–" : `${(100 * share).toFixed(share > 0 && share < 0.1 ? 1 : 0)} %`);
 const dollars = (value) => (value == null ? "–" : value > 0 && value < 0.01 ? "< $0.01" : `$${value.toFixed(2)}`);
@@ -195,8 +196,8 @@ const COLUMNS = [
   { title: "Model", sort: "model", cell: (job) => h("div", null, h("span", null, job.model ?? "–"), h("small", null, job.endpoint)) },
   { title: "Age", sort: "created_at", cell: (job, now) => h("time", { title: when(job.created_at) }, span(now - job.created_at)) },
   { title: "Time left", sort: "expires_at", cell: (job, now) => (job.is_over || !job.expires_at ? "–" : h("time", { title: when(job.expires_at) }, span(job.expires_at - now))) },
-  { title: "Tokens", numeric: true, cell: (job) => number(tokens(job)) },
-  { title: "Cost", numeric: true, cell: (job) => dollars(job.cost_usd) },
+  { title: "Tokens", sort: "tokens", numeric: true, cell: (job) => number(tokens(job)) },
+  { title: "Cost", sort: "cost_usd", numeric: true, cell: (job) => dollars(job.cost_usd) },
   { title: "Job", cell: (job, now, go) => h("a", { href: `#view=job&id=${segment(job.id)}`, onClick: (event) => { event.preventDefault(); go({ view: "job", id: job.id }); } }, h("code", null, job.id.slice(0, 8))) },
 ];
 
@@ -204,7 +205,7 @@ function Table({ jobs, now, go, sort, descending, onSort, mayCancel = [], onDone
   const head = (column) => {
     if (!onSort || !column.sort) return h("th", { key: column.title, scope: "col", className: column.numeric ? "mb-number" : undefined }, column.title);
     const isOn = sort === column.sort;
-    return h("th", { key: column.title, scope: "col", "aria-sort": isOn ? (descending ? "descending" : "ascending") : "none" },
+    return h("th", { key: column.title, scope: "col", className: column.numeric ? "mb-number" : undefined, "aria-sort": isOn ? (descending ? "descending" : "ascending") : "none" },
       h("button", { type: "button", onClick: () => onSort(column.sort, isOn ? !descending : true) },
         column.title, h("span", { "aria-hidden": true }, isOn ? (descending ? " ↓" : " ↑") : "")));
   };
@@ -218,12 +219,12 @@ function Table({ jobs, now, go, sort, descending, onSort, mayCancel = [], onDone
           isAction && h("td", null, mayCancel.includes(job.id) && h(Cancel, { job, onDone })))))));
 }
 
-const isSomeRunning = (answer) => (answer.jobs ?? []).some((job) => !job.is_over) || (answer.connections ?? []).some((state) => !state.ok || !state.is_complete);
+const isSomeRunning = (answer) => answer.has_all_costs === false || (answer.jobs ?? []).some((job) => !job.is_over) || (answer.connections ?? []).some((state) => !state.ok || !state.is_complete);
 
-function Choice({ label, value, options, onChange }) {
+function Choice({ label, value, options, onChange, all = "All" }) {
   return h("label", { className: "mb-field" }, h("span", null, label),
     h("select", { value: value ?? "", onChange: (event) => onChange(event.target.value) },
-      h("option", { value: "" }, "All"),
+      h("option", { value: "" }, all),
       options.map(([key, text]) => h("option", { key, value: key }, text))));
 }
 
@@ -240,14 +241,17 @@ function Batches({ place, go }) {
     const timer = setTimeout(() => go({ text, page: "" }, { replaces: true }), 300);
     return () => clearTimeout(timer);
   }, [text]);
+  useEffect(() => setText(place.text ?? ""), [place.text]);
   const filter = (name) => (value) => go({ [name]: value, page: "" });
-  if (!answer) return error ? h(Trouble, { error }) : h("p", { className: "mb-muted", role: "status" }, "Reading the jobs…");
+  const reset = () => go(Object.fromEntries([...FILTERS, "sort", "descending", "page"].map((name) => [name, ""])));
+  if (!answer) return error ? h(React.Fragment, null, h(Trouble, { error }), error.status === 422 && h("button", { type: "button", className: "mb-button", onClick: reset }, "Show all batches")) : h("p", { className: "mb-muted", role: "status" }, "Reading the jobs…");
   const counts = Object.entries(answer.counts_by_status).sort();
   const named = (values) => values.map((value) => [value, value]);
   const isFiltered = FILTERS.some((name) => place[name]);
   const hasConnection = answer.connections.length > 0;
   return h(React.Fragment, null,
     h(Trouble, { error }), h(Connections, { answer }),
+    !answer.has_all_costs && h(Note, null, "Costs of older jobs are still being looked up; the order changes until they are known."),
     h("div", { className: "mb-filters" },
       h("label", { className: "mb-field mb-search" }, h("span", null, "Search"),
         h("input", { type: "search", value: text, maxLength: 200, placeholder: "Id, Dag, task, run, metadata", onChange: (event) => setText(event.target.value) })),
@@ -255,7 +259,9 @@ function Batches({ place, go }) {
       h(Choice, { label: "Dag", value: place.dag_id, onChange: filter("dag_id"), options: named(answer.dags) }),
       h(Choice, { label: "Model", value: place.model, onChange: filter("model"), options: named(answer.models) }),
       h(Choice, { label: "Connection", value: place.connection, onChange: filter("connection"), options: named(answer.connections.map((one) => one.conn_id)) }),
-      h(Choice, { label: "Created", value: place.since, onChange: filter("since"), options: AGES })),
+      h(Choice, { label: "Created", value: place.since, onChange: filter("since"), options: AGES }),
+      // Where the table has no head.
+      h("div", { className: "mb-narrow" }, h(Choice, { label: "Sort by", all: "Newest", value: place.sort, onChange: (sort) => go({ sort, descending: "", page: "" }), options: COLUMNS.filter((column) => column.sort && column.sort !== "created_at").map((column) => [column.sort, column.title]) }))),
     answer.jobs.length === 0
       ? h(Note, { title: isFiltered ? "No job fits." : hasConnection ? "No batches yet." : "No connection." },
           isFiltered ? "Take a filter away."
@@ -268,7 +274,7 @@ function Batches({ place, go }) {
             onSort: (sort, descending) => go({ sort, descending: String(descending), page: "" }),
           })),
     h("nav", { className: "mb-row", "aria-label": "Pages" },
-      h("span", { className: "mb-muted" }, `${number(answer.total)} jobs, page ${answer.page} of ${number(answer.pages)}`),
+      h("span", { className: "mb-muted" }, `${some(answer.total, "job")}, page ${answer.page} of ${number(answer.pages)}`),
       h("button", { type: "button", className: "mb-button", disabled: answer.page <= 1, onClick: () => go({ page: String(answer.page - 1) }) }, "Previous"),
       h("button", { type: "button", className: "mb-button", disabled: answer.page >= answer.pages, onClick: () => go({ page: String(answer.page + 1) }) }, "Next")));
 }
@@ -281,15 +287,16 @@ const Facts = ({ facts }) =>
 
 const Section = ({ title, children }) => h("section", { className: "mb-card" }, h("h3", null, title), children);
 
-function Rows({ title, head }) {
+function Rows({ title: name, head, ofBatch }) {
+  const title = ofBatch ? `${name} of the whole batch, as they landed` : name;
   if (!head) return null;
   if (head.problem) return h(Section, { title }, h(Note, { kind: "warning" }, head.problem));
   const codes = Object.entries(head.by_status).map(([code, count]) => `${code}: ${number(count)}`).join(", ");
   return h(Section, { title },
-    h("p", { className: "mb-muted" }, `${head.is_whole ? "All" : "The first"} ${number(head.rows_read)} rows were read. By HTTP status: ${codes || "none"}.`),
+    h("p", { className: "mb-muted" }, head.rows_read === 0 ? "The file has no rows." : `${head.is_whole ? "All rows of the file" : "The first rows"} were read: ${number(head.rows_read)}.${codes && ` By HTTP status: ${codes}.`}`),
     head.errors.length > 0 && h("ul", null, head.errors.map((kind, index) =>
       h("li", { key: index }, `${number(kind.count)} × ${kind.status_code ?? "no status"}: ${kind.message ?? kind.code ?? "no message"} (such as ${kind.example ?? "–"})`))),
-    h("div", { className: "mb-table", tabIndex: 0, role: "region", "aria-label": title }, h("table", null,
+    head.rows.length > 0 && h("div", { className: "mb-table", tabIndex: 0, role: "region", "aria-label": title }, h("table", null,
       h("thead", null, h("tr", null, ["Custom id", "HTTP", "Text"].map((name) => h("th", { key: name, scope: "col" }, name)))),
       h("tbody", null, head.rows.map((row, index) => h("tr", { key: index },
         h("td", { "data-title": "Custom id" }, h("code", null, row.custom_id ?? "–")), h("td", { "data-title": "HTTP" }, row.status_code ?? "–"),
@@ -298,27 +305,29 @@ function Rows({ title, head }) {
 
 function Job({ id, go, back }) {
   const { answer, error, again } = useAnswer(`api/jobs/${segment(id)}`, (detail) => !detail.job.is_over);
-  const [isCopied, setCopied] = useState(false);
+  const [copied, setCopied] = useState("Copy the id");
   const backButton = h("button", { type: "button", className: "mb-button", onClick: back }, "← All batches");
   if (!answer) return h(React.Fragment, null, backButton, error ? h(Trouble, { error }) : h("p", { className: "mb-muted", role: "status" }, "Reading the job…"));
   const { job, manifest } = answer;
   const copy = async () => {
     try {
       await navigator.clipboard.writeText(job.id);
-      setCopied(true);
+      setCopied("Copied");
     } catch {
-      setCopied(false);
+      // Browsers give the clipboard to pages with https only.
+      setCopied("Copy it below: no clipboard here");
     }
   };
   return h(React.Fragment, null,
     h("div", { className: "mb-row" }, backButton,
       job.task_id && h("a", { className: "mb-button", href: taskUrl(job) }, "Open the task"),
-      h("button", { type: "button", className: "mb-button", onClick: copy }, isCopied ? "Copied" : "Copy the id"),
+      h("button", { type: "button", className: "mb-button", onClick: copy, "aria-live": "polite" }, copied),
       answer.console_url && h("a", { className: "mb-button", href: answer.console_url, target: "_blank", rel: "noopener noreferrer" }, "Open the console"),
       answer.may_cancel.includes(job.id) && h(Cancel, { job, onDone: again })),
     h(Trouble, { error }), h(Connections, { answer: { connections: answer.connections.filter((one) => job.connections.includes(one.conn_id)) } }),
     h("h2", null, h("code", null, job.id), " ", h(Status, job)),
     h(Progress, { job }),
+    answer.landing_problem && h(Note, { kind: "warning", title: "The landed files cannot be shown:" }, `${answer.landing_problem}.`),
     job.errors.length > 0 && h(Section, { title: "Errors of the job" }, h("ul", null, job.errors.map((text, index) => h("li", { key: index }, text)))),
     h("div", { className: "mb-cards" },
       h(Section, { title: "Time line" }, h("ol", { className: "mb-timeline" }, answer.timeline.map((moment, index) =>
@@ -332,7 +341,7 @@ function Job({ id, go, back }) {
       ] })),
       manifest && h(Section, { title: "Landed" }, h(Facts, { facts: Object.entries(manifest).map(([name, value]) => [name.replaceAll("_", " "), typeof value === "string" ? value : JSON.stringify(value)]) })),
       Object.keys(job.metadata).length > 0 && h(Section, { title: "Metadata" }, h(Facts, { facts: Object.entries(job.metadata) }))),
-    h(Rows, { title: "First failures", head: answer.failures }), h(Rows, { title: "First answers", head: answer.answers }));
+    h(Rows, { title: "First failures", head: answer.failures, ofBatch: answer.has_landed_rows }), h(Rows, { title: "First answers", head: answer.answers, ofBatch: answer.has_landed_rows }));
 }
 
 // ---- Overview ----------------------------------------------------------------------------------------------------
@@ -370,7 +379,7 @@ function Overview({ go }) {
   const { answer, error, again } = useAnswer("api/overview", () => false);
   if (!answer) return error ? h(Trouble, { error }) : h("p", { className: "mb-muted", role: "status" }, "Summing up…");
   const { today, month, pending, orphans } = answer;
-  const cost = (sum) => [sum.cost_usd == null ? null : dollars(sum.cost_usd), sum.jobs_without_cost ? `cost of ${number(sum.jobs_without_cost)} jobs unknown` : null].filter(Boolean).join(" · ") || "no cost";
+  const cost = (sum) => [sum.cost_usd == null ? null : dollars(sum.cost_usd), sum.jobs_without_cost ? `cost of ${some(sum.jobs_without_cost, "job")} unknown` : null].filter(Boolean).join(" · ") || "no cost";
   const isCosted = month.cost_usd != null;
   const value = (group) => (isCosted ? group.cost_usd ?? 0 : group.requests);
   const label = (group) => (isCosted ? `${dollars(group.cost_usd)} · ${number(group.requests)}` : number(group.requests));
@@ -378,9 +387,9 @@ function Overview({ go }) {
   return h(React.Fragment, null,
     h(Trouble, { error }), h(Connections, { answer }),
     h("div", { className: "mb-cards" },
-      h(Tile, { title: "Today", value: `${number(today.jobs)} jobs`, note: `${number(today.requests)} requests · ${number(today.failed)} failed · ${cost(today)}` }),
-      h(Tile, { title: "This month", value: `${number(month.jobs)} jobs`, note: `${number(month.requests)} requests${month.tokens ? ` · ${number(month.tokens)} tokens` : ""} · ${cost(month)}` }),
-      h(Tile, { title: "Pending", value: `${number(pending.requests)} requests`, note: `in ${number(pending.jobs)} jobs; ${percent(pending.share)} of what a workspace takes` })),
+      h(Tile, { title: "Today", value: some(today.jobs, "job"), note: `${some(today.requests, "request")} · ${number(today.failed)} failed · ${cost(today)}` }),
+      h(Tile, { title: "This month", value: some(month.jobs, "job"), note: `${some(month.requests, "request")}${month.tokens ? ` · ${number(month.tokens)} tokens` : ""} · ${cost(month)}` }),
+      h(Tile, { title: "Pending", value: some(pending.requests, "request"), note: `in ${some(pending.jobs, "job")} that you may see; with those of all others, the fullest workspace is ${percent(pending.share)} full` })),
     h(Section, { title: "Orphans: jobs that run although no task waits for them" },
       orphans.length === 0 ? h("p", { className: "mb-muted" }, "None.")
         : h(React.Fragment, null,
@@ -400,10 +409,10 @@ function BatchesPart() {
   const [place, go] = usePlace();
   const view = place.view ?? "jobs";
   const tab = (name, text) =>
-    h("button", { type: "button", role: "tab", "aria-selected": view === name, onClick: () => go({ view: name === "jobs" ? "" : name, id: "" }) }, text);
+    h("button", { type: "button", "aria-current": view === name ? "page" : undefined, onClick: () => go({ view: name === "jobs" ? "" : name, id: "" }) }, text);
   return h(Page, null,
     h("h1", null, "Mistral batches"),
-    view !== "job" && h("div", { role: "tablist", className: "mb-tabs" }, tab("jobs", "Batches"), tab("overview", "Overview")),
+    view !== "job" && h("nav", { "aria-label": "Views", className: "mb-tabs" }, tab("jobs", "Batches"), tab("overview", "Overview")),
     view === "job" ? h(Job, { key: place.id, id: place.id ?? "", go, back: () => go({ view: "", id: "" }) })
       : view === "overview" ? h(Overview, { go }) : h(Batches, { place, go }));
 }
@@ -418,7 +427,7 @@ function TaskPart({ dagId, runId, taskId, mapIndex }) {
     !answer ? !error && h("p", { className: "mb-muted", role: "status" }, "Reading the jobs…")
       : h(React.Fragment, null, h(Connections, { answer }),
           answer.jobs.length === 0
-            ? h(Note, { title: "No batch jobs." }, "This task instance has submitted none in the last 35 days.")
+            ? h(Note, { title: "No batch jobs." }, "This task has submitted none in the last 35 days, or you may not see them.")
             : h(Table, { caption: "Jobs of this task", jobs: answer.jobs, now: answer.now, go, mayCancel: answer.may_cancel, onDone: again })));
 }
 
@@ -426,7 +435,7 @@ function DagPart({ dagId }) {
   const { answer, error } = useAnswer(`api/dags/${segment(dagId ?? "")}`, () => false);
   if (!answer) return h(Page, null, error ? h(Trouble, { error }) : h("p", { className: "mb-muted", role: "status" }, "Reading the runs…"));
   return h(Page, null, h(Trouble, { error }), h(Connections, { answer }),
-    answer.runs.length === 0 ? h(Note, { title: "No batches." }, "No run of this Dag has submitted a batch in the last 35 days.")
+    answer.runs.length === 0 ? h(Note, { title: "No batches." }, "No run of this Dag has submitted a batch in the last 35 days, or you may not see it.")
       : h("div", { className: "mb-cards" },
           h(Bars, { title: "Requests by run", groups: answer.runs, value: (run) => run.requests, label: (run) => `${number(run.requests)}${run.failed ? `, ${number(run.failed)} failed` : ""}` }),
           answer.runs.some((run) => run.cost_usd != null) && h(Bars, { title: "Cost by run", groups: answer.runs, value: (run) => run.cost_usd ?? 0, label: (run) => dollars(run.cost_usd) })));
