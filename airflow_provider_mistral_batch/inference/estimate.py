@@ -12,6 +12,7 @@ from airflow_provider_mistral_batch.api.endpoints import DEFAULT_ENDPOINT
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.inference.costs import CostEstimate, CostUnknownError, estimate
 from airflow_provider_mistral_batch.inference.prices import check_prices
+from airflow_provider_mistral_batch.storage.paths import absolute_path
 
 if TYPE_CHECKING:
     from airflow_provider_mistral_batch.tables import RowSource
@@ -71,6 +72,10 @@ def estimate_cost(
 
     check_exactly_one(requests=requests, path=path, source=source)
     check_prices(prices)
+    if path is not None:
+        several = isinstance(path, Sequence) and not isinstance(path, (str, bytes))
+        paths = [absolute_path(one, field="path") for one in (path if several else [path])]
+        path = paths if several else paths[0]
     if response_model is not None:
         response_format = StructuredOutput(response_model, endpoint).response_format
     template = RowTemplate(

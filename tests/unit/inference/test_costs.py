@@ -323,6 +323,7 @@ def test_a_user_estimates_request_files(tmp_path: Path) -> None:
     path = file_of(tmp_path, chat("one", model=MODEL))
     cost = estimate_cost(path=str(path))
     assert cost == estimate([path], endpoint=CHAT, model=MODEL)
+    assert estimate_cost(path=f"file://{path}") == estimate_cost(path=[f"file://{path}"]) == cost
     assert (
         str(cost)
         == f"about ${cost.usd:.3g}, for {cost.prompt_tokens} prompt tokens and at most 10 completion tokens"
