@@ -112,15 +112,23 @@ class AirflowRest:
         errors = self.call("GET", "importErrors", params={"limit": 100})["import_errors"]
         return {error["filename"]: error["stack_trace"] for error in errors}
 
-    def trigger(self, dag_id: str, conf: dict[str, Any] | None = None, *, run_id: str | None = None) -> str:
+    def trigger(
+        self,
+        dag_id: str,
+        conf: dict[str, Any] | None = None,
+        *,
+        run_id: str | None = None,
+        logical_date: str | None = None,
+    ) -> str:
         """
         Start a Dag run and return its run id.
 
         :param conf: The run's ``conf``.
         :param run_id: The run's id; by default in the form that Airflow itself uses.
+        :param logical_date: The run's logical date, in ISO 8601; by default it has none.
         """
         run_id = run_id or f"manual__{datetime.now(timezone.utc).isoformat()}"
-        body = {"dag_run_id": run_id, "logical_date": None, "conf": conf or {}}
+        body = {"dag_run_id": run_id, "logical_date": logical_date, "conf": conf or {}}
         self.write("POST", "dags", dag_id, "dagRuns", json=body)
         return run_id
 

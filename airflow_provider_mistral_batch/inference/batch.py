@@ -26,6 +26,7 @@ from airflow_provider_mistral_batch.policies.row_verdict import (
     rounds_allowed,
 )
 from airflow_provider_mistral_batch.submission.pending_limit import LONGEST, PendingLimit, PendingLimitError
+from airflow_provider_mistral_batch.tasks import task_state
 from airflow_provider_mistral_batch.tasks.endings import LeftRunningError
 from airflow_provider_mistral_batch.tasks.worker_wait import BACKSTOP_SECONDS, JobPoller
 from airflow_provider_mistral_batch.tasks.xcoms import job_xcoms, push_return_value, push_xcoms
@@ -204,6 +205,7 @@ class Batch:
             # An earlier try has counted those that it has seen end.
             metrics.rows_landed(counts, plan.model, options.endpoint)
         metrics.batch_traced(manifest, plan.model, options.endpoint)
+        task_state.keep(self.work.context, counts=counts)
         verdict = verdict.with_digest(describe_errors(final["errors"]))
         message = f"{self._time_is_up}{verdict.message}. Answers are in {final['results_path']}"
         if counts["total"] > counts["succeeded"]:
@@ -238,6 +240,7 @@ class Batch:
         ):
             return None
         log.info("Another try of this task has already landed the same results, so there is nothing to do.")
+        task_state.keep(self.work.context, batch_ids=manifest["batch_ids"], counts=manifest["counts"])
         try:
             push_xcoms(self.work.ti, job_xcoms(self.hook.get(manifest["batch_ids"][-1])))
         except NotFoundError as gone:
@@ -283,6 +286,7 @@ class Batch:
         job.submitted_at = submitted_at(found, clock_offset=self.hook.clock_offset, now=time.time())
         plan.room_deadline = None
         push_xcoms(self.work.ti, {"batch_id": job.batch_id})
+        task_state.keep(self.work.context, batch_ids=[found.id])
 
     def _wait_for_room(self, limit: PendingLimit) -> Pause | None:
         """Wait until the job fits into the workspace; the caller then submits it again."""

@@ -31,16 +31,12 @@ def check_cost(paths: Iterable[Path], options: BatchOptions, model: str | None) 
     from airflow_provider_mistral_batch.inference.costs import estimate
 
     cost = estimate(paths, endpoint=options.endpoint, model=model, prices=options.prices)
-    details = (
-        f"about ${cost.usd:.3g}, for {cost.prompt_tokens:,} prompt tokens and at most "
-        f"{cost.completion_tokens:,} completion tokens"
-    )
     if cost.usd > options.max_cost_usd:
         raise InvalidInputError(
-            f"max_cost_usd={options.max_cost_usd:g}: the batch may cost {details}. Nothing was sent: increase the "
+            f"max_cost_usd={options.max_cost_usd:g}: the batch may cost {cost}. Nothing was sent: increase the "
             "limit, lower max_tokens, or send fewer requests"
         )
-    log.info("The batch may cost %s.", details)
+    log.info("The batch may cost %s.", cost)
 
 
 def check_no_documents(options: BatchOptions) -> None:

@@ -63,18 +63,39 @@ _NEEDED_PRICES = {
 _TOKEN_PRICES = {"prompt_tokens": "input_mtok", "completion_tokens": "output_mtok"}
 
 
+class CostUnknownError(InvalidInputError):
+    """
+    The cost has no upper bound that can be estimated.
+
+    :param reason: Why.
+    :param remedy: What to do about it, if the cost must be known.
+    """
+
+    def __init__(self, reason: str, remedy: str = "") -> None:
+        self.reason, self.remedy = reason, remedy
+        super().__init__(f"max_cost_usd: {reason}: {remedy or 'leave max_cost_usd out'}")
+
+
 class CostEstimate(msgspec.Struct, frozen=True, kw_only=True):
     """
-    An estimate of the most that a batch can cost.
+    An estimate of the most that a batch can cost. As a text it is a phrase for people.
 
+    :param requests: Requests.
     :param prompt_tokens: Tokens in the requests.
     :param completion_tokens: Most tokens in the answers: the sum of ``max_tokens``.
     :param usd: The price at the batch discount, in US dollars.
     """
 
+    requests: int
     prompt_tokens: int
     completion_tokens: int
     usd: float
+
+    def __str__(self) -> str:
+        return (
+            f"about ${self.usd:.3g}, for {self.prompt_tokens:,} prompt tokens and at most "
+            f"{self.completion_tokens:,} completion tokens"
+        )
 
 
 def price_usd(model: str, usage: Mapping[str, float], prices: Prices | None = None) -> float | None:
@@ -133,33 +154,33 @@ def estimate(
     :param endpoint: The job's endpoint.
     :param model: The model for all requests.
     :param prices: Prices of the user.
-    :raises InvalidInputError: When the cost has no upper bound that can be estimated; names the reason.
+    :raises CostUnknownError: When the cost has no upper bound that can be estimated; names the reason.
     """
     if not ENDPOINTS[endpoint].tokens_known:
-        raise InvalidInputError(
-            f"max_cost_usd: the cost of {endpoint} depends on documents or recordings that only the API opens: leave "
-            "max_cost_usd out"
+        raise CostUnknownError(
+            f"the cost of {endpoint} depends on documents or recordings that only the API opens"
         )
     if model is None:
-        raise InvalidInputError("max_cost_usd: prices depend on the model, and none is named: pass model")
+        raise CostUnknownError("prices depend on the model, and none is named", "pass model")
     writes = ENDPOINTS[endpoint].writes_tokens
     sample = {"prompt_tokens": 1_000_000, "completion_tokens": 1_000_000 if writes else 0}
     if price_usd(model, sample, prices) is None:
         lacking = (
             f"prices[{model!r}] has no price" if prices and model in prices else "genai-prices has no price"
         )
-        raise InvalidInputError(
-            f"max_cost_usd: {lacking} for all tokens of model {model!r}: pass "
-            f'prices={{{model!r}: {{"input": …, "output": …}}}}, or leave max_cost_usd out'
+        raise CostUnknownError(
+            f"{lacking} for all tokens of model {model!r}",
+            f'pass prices={{{model!r}: {{"input": …, "output": …}}}}, or leave max_cost_usd out',
         )
     count = _token_counter()
-    prompt_tokens = completion_tokens = 0
+    requests = prompt_tokens = completion_tokens = 0
     for body in _bodies(paths):
+        requests += 1
         prompt_tokens += _prompt_tokens(body.fields, count, body.custom_id)
         if writes:
             completion_tokens += _max_tokens(body.fields, body.custom_id)
     usage = {"prompt_tokens": prompt_tokens, "completion_tokens": completion_tokens}
-    return CostEstimate(**usage, usd=price_usd(model, usage, prices) or 0.0)
+    return CostEstimate(requests=requests, **usage, usd=price_usd(model, usage, prices) or 0.0)
 
 
 class _Body(msgspec.Struct, gc=False):
@@ -182,9 +203,9 @@ def _body(line: bytes) -> _Body:
     except UNREADABLE as error:
         # Rows were checked to be JSON, but a JSON number may be too large to decode.
         (custom_id,) = row_ids([line])
-        raise InvalidInputError(
-            f"max_cost_usd: row {_shown(custom_id)} cannot be counted ({error}): change the row, or leave "
-            "max_cost_usd out"
+        raise CostUnknownError(
+            f"row {_shown(custom_id)} cannot be counted ({error})",
+            "change the row, or leave max_cost_usd out",
         ) from None
 
 
@@ -233,16 +254,13 @@ def _check_all_is_shown(body: Mapping[str, Any], custom_id: str) -> None:
     for tool in tools if isinstance(tools, list) else ():
         kind = tool.get("type", "function") if isinstance(tool, dict) else tool
         if kind != "function":
-            raise InvalidInputError(
-                f"max_cost_usd: row {_shown(custom_id)} has the tool {kind!r:.80}, which the API runs and whose tokens "
-                "no prompt shows: leave max_cost_usd out"
+            raise CostUnknownError(
+                f"row {_shown(custom_id)} has the tool {kind!r:.80}, which the API runs and whose tokens no prompt "
+                "shows"
             )
     for name in _UNSHOWN:
         if body.get(name):
-            raise InvalidInputError(
-                f"max_cost_usd: row {_shown(custom_id)} has {name}, with tokens that no prompt shows: leave "
-                "max_cost_usd out"
-            )
+            raise CostUnknownError(f"row {_shown(custom_id)} has {name}, with tokens that no prompt shows")
 
 
 def _content_tokens(value: Any, count: Callable[[str], int], custom_id: str) -> int:
@@ -261,9 +279,8 @@ def _content_tokens(value: Any, count: Callable[[str], int], custom_id: str) -> 
             calls = value.get("tool_calls")
             tokens = sum(_content_tokens(value.get(name), count, custom_id) for name in _MESSAGE_TEXTS)
             return _MESSAGE_TOKENS + tokens + (count(msgspec.json.encode(calls).decode()) if calls else 0)
-        raise InvalidInputError(
-            f"max_cost_usd: row {_shown(custom_id)} has content of type {kind!r:.80}, whose tokens cannot be counted "
-            "in advance: leave max_cost_usd out"
+        raise CostUnknownError(
+            f"row {_shown(custom_id)} has content of type {kind!r:.80}, whose tokens cannot be counted in advance"
         )
     return 0
 
@@ -271,14 +288,15 @@ def _content_tokens(value: Any, count: Callable[[str], int], custom_id: str) -> 
 def _max_tokens(body: Mapping[str, Any], custom_id: str) -> int:
     value = body.get("max_tokens", _arguments(body).get("max_tokens"))
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise InvalidInputError(
-            f"max_cost_usd: row {_shown(custom_id)} has no max_tokens of 0 or more, so its cost has no upper bound: "
-            "set max_tokens"
+        raise CostUnknownError(
+            f"row {_shown(custom_id)} has no max_tokens of 0 or more, so its cost has no upper bound",
+            "set max_tokens",
         )
     answers = 1 if body.get("n") is None else body["n"]
     if not isinstance(answers, int | float) or isinstance(answers, bool) or answers != int(answers):
-        raise InvalidInputError(
-            f"max_cost_usd: row {_shown(custom_id)} has n={answers!r:.80}, which is no number of answers, so its cost "
-            "has no upper bound: write n as a whole number"
+        raise CostUnknownError(
+            f"row {_shown(custom_id)} has n={answers!r:.80}, which is no number of answers, so its cost has no upper "
+            "bound",
+            "write n as a whole number",
         )
     return value * max(int(answers), 1)

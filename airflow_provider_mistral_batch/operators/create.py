@@ -33,6 +33,7 @@ from airflow_provider_mistral_batch.policies.cadence import (
 )
 from airflow_provider_mistral_batch.policies.deadline import seconds_allowed, submitted_at
 from airflow_provider_mistral_batch.policies.ownership import runs
+from airflow_provider_mistral_batch.tasks import task_state
 from airflow_provider_mistral_batch.tasks.endings import LeftRunningError, is_permanent
 from airflow_provider_mistral_batch.tasks.outlets import describe_job
 from airflow_provider_mistral_batch.tasks.worker_wait import (
@@ -171,6 +172,7 @@ class MistralCreateBatchJobOperator(MistralSubmittingOperator):
         job = self.submission.submit(asked)
         self.job_seen = job
         push_xcoms(context["ti"], {"batch_id": job.id})
+        task_state.keep(context, batch_ids=[job.id])
         if not self.wait_for_completion:
             describe_job(context, job)
             return job.id
@@ -254,6 +256,7 @@ class MistralCreateBatchJobOperator(MistralSubmittingOperator):
     def _conclude(self, context: Context, job: BatchJobOut) -> str:
         self.job_seen = job
         verdict = conclude(job, hook=self.hook, ti=context["ti"], max_failed_ratio=self.max_failed_ratio)
+        task_state.keep_job(context, job)
         if verdict.acceptable:
             describe_job(context, job)
             if self.submission.may_have_duplicates:

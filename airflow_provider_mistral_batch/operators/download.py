@@ -25,6 +25,7 @@ from airflow_provider_mistral_batch.policies.verdict import (
     offers_no_answers,
 )
 from airflow_provider_mistral_batch.storage.paths import absolute_path
+from airflow_provider_mistral_batch.tasks import task_state
 from airflow_provider_mistral_batch.tasks.destination import IF_EXISTS, Destination
 from airflow_provider_mistral_batch.tasks.identity import identity_of
 from airflow_provider_mistral_batch.tasks.outlets import describe_results
@@ -107,6 +108,7 @@ class MistralDownloadBatchResultsOperator(MistralBatchOperator):
             self.log.info("Another try of this task has already landed the same results.")
             destination.release()
         describe_results(context, manifest)
+        task_state.keep(context, batch_ids=manifest["batch_ids"], counts=manifest["counts"])
         return manifest
 
     def _land(self, context: Context, destination: Destination) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from airflow_provider_mistral_batch.links.mistral_batch import MistralBatchJobLi
 from airflow_provider_mistral_batch.observability.lineage.reporting import ReportsLineage
 from airflow_provider_mistral_batch.observability.lineage.told import Told, about_job
 from airflow_provider_mistral_batch.policies.cadence import DEFAULT_POLL_INTERVAL_MIN
+from airflow_provider_mistral_batch.tasks import task_state
 from airflow_provider_mistral_batch.tasks.endings import ending_briefly, failing_for_good
 from airflow_provider_mistral_batch.tasks.outlets import describe_job
 from airflow_provider_mistral_batch.tasks.rendering import DataIsNoTemplate, read_arguments
@@ -219,6 +220,7 @@ class MistralBatchJobSensor(ReportsLineage, DataIsNoTemplate, BaseSensorOperator
     def _conclude(self, context: Context, job: BatchJobOut) -> str | None:
         self.job_seen = job
         verdict = conclude(job, hook=self.hook, ti=context["ti"], max_failed_ratio=self.max_failed_ratio)
+        task_state.keep_job(context, job)
         if not verdict.acceptable:
             self._fail(verdict.message)
         describe_job(context, job)

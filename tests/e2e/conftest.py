@@ -13,7 +13,7 @@ from airflow_provider_mistral_batch.emulator import Emulator
 from airflow_rest import AirflowRest
 from local_airflow import LocalAirflow
 
-from .documentation import blocks, write_dags, write_warehouse
+from .documentation import DAY, blocks, write_dags, write_warehouse
 
 EXAMPLE_DAGS = Path(__file__).parents[2] / "example_dags"
 OUR_DAGS = Path(__file__).parent / "dags"
@@ -92,7 +92,8 @@ def runs(airflow: LocalAirflow, emulator: Emulator) -> dict[str, str]:
     emulator.control.plan_jobs(metadata={"airflow_dag_id": "mistral_batch_nightly"}, job_seconds=3600)
     documented = [dag_id for block in blocks() for dag_id in block.dag_ids]
     airflow.wait_for_dags(*STARTED, "mistral_batch_gate", *documented)
-    return {dag_id: airflow.rest.trigger(dag_id) for dag_id in (*STARTED, *documented)}
+    started = {dag_id: airflow.rest.trigger(dag_id) for dag_id in STARTED}
+    return started | {dag_id: airflow.rest.trigger(dag_id, logical_date=DAY) for dag_id in documented}
 
 
 @pytest.fixture(scope="package")

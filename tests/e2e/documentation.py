@@ -12,12 +12,18 @@ from pathlib import Path
 
 import pyarrow
 from airflow import sdk
+from packaging.version import Version
 from pyarrow import parquet
+
+from ..airflow_versions import AIRFLOW
 
 CHECKOUT = Path(__file__).parents[2]
 
 #: The bucket that stands in the examples for the reader's own; here it is a folder.
 BUCKET = "s3://aws_default@bucket"
+
+#: The day of its only partition, and of the runs of the documentation's Dags.
+DAY = "2026-01-31T00:00:00Z"
 
 #: What readers have in it.
 REQUEST = '{"custom_id": "1", "body": {"messages": [{"role": "user", "content": "What is a batch?"}]}}\n'
@@ -44,10 +50,18 @@ class Block:
 
     @property
     def is_runnable(self) -> bool:
-        """Whether this Python (common-ai needs 3.11) and this Airflow (retry policies need 3.3) can run it."""
+        """Whether this Python (common-ai needs 3.11) and this Airflow (see below) can run it."""
         if "airflow.providers.common.ai" in self.code and sys.version_info < (3, 11):
             return False
-        return "retry_policy" not in self.code or hasattr(sdk, "RetryPolicy")
+        if self.needs_a_person and Version("3.1") > AIRFLOW:
+            return False
+        since = {"retry_policy": "RetryPolicy", "DeadlineAlert": "DeadlineAlert"}
+        return all(hasattr(sdk, name) for word, name in since.items() if word in self.code)
+
+    @property
+    def needs_a_person(self) -> bool:
+        """Whether a task of the block waits for somebody's approval."""
+        return "ApprovalOperator" in self.code
 
     @property
     def dag_ids(self) -> list[str]:

@@ -18,6 +18,8 @@ from airflow_provider_mistral_batch.emulator import Emulator
 from airflow_rest import AirflowRest
 from local_airflow import LocalAirflow
 
+from ..airflow_versions import since
+
 
 def rows_of(path: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in Path(path.removeprefix("file://")).read_text("utf-8").splitlines()]
@@ -89,6 +91,22 @@ def test_nightly(airflow: LocalAirflow, nightly_run: str, client: MistralBatchCl
     summary = xcom("process")
     assert summary["answers"] == len(topics)
     assert summary["output_file_id"] == job.output_file_id
+
+
+@since("3.3", "tasks keep state")
+def test_the_storage_tab_shows_batch_ids_and_counts(airflow: LocalAirflow, nightly_run: str) -> None:
+    dag_id, run_id = "mistral_batch_nightly", nightly_run
+    finished(airflow, dag_id, run_id)
+    batch_id = airflow.rest.xcom(dag_id, run_id, "submit")
+    path = ("dags", dag_id, "dagRuns", run_id, "taskInstances")
+
+    def kept(task_id: str) -> dict[str, Any]:
+        entries = airflow.rest.call("GET", *path, task_id, "state-store")["task_state_store"]
+        return {entry["key"]: entry["value"] for entry in entries}
+
+    assert kept("submit") == {"batch_ids": [batch_id]}
+    manifest = airflow.rest.xcom(dag_id, run_id, "download")
+    assert kept("download") == {"batch_ids": [batch_id], "counts": manifest["counts"]}
 
 
 def test_gate(airflow: LocalAirflow, runs: dict[str, str], client: MistralBatchClient) -> None:

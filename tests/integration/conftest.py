@@ -97,6 +97,19 @@ def hook(connect: Callable[..., None]) -> Iterator[MistralBatchHook]:
     hook.close()
 
 
+class TaskState:
+    """Stands for Airflow's store of what a task instance keeps over its tries."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, Any] = {}
+
+    def get(self, key: str, default: Any = None) -> Any:
+        return self.kept.get(key, default)
+
+    def set(self, key: str, value: Any) -> None:
+        self.kept[key] = json.loads(json.dumps(value))
+
+
 class TaskInstance:
     """Stands for Airflow's task instance, in a worker and in the triggerer: remembers its XComs."""
 
@@ -115,6 +128,7 @@ class TaskInstance:
         self.run_started: datetime | None = datetime.now(timezone.utc)
         self.clear_number = 0
         self.outlet_events = OutletEventAccessors()
+        self.task_state = TaskState()
 
     def xcom_push(self, key: str, value: Any) -> None:
         # As it is stored: what is not JSON fails here, too.
@@ -135,6 +149,7 @@ class TaskInstance:
             "task": self.task,
             "dag_run": run,
             "outlet_events": self.outlet_events,
+            "task_state_store": self.task_state,
         }
 
     def next_try(self) -> TaskInstance:

@@ -16,6 +16,7 @@ PUBLIC_MODULES = (
     "decorators",
     "hooks",
     "results",
+    "inference.estimate",
     "tasks.retry_policy",
     "exceptions",
     "emulator",

@@ -15,6 +15,7 @@ from packaging.version import Version
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.inference.budget import can_afford, estimated_cost
 from airflow_provider_mistral_batch.inference.costs import estimate, price_usd
+from airflow_provider_mistral_batch.inference.estimate import estimate_cost
 from airflow_provider_mistral_batch.inference.prices import check_prices
 from airflow_provider_mistral_batch.jsonl.lines import MAX_ROW_BYTES
 
@@ -274,3 +275,80 @@ def test_bad_prices_are_named(prices: Any, named: str) -> None:
 @pytest.mark.parametrize("prices", [None, {}, {"m": OWN}])
 def test_good_prices(prices: Any) -> None:
     check_prices(prices)
+
+
+SYSTEM = "Answer in one word."
+REVIEWS = [{"id": 1, "body": "The zip broke."}, {"id": 2, "body": "Great colour."}]
+#: What `estimate_cost` is asked, and the rows that a batch would send.
+ASKED: list[tuple[dict[str, Any], list[dict[str, Any]]]] = [
+    ({"requests": ["one", "two"], "max_tokens": 10}, [chat("one"), chat("two")]),
+    ({"requests": [{"custom_id": "a", "body": chat("one")}]}, [chat("one")]),
+    (
+        {"requests": ["one"], "system": SYSTEM, "max_tokens": 10},
+        [chat("one") | {"messages": [{"role": "system", "content": SYSTEM}, *chat("one")["messages"]]}],
+    ),
+    (
+        {"source": REVIEWS, "key": "id", "prompt": "Mood? {body}", "max_tokens": 10},
+        [chat(f"Mood? {review['body']}") for review in REVIEWS],
+    ),
+    (
+        {"requests": ["one"], "max_tokens": 10, "response_model": {"type": "object", "title": "Word"}},
+        [
+            chat(
+                "one",
+                response_format={
+                    "type": "json_schema",
+                    "json_schema": {
+                        "name": "Word",
+                        "schema": {"type": "object", "title": "Word"},
+                        "strict": True,
+                    },
+                },
+            )
+        ],
+    ),
+]
+
+
+@pytest.mark.parametrize(("asked", "bodies"), ASKED)
+def test_a_user_gets_the_estimate_that_the_limit_is_compared_with(
+    asked: dict[str, Any], bodies: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    cost = estimate_cost(**asked, model=MODEL)
+    assert cost == estimate([file_of(tmp_path, *bodies)], endpoint=CHAT, model=MODEL)
+    assert cost.requests == len(bodies)
+
+
+def test_a_user_estimates_request_files(tmp_path: Path) -> None:
+    path = file_of(tmp_path, chat("one", model=MODEL))
+    cost = estimate_cost(path=str(path))
+    assert cost == estimate([path], endpoint=CHAT, model=MODEL)
+    assert estimate_cost(path=f"file://{path}") == estimate_cost(path=[f"file://{path}"]) == cost
+    assert (
+        str(cost)
+        == f"about ${cost.usd:.3g}, for {cost.prompt_tokens} prompt tokens and at most 10 completion tokens"
+    )
+
+
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        (
+            {"requests": ["one"]},
+            "the cost cannot be estimated: prices depend on the model, and none is named: pass model",
+        ),
+        ({"requests": ["one"], "model": MODEL}, "so its cost has no upper bound: set max_tokens"),
+        (
+            {"requests": ["https://a.b/c.pdf"], "model": "mistral-ocr-latest", "endpoint": "/v1/ocr"},
+            "the cost cannot be estimated: the cost of /v1/ocr depends on documents",
+        ),
+        ({"requests": ["one"], "path": "x", "model": MODEL}, "requests and path are both given"),
+        ({"source": REVIEWS, "model": MODEL}, "belongs to a table"),
+        ({"requests": ["one"], "prices": 1}, "prices=1 is not a dict"),
+    ],
+)
+def test_a_user_is_told_why_there_is_no_estimate(asked: dict[str, Any], says: str) -> None:
+    with pytest.raises(InvalidInputError) as raised:
+        estimate_cost(**asked)
+    assert says in str(raised.value)
+    assert "max_cost_usd" not in str(raised.value)
