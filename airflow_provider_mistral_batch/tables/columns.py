@@ -181,8 +181,11 @@ def _whole(value: Any) -> Any:
 
 def _number(value: Any) -> Any:
     if value is None or (isinstance(value, (int, float)) and not isinstance(value, bool)):
-        return None if value is None else float(value)
-    raise ValueError(f"{value!r:.60} is no number")
+        try:
+            return None if value is None else float(value)
+        except OverflowError:
+            pass
+    raise ValueError(f"{value!r:.60} is no number of 64 bits")
 
 
 def _boolean(value: Any) -> Any:
