@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, cast
+from urllib.parse import unquote
 from zlib import crc32
 
 from airflow_provider_mistral_batch.api.checks import check_choice
@@ -34,6 +35,10 @@ FORMATS = {
     "arrow": (".arrow", ".feather", ".ipc"),
 }
 _BINARY = ("parquet", "arrow")
+
+#: In the name of a folder, what stands for a null.
+_HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
+
 _COMPRESSIONS = (".gz", ".zst")
 
 #: Bytes that are read ahead of each Parquet column. Each reading is a request to an object store.
@@ -112,7 +117,8 @@ class FileRows(RowSource):
             given = _folder_columns(file)
             for batch in self._text_file(file).read([name for name in columns if name not in given]):
                 for name in given:
-                    batch = batch.append_column(name, pyarrow.repeat(given[name], batch.num_rows))
+                    value = pyarrow.scalar(given[name], pyarrow.string())
+                    batch = batch.append_column(name, pyarrow.repeat(value, batch.num_rows))
                 first = first or batch.schema
                 _common_schema(str(file), batch.schema, first, columns)
                 yield batch.select(list(columns))
@@ -145,6 +151,13 @@ class FileRows(RowSource):
         for path in found:
             if not path.is_file():
                 raise InvalidInputError(f"path={str(path)!r:.200}: there is no such file; check the path")
+        first = self._format(found[0].name)
+        for path in found:
+            if (other := self._format(path.name)) != first:
+                raise InvalidInputError(
+                    f"path: {path} is {other}, and {found[0]} is {first}: name the files of one format, for example "
+                    f"with '*{FORMATS[first][0]}'"
+                )
         return found
 
     def _own(self, files: Sequence[StoragePath]) -> list[StoragePath]:
@@ -238,10 +251,14 @@ def _rows_in_batch(group: parquet.RowGroupMetaData, columns: Sequence[str]) -> i
     return min(ROWS_IN_BATCH, 1 + BYTES_IN_BATCH * rows // (1 + size))
 
 
-def _folder_columns(file: StoragePath) -> dict[str, str]:
-    """Give the columns that the names of a text file's folders stand for."""
+def _folder_columns(file: StoragePath) -> dict[str, str | None]:
+    """Give the columns that the names of a text file's folders stand for, as pyarrow does for other files."""
     steps = [step.split("=", 1) for step in str(file).split("/")[:-1]]
-    return {step[0]: step[1] for step in steps if len(step) == 2 and step[0]}
+    return {
+        unquote(step[0]): None if step[1] == _HIVE_NULL else unquote(step[1])
+        for step in steps
+        if len(step) == 2 and step[0]
+    }
 
 
 def _in_folder(folder: StoragePath) -> list[StoragePath]:
@@ -287,13 +304,13 @@ def _common_schema(
 
 @contextmanager
 def _named(path: str) -> Iterator[None]:
-    """Name the file that cannot be read. Errors of a store may pass, and stay as they are."""
+    """Name the file that cannot be read. Errors of a store may pass, and stay as they are; Arrow's have no errno."""
     try:
         yield
     except InvalidInputError:
         raise
     except (ValueError, OSError) as error:
-        reason = str(error).split("\n", 1)[0][:300]
-        if isinstance(error, OSError) and "Parquet" not in reason:
+        if isinstance(error, OSError) and (type(error) is not OSError or error.errno is not None):
             raise
+        reason = str(error).split("\n", 1)[0][:300].rstrip(".")
         raise InvalidInputError(f"{path} cannot be read: {reason}. Write or copy the file again") from error
