@@ -200,6 +200,13 @@ class BatchOptions:
         }
 
     def _check_table(self) -> None:
+        for name, method, kind in (
+            ("target", "write", "SqlTable"),
+            ("columns", "__post_init__", "AnswerColumns"),
+        ):
+            value = getattr(self, name)
+            if value is not None and not hasattr(value, method):
+                raise InvalidInputError(f"{name}={value!r:.80} is no {kind}: pass {name}={kind}(…)")
         if self.is_table:
             if self.output_format == "jsonl":
                 raise InvalidInputError(

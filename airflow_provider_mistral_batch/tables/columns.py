@@ -184,8 +184,8 @@ def _number(value: Any) -> Any:
         try:
             return None if value is None else float(value)
         except OverflowError:
-            raise ValueError(f"{value!r:.60} is no number of 64 bits") from None
-    raise ValueError(f"{value!r:.60} is no number")
+            pass
+    raise ValueError(f"{value!r:.60} is no number of 64 bits")
 
 
 def _boolean(value: Any) -> Any:

@@ -66,9 +66,7 @@ def check_key_type(name: str, kind: pyarrow.DataType) -> None:
         kind = kind.value_type
     taken = (
         types.is_integer(kind)
-        or types.is_string(kind)
-        or types.is_large_string(kind)
-        or types.is_string_view(kind)
+        or str(kind) in ("string", "large_string", "string_view")
         or types.is_boolean(kind)
         or types.is_temporal(kind)
         or types.is_decimal(kind)

@@ -70,6 +70,8 @@ class Prompt:
                 self._parts.append(
                     (text, name, None if name is None else self._formatter(name, spec, conversion))
                 )
+        except InvalidInputError:
+            raise
         except ValueError as error:
             raise InvalidInputError(
                 f"{field}={template!r:.80} is no template: {error}; write {{{{ and }}}} for braces that stay"

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 EmbeddingType = Literal["float32", "float16", "int8"]
 
+#: The largest number of an embedding's type; pyarrow makes an infinity of a larger one.
+_LARGEST = {"float32": 3.4028235e38, "float16": 65504.0, "int8": 127.0}
+
 _decode = msgspec.json.Decoder().decode
 
 # No value fits this type.
@@ -97,7 +100,6 @@ class FieldsShape(Shape):
 
     def read(self, rows: pyarrow.RecordBatch, unfit: dict[int, str]) -> list[pyarrow.Array]:
         """Read the answers: those whose values are as expected at once, and the others field by field."""
-
         texts = rows.column("content").fill_null("").to_pylist()
         arrays = self._arrays([self._answer(number, text, unfit) for number, text in enumerate(texts)])
         if all(map(_is_in_range, arrays)):
@@ -221,16 +223,42 @@ class EmbeddingShape(Shape):
                 unfit[number] = f"the answer does not fit its column: it has {found}"
                 vector = None
             vectors.append(vector)
+        values = self._numbers(vectors)
+        if values is None:
+            for number, vector in enumerate(vectors):
+                if vector is not None and self._numbers([vector]) is None:
+                    vectors[number] = None
+                    unfit[number] = self._no_room(vector)
+            values = self._numbers(vectors)
+        mask = pyarrow.array([vector is None for vector in vectors])
+        return [pyarrow.FixedSizeListArray.from_arrays(values, self._size or 1, mask=mask)]
+
+    def _numbers(self, vectors: Sequence[array.array[float] | None]) -> pyarrow.Array | None:
+        """Give the numbers of some vectors their type; None if it has no room for one of them."""
+        import pyarrow
+        from pyarrow import compute
+
         whole = b"".join(
             bytes(4 * self._size) if vector is None else memoryview(vector).cast("B") for vector in vectors
         )
         values = pyarrow.Array.from_buffers(
             pyarrow.float32(), len(vectors) * self._size, [None, pyarrow.py_buffer(whole)]
         )
-        if self._kind != "float32":
-            values = values.cast(self._number())
-        mask = pyarrow.array([vector is None for vector in vectors])
-        return [pyarrow.FixedSizeListArray.from_arrays(values, self._size or 1, mask=mask)]
+        bounds = compute.min_max(values).as_py()
+        if len(values) and max(-bounds["min"], bounds["max"]) > _LARGEST[self._kind]:
+            return None
+        try:
+            return values.cast(self._number())
+        except pyarrow.ArrowInvalid:
+            return None
+
+    def _no_room(self, vector: array.array[float]) -> str:
+        reason = f"the answer does not fit its column: {self._kind} has no room for numbers such as {vector[0]:.6g}"
+        if self._kind == "int8":
+            return (
+                f"{reason}; ask for them with parameters={{'output_dtype': 'int8'}}, or choose another type"
+            )
+        return f"{reason}; choose another type with columns=AnswerColumns(embedding=...)"
 
     def _number(self) -> Any:
         import pyarrow
@@ -379,12 +407,12 @@ def _scores(value: Any) -> list[tuple[str, float]] | None:
     return [
         (name, float(score))
         for name, score in value.items()
-        if isinstance(score, (int, float)) and not isinstance(score, bool)
+        if isinstance(score, (int, float)) and not isinstance(score, bool) and abs(score) < 2**63
     ]
 
 
 def _int(value: Any) -> int | None:
-    return value if isinstance(value, int) and abs(value) < 2**63 else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63 else None
 
 
 def _str(value: Any) -> str | None:

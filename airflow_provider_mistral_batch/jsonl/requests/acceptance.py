@@ -148,7 +148,7 @@ class RequestReader:
             second,
             Problem(
                 f"the same as on {where}",
-                "Give each row an id of its own",
+                "Give each row an id of its own" + ("" if names else "; of a table, it is made of the key"),
                 field="custom_id",
                 value=shortened(custom_id),
             ),

@@ -115,6 +115,17 @@ def arrow_type(type_name: str) -> pyarrow.DataType | None:
     }.get(kind_of(name))
 
 
+def is_list(kind: pyarrow.DataType) -> bool:
+    """
+    Tell whether values are lists, of any or of one size.
+
+    :param kind: Their Arrow type.
+    """
+    from pyarrow import types
+
+    return bool(types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind))
+
+
 def fixed_decimal(type_name: str) -> pyarrow.DataType | None:
     """
     Choose the Arrow type for decimals of fixed places.

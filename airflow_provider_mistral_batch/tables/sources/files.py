@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
+from urllib.parse import unquote
 
 from airflow_provider_mistral_batch.api.checks import check_choice
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
@@ -36,6 +37,10 @@ FORMATS = {
     "arrow": (".arrow", ".feather", ".ipc"),
 }
 _BINARY = ("parquet", "arrow")
+
+#: In the name of a folder, what stands for a null.
+_HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
+
 _COMPRESSIONS = (".gz", ".zst")
 
 #: Bytes that are read ahead of each Parquet column. Each reading is a request to an object store.
@@ -117,7 +122,8 @@ class FileRows(RowSource):
             given = _folder_columns(file)
             for batch in self._text_file(file).read([name for name in columns if name not in given]):
                 for name in given:
-                    batch = batch.append_column(name, pyarrow.repeat(given[name], batch.num_rows))
+                    value = pyarrow.scalar(given[name], pyarrow.string())
+                    batch = batch.append_column(name, pyarrow.repeat(value, batch.num_rows))
                 first = first or batch.schema
                 _common_schema(str(file), batch.schema, first, columns)
                 yield batch.select(list(columns))
@@ -154,6 +160,13 @@ class FileRows(RowSource):
             # A pipe, say: to open it may take for ever.
             if local_path(file) is not None and not file.is_file():
                 raise InvalidInputError(f"path={str(file)!r:.200}: there is no such file; check the path")
+        first = self._format(found[0].name)
+        for path in found:
+            if (other := self._format(path.name)) != first:
+                raise InvalidInputError(
+                    f"path: {path} is {other}, and {found[0]} is {first}: name the files of one format, for example "
+                    f"with '*{FORMATS[first][0]}'"
+                )
         return found
 
     def _format(self, name: str) -> str:
@@ -275,10 +288,14 @@ def _rows_in_batch(group: parquet.RowGroupMetaData, columns: Sequence[str]) -> i
     return min(ROWS_IN_BATCH, 1 + BYTES_IN_BATCH * rows // (1 + size))
 
 
-def _folder_columns(file: StoragePath) -> dict[str, str]:
-    """Give the columns that the names of a text file's folders stand for."""
+def _folder_columns(file: StoragePath) -> dict[str, str | None]:
+    """Give the columns that the names of a text file's folders stand for, as pyarrow does for other files."""
     steps = [step.split("=", 1) for step in str(file).split("/")[:-1]]
-    return {step[0]: step[1] for step in steps if len(step) == 2 and step[0]}
+    return {
+        unquote(step[0]): None if step[1] == _HIVE_NULL else unquote(step[1])
+        for step in steps
+        if len(step) == 2 and step[0]
+    }
 
 
 def _is_of_writer(file: StoragePath, folder: StoragePath) -> bool:
@@ -317,5 +334,5 @@ def _named(path: str) -> Iterator[None]:
         # Arrow's own have neither a number nor a kind.
         if isinstance(error, OSError) and (type(error) is not OSError or error.errno is not None):
             raise
-        reason = str(error).split("\n", 1)[0][:300]
+        reason = str(error).split("\n", 1)[0][:300].rstrip(".")
         raise InvalidInputError(f"{path} cannot be read: {reason}. Write or copy the file again") from error

@@ -29,7 +29,8 @@ def rows_of(value: Any) -> RowSource:
     if isinstance(value, Iterable) and not isinstance(value, (str, bytes, Mapping)):
         return DictRows(value)
     raise InvalidInputError(
-        f"{value!r:.80} is no table: return a source such as SqlRows, a DataFrame, an Arrow table, or dicts"
+        f"source={value!r:.80} is no table: take a source such as FileRows(path) or SqlRows, a DataFrame, an Arrow "
+        "table, or dicts"
     )
 
 
@@ -38,13 +39,19 @@ class ArrowRows(RowSource):
     Rows of anything that speaks Arrow's stream interface: pandas and polars DataFrames, Arrow tables and readers.
 
     :param table: The table or reader.
+    :raises InvalidInputError: When a column has values of several types.
     """
 
     def __init__(self, table: Any) -> None:
         import_pyarrow()
         import pyarrow
 
-        self._reader = pyarrow.RecordBatchReader.from_stream(table)
+        try:
+            self._reader = pyarrow.RecordBatchReader.from_stream(table)
+        except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError, pyarrow.ArrowNotImplementedError) as error:
+            raise InvalidInputError(
+                f"source: the {type(table).__name__} cannot be read: {error}; give each column one type"
+            ) from None
 
     def columns(self) -> list[str]:
         """Name the columns."""
@@ -56,9 +63,24 @@ class ArrowRows(RowSource):
 
         :param columns: The columns.
         """
-        for batch in self._reader:
+        import pyarrow
+
+        for whole in self._reader:
+            batch = whole.select(list(columns))
+            batch = pyarrow.record_batch(list(map(_without_views, batch.columns)), names=batch.schema.names)
             for start in range(0, batch.num_rows, ROWS_IN_BATCH):
-                yield batch.slice(start, ROWS_IN_BATCH).select(list(columns))
+                yield batch.slice(start, ROWS_IN_BATCH)
+
+
+def _without_views(column: pyarrow.Array) -> pyarrow.Array:
+    """Give texts and bytes the types that Parquet and every kernel know: polars has views, also within categories."""
+    import pyarrow
+
+    plain = {"string_view": pyarrow.string(), "binary_view": pyarrow.binary()}
+    if pyarrow.types.is_dictionary(column.type):
+        values = _without_views(column.dictionary)
+        return pyarrow.DictionaryArray.from_arrays(column.indices, values)
+    return column.cast(plain[str(column.type)]) if str(column.type) in plain else column
 
 
 class DictRows(RowSource):

@@ -48,9 +48,12 @@ class CsvFile:
     def _header(self, records: Iterator[list[str]]) -> list[str]:
         names = next(records, None)
         if not names or not all(names) or len(set(names)) < len(names):
-            raise InvalidInputError(
-                f"{self._path}: the first line is no header with a name of its own for each column: {names!r:.200}"
+            found = (
+                f"is no header with a name of its own for each column: {names!r:.200}"
+                if names
+                else "is missing"
             )
+            raise InvalidInputError(f"{self._path}: the first line {found}; write the columns' names there")
         return names
 
     def read(self, columns: Sequence[str]) -> Iterator[pyarrow.RecordBatch]:
@@ -144,14 +147,16 @@ class JsonlFile:
         if waiting:
             yield self._batch(waiting, columns, first)
 
-    @staticmethod
-    def _batch(rows: list[Any], columns: Sequence[str], first: int) -> pyarrow.RecordBatch:
+    def _batch(self, rows: list[Any], columns: Sequence[str], first: int) -> pyarrow.RecordBatch:
         import pyarrow
 
-        arrays = [
-            array_of(name, [getattr(row, f"field_{number}") for row in rows], first)
-            for number, name in enumerate(columns)
-        ]
+        try:
+            arrays = [
+                array_of(name, [getattr(row, f"field_{number}") for row in rows], first)
+                for number, name in enumerate(columns)
+            ]
+        except InvalidInputError as error:
+            raise InvalidInputError(f"{self._path}: {error}") from None
         return pyarrow.record_batch(arrays, names=list(columns))
 
     def _rows(self, decode: Callable[[bytes], Any]) -> Iterator[list[Any]]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from airflow_provider_mistral_batch.tables.databases.column_types import is_list
+
 if TYPE_CHECKING:
     import pyarrow
 
@@ -121,7 +123,7 @@ def column_type(kind: pyarrow.DataType, database: str, *, of_key: bool = False) 
         kind = kind.value_type
     if types.is_decimal(kind):
         return f"DECIMAL({kind.precision}, {kind.scale})"
-    if database in _ARRAYS and types.is_list(kind) and not _is_nested(kind.value_type):
+    if database in _ARRAYS and is_list(kind) and not _is_nested(kind.value_type):
         return f"{column_type(kind.value_type, database)}[]"
     name = _name(kind)
     if name == "text" and of_key:

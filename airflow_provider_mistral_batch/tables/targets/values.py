@@ -7,6 +7,8 @@ import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_mistral_batch.tables.databases.column_types import is_list
+
 if TYPE_CHECKING:
     import pyarrow
 
@@ -38,7 +40,9 @@ def _change(kind: pyarrow.DataType, database: str, column_kind: str) -> Callable
     from pyarrow import types
 
     if types.is_nested(kind):
-        return None if column_kind == "array" and types.is_list(kind) else _as_json
+        if column_kind == "array" and is_list(kind):
+            return None
+        return lambda value: _as_json(_with_objects(value, kind))
     if _is_text(kind):
         return None
     if column_kind == "text" or getattr(kind, "extension_name", "") == "arrow.uuid":
@@ -52,9 +56,21 @@ def _change(kind: pyarrow.DataType, database: str, column_kind: str) -> Callable
 
 
 def _is_text(kind: pyarrow.DataType) -> bool:
+    return str(kind) in ("string", "large_string", "string_view")
+
+
+def _with_objects(value: Any, kind: pyarrow.DataType) -> Any:
+    """Make a dict of each map, whose entries Arrow gives as pairs: in JSON it becomes an object."""
     from pyarrow import types
 
-    return bool(types.is_string(kind) or types.is_large_string(kind))
+    if value is None or not types.is_nested(kind):
+        return value
+    if types.is_map(kind):
+        pairs = [(key, _with_objects(one, kind.item_type)) for key, one in value]
+        return dict(pairs) if _is_text(kind.key_type) else pairs
+    if types.is_struct(kind):
+        return {name: _with_objects(one, kind.field(name).type) for name, one in value.items()}
+    return [_with_objects(one, kind.value_type) for one in value]
 
 
 def _as_json(value: Any) -> str:

@@ -119,6 +119,16 @@ VALUES: list[tuple[pyarrow.DataType, Any, Any]] = [
         {"sqlite": "[0.5, 1.0]", "mysql": "[0.5, 1.0]", "": [0.5, 1.0]},
     ),
     (
+        pyarrow.list_(pyarrow.float32(), 2),
+        [0.5, 1.0],
+        {"sqlite": "[0.5, 1.0]", "mysql": "[0.5, 1.0]", "": [0.5, 1.0]},
+    ),
+    (
+        pyarrow.map_(pyarrow.string(), pyarrow.map_(pyarrow.string(), pyarrow.float64())),
+        {"tone": {"warm": 0.5}},
+        "json",
+    ),
+    (
         pyarrow.struct([("a", pyarrow.int64()), ("day", pyarrow.date32())]),
         {"a": 1, "day": NOON.date()},
         "json",

@@ -235,6 +235,12 @@ def test_rows_that_are_asked_again_have_one_outcome(ask, control, way):
             {"response_model": {"type": "object", "properties": {"model": {"type": "string"}}}},
             "rename the field",
         ),
+        ({"target": "moods"}, "target='moods' is no SqlTable: pass target=SqlTable(…)"),
+        ({"columns": {"raw": True}}, "columns={'raw': True} is no AnswerColumns"),
+        (
+            {"source": "/data/x.parquet"},
+            "source='/data/x.parquet' is no table:\ntake a source such as FileRows(path)",
+        ),
         ({"source": FileRows("/nowhere/x.parquet")}, "there is no such file"),
     ],
 )
@@ -248,7 +254,10 @@ def test_what_cannot_be_asked_is_refused_before_anything_is_sent(ask, jobs, cont
 @pytest.mark.parametrize(
     ("rows", "said"),
     [
-        ([*ROWS, ROWS[0]], 'row 7: custom_id = "0": the same as on row 1'),
+        (
+            [*ROWS, ROWS[0]],
+            'row 7: custom_id = "0": the same as on row 1.\nGive each row an id of its own; of a table, it is made',
+        ),
         ([{**ROWS[0], "id": None}, ROWS[1]], "key: column 'id' has a null, in the row with"),
         (
             [{**ROWS[0], "body": None}, ROWS[1]],

@@ -224,6 +224,7 @@ def test_structured_answers_become_typed_columns(tmp_path, layout):
     ("answer", "said"),
     [
         ('{"stars": 1e30}', "stars: 1e+30 is no whole number"),
+        (f'{{"confidence": {10**400}, "day": null}}', "confidence: 1"),
         ('{"stars": 100000000000000000000}', "no whole number of 64 bits"),
         ('{"day": "2026-02-31"}', "day: "),
         ('{"day": "2026-01-31T12:00:00"}', "day: "),
@@ -323,6 +324,49 @@ def test_embeddings_become_vectors_of_fixed_size(tmp_path, kind, number):
         True,
         False,
     ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "vector", "said"),
+    [
+        ("int8", [0.25, 1], "output_dtype"),
+        ("int8", [1, 128], "int8 has no room"),
+        ("float16", [1, -65505], "float16 has no room"),
+        ("float32", [1, 1e39], "float32 has no room"),
+    ],
+)
+def test_a_vector_whose_numbers_would_change_is_a_failed_row(tmp_path, kind, vector, said):
+    found, errors = Table(tmp_path, [{"id": 0}, {"id": 1}, {"id": 2}]).land(
+        [
+            result_row(str(number), {"data": [{"embedding": one}]})
+            for number, one in enumerate([[1, 2], vector, [3, 4]])
+        ],
+        endpoint="/v1/embeddings",
+        columns=AnswerColumns(embedding=kind),
+    )
+    assert found.select(["id", "embedding"]).to_pylist() == [
+        {"id": 0, "embedding": [1, 2]},
+        {"id": 2, "embedding": [3, 4]},
+    ]
+    assert errors.column("id").to_pylist() == [1]
+    assert said in errors.column("error").to_pylist()[0]
+
+
+HUGE = 10**400
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "body"),
+    [
+        ("/v1/moderations", {"results": [{"category_scores": {"law": HUGE}}]}),
+        ("/v1/classifications", {"results": [{"tone": {"scores": {"warm": HUGE}}}]}),
+        ("/v1/ocr", {"pages": [{"index": True, "markdown": "A"}]}),
+        ("/v1/ocr", {"pages": [{"index": HUGE, "markdown": "A"}]}),
+    ],
+)
+def test_a_value_of_an_odd_type_keeps_no_other_answer_from_landing(tmp_path, endpoint, body):
+    found, _ = Table(tmp_path, [{"id": 1}]).land([result_row("1", body)], endpoint=endpoint)
+    assert found.column("id").to_pylist() == [1]
 
 
 def test_documents_become_markdown_and_pages(tmp_path):

@@ -133,13 +133,13 @@ def test_partitions_are_disjoint_and_complete(tmp_path):
         ("a.csv", b"id,x\n1,2\n1,2,3\n", "a.csv, line 3: the row has 3 fields, and the header 2"),
         ("a.jsonl", b'{"id": 1}\n{"id": \n', "a.jsonl, line 2 is no row"),
         ("a.jsonl", b'{"id": 1}\n[1]\n', "a.jsonl, line 2 is no"),
-        ("a.jsonl", b'{"id": 1}\n{"id": "x"}\n', "column 'id', rows 1 to 2: the values are not of one type"),
+        ("a.jsonl", b'{"id": 1}\n{"id": "x"}\n', "a.jsonl: column 'id', rows 1 to 2: the values are not of"),
         ("a.csv", b'id,x\n1,"2\n', "a.csv, line "),
         ("a.csv", b"id,x\n1,\xff\n", "a.csv, line 2 is not UTF-8"),
         ("a.csv", b"id,id\n1,2\n", "is no header"),
         ("a.parquet", b"PAR1nonsense", "a.parquet"),
         ("a.txt", b"x", "pass file_format, one of parquet, csv, jsonl, arrow"),
-        ("a.csv", b"", "a.csv"),
+        ("a.csv", b"", "a.csv: the first line is missing"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_named(tmp_path, name, content, said):
@@ -153,6 +153,31 @@ def test_a_file_that_is_cut_at_its_end_is_refused(tmp_path):
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(InvalidInputError, match=r"a\.parquet cannot be read"):
         read(FileRows(path))
+
+
+def test_a_parquet_file_that_is_damaged_in_its_middle_is_named(tmp_path):
+    path = write(tmp_path / "a.parquet", [{"id": number, "x": f"text {number}"} for number in range(5000)])
+    content = bytearray(path.read_bytes())
+    content[100:2000] = bytes(1900)
+    path.write_bytes(content)
+    with pytest.raises(InvalidInputError, match=r"a\.parquet cannot be read: .*Write or copy the file again"):
+        read(FileRows(path))
+
+
+def test_files_of_several_formats_are_named(tmp_path):
+    write(tmp_path / "a.parquet")
+    (tmp_path / "b.csv").write_text("id,x\n1,2\n")
+    with pytest.raises(
+        InvalidInputError, match=r"b\.csv is csv, and .*a\.parquet is parquet: .*'\*\.parquet'"
+    ):
+        read(FileRows(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.parquet"])
+def test_names_of_folders_are_read_as_they_were_written(tmp_path, name):
+    for folder in ("shop=New%20York", "shop=__HIVE_DEFAULT_PARTITION__"):
+        write(tmp_path / folder / name, [{"id": 1}])
+    assert {row["shop"] for row in read(FileRows(tmp_path))} == {"New York", None}
 
 
 def test_a_column_whose_type_changes_between_files_is_named(tmp_path):
