@@ -1,4 +1,4 @@
-"""What a waiting task logs while the API cannot be asked: a line when that begins, and a line when it is over."""
+"""What waiting tasks and poll loops log while the API cannot be asked: when that begins, and when it is over."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import msgspec
 
 from airflow_provider_mistral_batch.policies.progress import rounded
 
-#: Least seconds between the line about one outage's end and the line about the next one's beginning.
+#: Least seconds between a line about an outage and the next line that something failed.
 QUIET_SECONDS = 60.0
 
 
@@ -16,25 +16,39 @@ class Outage(msgspec.Struct):
 
     A server that fails every other time has many short outages. Those that end within a minute of the last line stay
     unsaid.
+
+    :param repeats: Whether to say again each minute that the outage goes on: in a log that is not one task's own.
     """
 
+    repeats: bool = False
     _since: float | None = None
     _is_said: bool = False
     _said_at: float = float("-inf")
 
-    def failed(self, error: object, now: float) -> str | None:
+    def is_to_be_said(self, now: float) -> bool:
         """
-        Note a look that failed for a cause that may pass.
+        Note a look that failed for a cause that may pass, and tell whether to log it.
 
-        :param error: What went wrong, as a sentence.
         :param now: Seconds of a monotonic clock.
-        :return: The line to log; ``None`` if this outage has one, or if the last line is too recent.
+        :return: Whether this outage has no line yet, or is to have another; not if the last line is too recent.
         """
         if self._since is None:
             self._since = now
-        if self._is_said or now - self._said_at < QUIET_SECONDS:
-            return None
+        if (self._is_said and not self.repeats) or now - self._said_at < QUIET_SECONDS:
+            return False
         self._is_said, self._said_at = True, now
+        return True
+
+    def failed(self, error: object, now: float) -> str | None:
+        """
+        Note a look of a task that failed for a cause that may pass.
+
+        :param error: What went wrong, as a sentence.
+        :param now: Seconds of a monotonic clock.
+        :return: The line to log; ``None`` if nothing is to be said.
+        """
+        if not self.is_to_be_said(now):
+            return None
         return f"{error} The task keeps looking, and says here when the API answers again."
 
     def over(self, now: float) -> str | None:

@@ -19,7 +19,7 @@ from airflow_provider_mistral_batch.api.models import BatchJobOut, BatchStatus
 from airflow_provider_mistral_batch.api.retries import RetryPolicy
 from airflow_provider_mistral_batch.hooks.mistral_batch import MistralBatchHook
 from airflow_provider_mistral_batch.policies.news import LONGEST_LIFE_SECONDS, Bookmark, EndFilter, end_of
-from airflow_provider_mistral_batch.policies.outage import QUIET_SECONDS
+from airflow_provider_mistral_batch.policies.outage import Outage
 from airflow_provider_mistral_batch.policies.setbacks import Scope, Setbacks, scope
 from airflow_provider_mistral_batch.triggers.sharing import shared
 from airflow_provider_mistral_batch.triggers.threads import in_thread
@@ -85,8 +85,7 @@ class EndsPoller:
         self._active: dict[str, tuple[int, int]] = {}
         self._active_listed_at = float("-inf")
         self._setbacks = Setbacks()
-        self._said_at = float("-inf")
-        self._is_in_trouble = False
+        self._outage = Outage(repeats=True)
         self._wake_up = asyncio.Event()
         self.task: asyncio.Task[None] | None = None
 
@@ -117,9 +116,8 @@ class EndsPoller:
                     await self._slow_down(error)
                     continue
                 self._setbacks.call_succeeded()
-                if self._is_in_trouble:
-                    self._is_in_trouble = False
-                    log.info("Connection %r works again.", self.mistral_conn_id)
+                if line := self._outage.over(time.monotonic()):
+                    log.info("Connection %r: %s", self.mistral_conn_id, line)
                 for subscriber in subscribers:
                     subscriber.looks.put_nowait(look)
                 await self._pause(min(subscriber.interval for subscriber in subscribers))
@@ -136,8 +134,7 @@ class EndsPoller:
         self._hook.close()
         self._hook = self._new_hook()
         pause = self._setbacks.pause_of_all(error)
-        if time.monotonic() - self._said_at >= QUIET_SECONDS:
-            self._said_at, self._is_in_trouble = time.monotonic(), True
+        if self._outage.is_to_be_said(time.monotonic()):
             log.warning(
                 "%s No end of a job is noticed through connection %r meanwhile. Looking again in %.0f s.",
                 error,

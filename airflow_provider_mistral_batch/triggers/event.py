@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import time
 from collections.abc import AsyncIterator, Collection, Mapping
 from datetime import timedelta
 from typing import Any
@@ -22,6 +23,7 @@ from airflow_provider_mistral_batch.api.endpoints import ENDPOINTS
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.api.models import BatchStatus
 from airflow_provider_mistral_batch.policies.news import Bookmark, EndFilter, as_payload, news
+from airflow_provider_mistral_batch.policies.outage import Outage
 from airflow_provider_mistral_batch.policies.setbacks import Backoff
 from airflow_provider_mistral_batch.triggers.ends import Look, Subscriber, subscribe
 
@@ -118,7 +120,8 @@ class MistralBatchEventTrigger(BaseEventTrigger):
             metadata={**(self.metadata or {}), **({_DAG_ID: self.dag_id} if self.dag_id else {})},
         )
         subscriber = Subscriber(self.poll_interval, wanted)
-        subscriber.bookmark = await self._stored(stores)
+        outage_of_store = Outage(repeats=True)
+        subscriber.bookmark = await self._stored(stores, outage_of_store)
         poller = subscribe(self.mistral_conn_id, subscriber)
         try:
             while True:
@@ -143,7 +146,7 @@ class MistralBatchEventTrigger(BaseEventTrigger):
                         # A kill in between repeats the event; noted at once, it would lose it.
                         await asyncio.sleep(_DELIVERY_SECONDS)
                     subscriber.bookmark = bookmark
-                    await self._store(stores, bookmark)
+                    await self._store(stores, bookmark, outage_of_store)
                 subscriber.needs_all = False
         finally:
             poller.leave(subscriber)
@@ -164,7 +167,7 @@ class MistralBatchEventTrigger(BaseEventTrigger):
         content = msgspec.json.encode(self._filter_arguments(), order="deterministic")
         return f"mistral_batch_{hashlib.sha256(content).hexdigest()[:16]}"
 
-    async def _stored(self, stores: list[Any]) -> Bookmark | None:
+    async def _stored(self, stores: list[Any], outage: Outage) -> Bookmark | None:
         """Read the bookmark; ``None`` if there is none, or none that can be read."""
         backoff = Backoff()
         while True:
@@ -173,9 +176,12 @@ class MistralBatchEventTrigger(BaseEventTrigger):
                 break
             except Exception as error:
                 pause = backoff.failed(None)
-                log.warning(
-                    "The state of the event trigger cannot be read: %s Trying again in %.0f s.", error, pause
-                )
+                if outage.is_to_be_said(time.monotonic()):
+                    log.warning(
+                        "The state of the event trigger cannot be read: %s Trying again in %.0f s.",
+                        error,
+                        pause,
+                    )
                 await asyncio.sleep(pause)
         try:
             return msgspec.convert(found[0], Bookmark) if found else None
@@ -183,14 +189,16 @@ class MistralBatchEventTrigger(BaseEventTrigger):
             log.warning("The state of the event trigger is not ours, so it begins anew: %s", error)
             return None
 
-    async def _store(self, stores: list[Any], bookmark: Bookmark) -> None:
+    async def _store(self, stores: list[Any], bookmark: Bookmark, outage: Outage) -> None:
         try:
             for store in stores:
                 await store.aset(self._key, msgspec.to_builtins(bookmark))
         except Exception as error:
-            log.warning(
-                "The state of the event trigger cannot be written, so a restart may repeat events: %s", error
-            )
+            if outage.is_to_be_said(time.monotonic()):
+                log.warning(
+                    "The state of the event trigger cannot be written, so a restart may repeat events: %s",
+                    error,
+                )
 
 
 def _stores(trigger: BaseEventTrigger) -> list[Any]:

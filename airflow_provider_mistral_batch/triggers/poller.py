@@ -64,6 +64,9 @@ class ConnectionPoller:
         self._setbacks = Setbacks()
         #: Why no job can be looked at, since the last call that succeeded.
         self._trouble: Exception | None = None
+        self._outage = Outage(repeats=True)
+        #: Of single jobs; each task says in its own log when its job can be looked at again.
+        self._stumbles = Outage(repeats=True)
         self._listings = {BatchStatus.ACTIVE: Listing(), BatchStatus.TERMINAL: Listing()}
         #: Ends a pause: somebody has joined who cannot wait for its end, or nobody is left.
         self._wake_up = asyncio.Event()
@@ -231,6 +234,8 @@ class ConnectionPoller:
         self._setbacks.call_succeeded()
         if self._trouble is not None:
             self._trouble = None
+            if line := self._outage.over(time.monotonic()):
+                log.info("Connection %r: %s", self.mistral_conn_id, line)
             async for batch_id in _in_steps(self._watches):
                 for watch in self._watches.get(batch_id, ()):
                     watch.answered()
@@ -256,7 +261,8 @@ class ConnectionPoller:
         if batch_id in self._watches:
             pause = self._setbacks.pause_of_job(batch_id, error)
             self._timetable.put_off(batch_id, pause, time.monotonic())
-            log.warning("%s Looking at batch job %s again in %.0f s.", error, batch_id, pause)
+            if self._stumbles.is_to_be_said(time.monotonic()):
+                log.warning("%s Looking at batch job %s again in %.0f s.", error, batch_id, pause)
             for watch in self._watches[batch_id]:
                 watch.trouble(error)
 
@@ -274,13 +280,14 @@ class ConnectionPoller:
             # Somebody may have corrected it by the next call, which reads it anew.
             self._hook.close()
         pause = self._setbacks.pause_of_all(error)
-        log.warning(
-            "%s Looking at the %d jobs of connection %r again in %.0f s.",
-            error,
-            len(self._watches),
-            self.mistral_conn_id,
-            pause,
-        )
+        if self._outage.is_to_be_said(time.monotonic()):
+            log.warning(
+                "%s Looking at the %d jobs of connection %r again in %.0f s.",
+                error,
+                len(self._watches),
+                self.mistral_conn_id,
+                pause,
+            )
         until = time.monotonic() + pause
         self._trouble = error
         async for batch_id in _in_steps(self._watches):

@@ -300,7 +300,40 @@ def test_a_wrong_connection_backs_off_says_so_once_and_recovers(
     asyncio.run(main())
     lines = logged()
     assert len([line for line in lines if "No end of a job is noticed" in line]) == 1
-    assert len([line for line in lines if "works again" in line]) == 1
+    assert len([line for line in lines if "API answers again" in line]) == 1
+
+
+def test_a_state_store_that_fails_is_tried_again_and_named_once(
+    hook: Any, control: Control, logged: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("airflow_provider_mistral_batch.policies.setbacks.Backoff.FIRST", 0.01)
+    calls: list[str] = []
+
+    class Failing(Store):
+        async def aget(self, key: str) -> Any:
+            calls.append("get")
+            if len(calls) < 4:
+                raise OSError("no database")
+            return await super().aget(key)
+
+        async def aset(self, key: str, value: Any) -> None:
+            calls.append("set")
+            if len(calls) < 8:
+                raise OSError("no database")
+            await super().aset(key, value)
+
+    async def main() -> None:
+        store = Failing()
+        run = Run(trigger_with(store))
+        await asyncio.wait_for(store.written.wait(), 20)
+        (batch_id,) = control.make_jobs(1)
+        control.end_jobs([batch_id])
+        await run.until(lambda: run.ids == [batch_id])
+        await run.end()
+
+    asyncio.run(main())
+    assert calls[:8] == ["get"] * 4 + ["set"] * 4
+    assert len([line for line in logged() if "state of the event trigger cannot be" in line]) == 1
 
 
 def test_without_a_state_store_one_warning_says_what_is_missed(

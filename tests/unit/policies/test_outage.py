@@ -1,4 +1,4 @@
-"""What a task logs about an API that does not answer."""
+"""What a task, and a poll loop, log about an API that does not answer."""
 
 from __future__ import annotations
 
@@ -44,3 +44,16 @@ def test_two_lines_for_an_outage(looks: list[tuple[int, bool]], lines: list[tupl
     assert [
         line for (_, line), (_, start) in zip(said, lines, strict=True) if not line.startswith(start)
     ] == []
+
+
+@pytest.mark.parametrize(
+    ("looks", "said"),
+    [
+        ([(0, True), *((at, True) for at in range(2, 200, 2)), (200, False)], [0, 60, 120, 180, 200]),
+        ([(at, at % 2 == 0) for at in range(130)], [0, 1, 62, 63, 124, 125]),
+    ],
+    ids=["one long outage", "every other look fails"],
+)
+def test_a_loop_says_it_once_a_minute_and_at_the_end(looks: list[tuple[int, bool]], said: list[int]) -> None:
+    outage = Outage(repeats=True)
+    assert [at for at, failed in looks if (outage.is_to_be_said(at) if failed else outage.over(at))] == said
