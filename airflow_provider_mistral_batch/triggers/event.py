@@ -80,6 +80,7 @@ class MistralBatchEventTrigger(BaseEventTrigger):
             check_rendered(field, value)
         if endpoint is not None:
             check_choice("endpoint", endpoint, sorted(ENDPOINTS))
+        metadata = _without_pairs(metadata)
         check_metadata(metadata)
         for name, text in (metadata or {}).items():
             check_rendered(f"metadata[{name!r}]", text)
@@ -102,7 +103,12 @@ class MistralBatchEventTrigger(BaseEventTrigger):
         """Return what the triggerer makes this trigger from; equal filters give equal arguments."""
         return (
             f"{type(self).__module__}.{type(self).__qualname__}",
-            {**self._filter_arguments(), "poll_interval": self.poll_interval},
+            {
+                **self._filter_arguments(),
+                # Pairs, because Airflow 3.2.0 hands a dictionary in a watcher's arguments over still encoded.
+                "metadata": self.metadata and [list(pair) for pair in self.metadata.items()],
+                "poll_interval": self.poll_interval,
+            },
         )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
@@ -206,6 +212,14 @@ def _stores(trigger: BaseEventTrigger) -> list[Any]:
     accessors = getattr(trigger, "asset_state_store", None)
     # Its own methods refuse to choose among several assets, and nothing else tells which these are.
     return [*getattr(accessors, "_by_name", {}).values(), *getattr(accessors, "_by_uri", {}).values()]
+
+
+def _without_pairs(metadata: Any) -> Any:
+    """Give the mapping that ``serialize`` wrote as pairs; anything else as it is."""
+    is_pairs = isinstance(metadata, list) and all(
+        isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], str) for pair in metadata
+    )
+    return dict(metadata) if is_pairs else metadata
 
 
 def _checked_statuses(status: Any) -> list[str] | None:
