@@ -12,6 +12,7 @@ import msgspec
 from msgspec.structs import astuple
 
 from airflow_provider_mistral_batch.api.decoding import UNREADABLE
+from airflow_provider_mistral_batch.jsonl.collection import no_collection
 from airflow_provider_mistral_batch.jsonl.results.rows import body_of
 from airflow_provider_mistral_batch.tables.columns import ANSWER, Column, schema_columns
 
@@ -98,6 +99,7 @@ class FieldsShape(Shape):
         """Give the schema's fields."""
         return [column.field() for column in self._columns]
 
+    @no_collection()
     def read(self, rows: pyarrow.RecordBatch, unfit: dict[int, str]) -> list[pyarrow.Array]:
         """Read the answers: those whose values are as expected at once, and the others field by field."""
         texts = rows.column("content").fill_null("").to_pylist()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 
 from airflow_provider_mistral_batch.api.decoding import UNREADABLE
+from airflow_provider_mistral_batch.jsonl.collection import no_collection
 from airflow_provider_mistral_batch.jsonl.requests.nesting import any_too_deep
 from airflow_provider_mistral_batch.jsonl.results.api_rows import Amount, CustomId, FinishReason, Success
 from airflow_provider_mistral_batch.jsonl.results.parquet import row_schema
@@ -49,6 +50,7 @@ def read_row_columns(path: StoragePath | str) -> Iterator[pyarrow.RecordBatch]:
         yield row_columns(waiting)
 
 
+@no_collection()
 def row_columns(lines: list[bytes]) -> pyarrow.RecordBatch:
     """
     Read rows: one column for each field of :class:`ResultRow`.

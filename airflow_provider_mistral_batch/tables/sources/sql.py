@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import gc
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_mistral_batch.api.checks import check_exactly_one
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
+from airflow_provider_mistral_batch.jsonl.collection import no_collection
 from airflow_provider_mistral_batch.tables.databases.column_names import check_columns
 from airflow_provider_mistral_batch.tables.databases.column_types import type_name
 from airflow_provider_mistral_batch.tables.databases.database import opened
@@ -215,7 +214,7 @@ def _batches(
     count, size, fetch, more = 0, 0, min(_FIRST_FETCH, ROWS_IN_BATCH), True
     while more:
         batch = None
-        with _no_collection():
+        with no_collection():
             with database.trouble(
                 f"{source!r} broke off after {count:,} rows; a new try reads it from the start"
             ):
@@ -282,23 +281,6 @@ def _next_fetch(last: int, rows: int, row_size: int, size: int) -> int:
         return 0
     fitting = max(1, (BYTES_IN_BATCH - size) // max(1, row_size))
     return min(fitting, ROWS_IN_BATCH - rows, 10 * last)
-
-
-@contextlib.contextmanager
-def _no_collection() -> Iterator[None]:
-    """
-    Hold the garbage collector off while rows come.
-
-    Rows are many new tuples, for which it would look through all of Airflow again and again: half of the time. They are
-    freed without it.
-    """
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _row_size(rows: Sequence[Sequence[Any]]) -> int:
