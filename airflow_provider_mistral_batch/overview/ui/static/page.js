@@ -222,8 +222,10 @@ function Table({ jobs, now, go, sort, descending, onSort, mayCancel = [], onDone
 const isSomeRunning = (answer) => answer.has_all_costs === false || (answer.jobs ?? []).some((job) => !job.is_over) || (answer.connections ?? []).some((state) => !state.ok || !state.is_complete);
 
 function Choice({ label, value, options, onChange, all = "All" }) {
-  return h("label", { className: "mb-field" }, h("span", null, label),
-    h("select", { value: value ?? "", onChange: (event) => onChange(event.target.value) },
+  const id = `mb-choice-${label.replaceAll(" ", "-")}`;
+  // Not within the label: the options would be part of its text.
+  return h("div", { className: "mb-field" }, h("label", { htmlFor: id }, label),
+    h("select", { id, value: value ?? "", onChange: (event) => onChange(event.target.value) },
       h("option", { value: "" }, all),
       options.map(([key, text]) => h("option", { key, value: key }, text))));
 }
