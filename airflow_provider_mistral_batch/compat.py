@@ -37,6 +37,7 @@ from airflow.sdk import (
 from airflow.sdk.bases.decorator import DecoratedOperator, task_decorator_factory
 from airflow.sdk.definitions.param import DagParam
 from airflow.sdk.definitions.xcom_arg import PlainXComArg
+from airflow.triggers.base import BaseEventTrigger
 
 if TYPE_CHECKING or Version("3.1") <= AIRFLOW:
     from airflow.sdk import BaseHook
@@ -88,6 +89,7 @@ __all__ = [
     "AirflowNotFoundException",
     "AirflowSensorTimeout",
     "AirflowSkipException",
+    "BaseEventTrigger",
     "BaseHook",
     "BaseOperator",
     "BaseOperatorLink",

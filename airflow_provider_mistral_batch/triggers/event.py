@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import Any
 
 import msgspec
-from airflow.triggers.base import BaseEventTrigger, TriggerEvent
+from airflow.triggers.base import TriggerEvent
 
 from airflow_provider_mistral_batch.api.checks import (
     check_choice,
@@ -22,6 +22,7 @@ from airflow_provider_mistral_batch.api.checks import (
 from airflow_provider_mistral_batch.api.endpoints import ENDPOINTS
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.api.models import BatchStatus
+from airflow_provider_mistral_batch.compat import BaseEventTrigger
 from airflow_provider_mistral_batch.policies.news import Bookmark, EndFilter, as_payload, news
 from airflow_provider_mistral_batch.policies.outage import Outage
 from airflow_provider_mistral_batch.policies.setbacks import Backoff

@@ -25,6 +25,7 @@ class Poller(Protocol):
 PollerT = TypeVar("PollerT", bound=Poller)
 
 #: Pollers by event loop, kind and connection. A poller is in here exactly as long as its loop runs.
+#: Equal ids are one connection: a triggerer runs the triggers of one team, or those of none.
 _pollers: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[type[Poller], str], Poller]] = (
     WeakKeyDictionary()
 )

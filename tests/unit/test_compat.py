@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -49,32 +51,55 @@ def test_no_newer_provider_is_needed() -> None:
     )
 
 
-@pytest.mark.parametrize(
-    "module",
-    [
-        "operators",
-        "operators.mistral_batch",
-        "sensors",
-        "hooks.mistral_batch",
-        "decorators",
-        "decorators.mistral_batch",
-        "links.mistral_batch",
-        "inference.batch",
-        "triggers.starting",
-    ],
+#: What users import, and what an Airflow or a shell loads by itself.
+ENTRANCES = (
+    "decorators",
+    "decorators.mistral_batch",
+    "hooks.mistral_batch",
+    "inference.batch",
+    "links.mistral_batch",
+    "operators",
+    "operators.mistral_batch",
+    "overview.command_line.commands",
+    "results",
+    "sensors",
+    "triggers.event",
+    "triggers.mistral_batch",
+    "triggers.starting",
 )
-@pytest.mark.parametrize("version", ["2.11.2", "3.0.4"])
-def test_an_airflow_that_is_too_old_is_named(version: str, module: str, tmp_path: Path) -> None:
-    # An Airflow that has nothing but its version.
-    (tmp_path / "airflow").mkdir()
-    (tmp_path / "airflow" / "__init__.py").write_text(f"__version__ = {version!r}\n")
-    code = f"import sys; sys.path[:0] = [{str(tmp_path)!r}]; import airflow_provider_mistral_batch.{module}"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    last = done.stderr.splitlines()[-1]
-    assert last == (
-        "ImportError: airflow-provider-mistral-batch needs Airflow 3.0.6 or newer, "
-        f"and this is {version}: upgrade Airflow"
+
+
+@pytest.fixture(params=["2.11.2", "3.0.4"])
+def too_old(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The version of an Airflow that lies in a folder and has nothing but what Airflow 2 has there already."""
+    (tmp_path / "airflow" / "triggers").mkdir(parents=True)
+    (tmp_path / "airflow" / "__init__.py").write_text(f"__version__ = {request.param!r}\n")
+    (tmp_path / "airflow" / "triggers" / "base.py").write_text(
+        "class BaseTrigger: ...\nclass TriggerEvent: ...\n"
     )
+    return str(request.param)
+
+
+def test_an_airflow_that_is_too_old_is_named(too_old: str, tmp_path: Path) -> None:
+    sentence = (
+        f"airflow-provider-mistral-batch needs Airflow 3.0.6 or newer, and this is {too_old}: upgrade Airflow"
+    )
+    code = f"""
+import importlib, json, sys
+said = {{}}
+for name in {ENTRANCES!r}:
+    try:
+        importlib.import_module(f"airflow_provider_mistral_batch.{{name}}")
+    except ImportError as error:
+        said[name] = str(error)
+print(json.dumps(said))
+"""
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, check=True)
+    assert json.loads(done.stdout) == dict.fromkeys(ENTRANCES, sentence)
+    command = [sys.executable, "-m", "airflow_provider_mistral_batch", "jobs"]
+    asked = subprocess.run(command, env=environment, stderr=subprocess.PIPE, text=True, check=False)
+    assert (asked.returncode, asked.stderr.splitlines()) == (1, [sentence])
 
 
 def test_what_needs_no_airflow_works_beside_an_older_one(tmp_path: Path) -> None:

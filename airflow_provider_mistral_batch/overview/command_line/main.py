@@ -31,7 +31,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Imported late: help and wrong arguments need no Airflow.
     from rich.console import Console
 
-    from airflow_provider_mistral_batch.overview.command_line.commands import COMMANDS
+    try:
+        from airflow_provider_mistral_batch.overview.command_line.commands import COMMANDS
+    except ImportError as error:
+        # Of an Airflow that is too old.
+        _say(str(error))
+        return FAILED
 
     # What Airflow logs on the way would stand amid the answer.
     was_disabled = logging.root.manager.disable
