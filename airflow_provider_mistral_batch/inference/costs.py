@@ -80,10 +80,10 @@ class CostEstimate(msgspec.Struct, frozen=True, kw_only=True):
     """
     An estimate of the most that a batch can cost. As a text it is a phrase for people.
 
-    :param requests: Requests.
-    :param prompt_tokens: Tokens in the requests.
-    :param completion_tokens: Most tokens in the answers: the sum of ``max_tokens``.
-    :param usd: The price at the batch discount, in US dollars.
+    :ivar requests: Requests.
+    :ivar prompt_tokens: Tokens in the requests.
+    :ivar completion_tokens: Most tokens in the answers: the sum of ``max_tokens``.
+    :ivar usd: The price at the batch discount, in US dollars.
     """
 
     requests: int
