@@ -149,7 +149,7 @@ function Progress({ job }) {
     h("div", { className: "mb-bar", role: "img", "aria-label": label },
       h("span", { className: "mb-bar-done", style: { width: `${100 * done}%` } }),
       h("span", { className: "mb-bar-failed", style: { width: `${100 * failed}%` } })),
-    h("small", null, `${number(job.completed + job.failed)} / ${number(job.total)}`,
+    h("small", null, job.total ? `${number(job.completed + job.failed)} / ${number(job.total)}` : "–",
       job.failed > 0 && h("span", { className: "mb-failed" }, ` · ${percent(job.failed_share)} failed`)));
 }
 
@@ -173,8 +173,9 @@ function Cancel({ job, onDone }) {
     button({ "data-kind": "danger", onClick: () => dialog.current.showModal() }, "Cancel…"),
     h("dialog", { ref: dialog, className: "mb-dialog", "aria-label": "Cancel the job" },
       h("h3", null, "Cancel this job?"),
-      h("p", null, `${job.id}: ${number(job.completed)} of ${number(job.total)} requests are done. They are paid for, ` +
-        "and the API keeps their answers. The task that waits for the job will see it as cancelled."),
+      h("p", null, `${job.id}: ${job.completed > 0
+        ? `${number(job.completed)} of ${number(job.total)} requests are done. They are paid for, and the API keeps their answers.`
+        : "no request is done yet."} ${job.task_id ? "If a task waits for the job, it will see it as cancelled." : ""}`),
       h(Trouble, { error: state.error }),
       h("div", { className: "mb-row mb-end" },
         button({ autoFocus: true, onClick: () => dialog.current.close() }, "Keep it running"),
@@ -421,13 +422,17 @@ function BatchesPart() {
 
 function TaskPart({ dagId, runId, taskId, mapIndex }) {
   const [place, go] = usePlace();
-  const index = mapIndex == null || mapIndex === "" ? -1 : Number(mapIndex);
-  const path = `api/tasks/${segment(dagId ?? "")}/${segment(runId ?? "")}/${segment(taskId ?? "")}?map_index=${index}`;
+  // Airflow has no tab at a mapped task as a whole: the tab of one instance shows the others', too, if asked.
+  const isMapped = mapIndex != null && mapIndex !== "" && Number(mapIndex) >= 0;
+  const isOne = isMapped && !place.all;
+  const path = `api/tasks/${segment(dagId ?? "")}/${segment(runId ?? "")}/${segment(taskId ?? "")}${isOne ? `?map_index=${mapIndex}` : ""}`;
   const { answer, error, again } = useAnswer(path, isSomeRunning);
   if (place.view === "job") return h(Page, null, h(Job, { key: place.id, id: place.id ?? "", go, back: () => go({ view: "", id: "" }) }));
   return h(Page, null, h(Trouble, { error }),
     !answer ? !error && h("p", { className: "mb-muted", role: "status" }, "Reading the jobs…")
       : h(React.Fragment, null, h(Connections, { answer }),
+          isMapped && h("div", { className: "mb-filters" },
+            h(Choice, { label: "Jobs of", value: place.all, all: `Map index ${mapIndex}`, options: [["1", "All map indexes"]], onChange: (all) => go({ all }) })),
           answer.jobs.length === 0
             ? h(Note, { title: "No batch jobs." }, "This task has submitted none in the last 35 days, or you may not see them.")
             : h(Table, { caption: "Jobs of this task", jobs: answer.jobs, now: answer.now, go, mayCancel: answer.may_cancel, onDone: again })));
