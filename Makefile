@@ -50,8 +50,9 @@ test: lint ## Run all checks and tests; PYTEST_ARGS adds pytest options
 test-gateway: $(VENV)/installed-gateway ## Run batches through a real LiteLLM proxy in front of the emulator
 	$(BIN)/python -m pytest tests/gateway $(PYTEST_ARGS)
 
-test-browser: $(VENV)/installed-browser ## Look at the page of batches in a real Airflow with Chromium, which must be installed
+test-browser: $(VENV)/installed-browser ## Look at the page of batches with Chromium, which must be installed; VERSIONS="3.1.3" adds older Airflows
 	$(BIN)/python -m pytest tests/browser $(PYTEST_ARGS)
+	$(if $(VERSIONS),$(BIN)/python scripts/matrix.py --browser $(VERSIONS))
 
 test-distributed: $(VENV)/installed-distributed ## Run the Dags on PostgreSQL, Celery and Redis, and kill parts of it
 	$(BIN)/python -m pytest tests/distributed $(PYTEST_ARGS)

@@ -57,6 +57,7 @@ class LocalAirflow:
     :param settings: Airflow settings by section and option; they override this class's own.
     :param components: Names and ``airflow`` arguments of the processes to start.
     :param port: Port of the API server on the loopback interface; a free one by default.
+    :param path: Path of its address, as behind a proxy that other services share, such as ``/air/flow``.
     """
 
     def __init__(
@@ -69,13 +70,14 @@ class LocalAirflow:
         settings: Settings | None = None,
         components: Mapping[str, Sequence[str]] = COMPONENTS,
         port: int | None = None,
+        path: str = "",
     ) -> None:
         self.home = home.resolve()
         self.logs = self.home / "logs"
         self.processes: dict[str, Program] = {}
         self._components = components
         self._port = port or free_port()
-        self.url = f"http://127.0.0.1:{self._port}"
+        self.url = f"http://127.0.0.1:{self._port}{path}"
         self.rest = AirflowRest(self.url)
         self._earlier = configparser.RawConfigParser()
         self._earlier.read(self.home / "airflow.cfg")

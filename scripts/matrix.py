@@ -1,7 +1,8 @@
 """``make test-matrix``: runs the tests on every supported Airflow, each in an environment of its own.
 
 An environment has the packages of its Airflow's own days, as Airflow's constraint files would choose them: what a user
-of that version has. ``--quick`` runs what tells most for its time. Names of versions choose some of them.
+of that version has. ``--quick`` runs what tells most for its time, ``--browser`` looks at the page of batches with
+Chromium. Names of versions choose some of them.
 """
 
 from __future__ import annotations
@@ -76,27 +77,31 @@ def main() -> int:
     parser.add_argument(
         "--quick", action="store_true", help="only unit tests, some of integration, and a Dag"
     )
+    parser.add_argument("--browser", action="store_true", help="only the tests with a browser")
     arguments = parser.parse_args()
     known = [kind.airflow for kind in KINDS]
     if unknown := set(arguments.versions) - set(known):
         parser.error(f"{', '.join(sorted(unknown))} is not tested; known are {', '.join(known)}")
     chosen = [kind for kind in KINDS if not arguments.versions or kind.airflow in arguments.versions]
-    results = [
-        f"Airflow {kind.airflow}, Python {kind.python}: {_test(kind, arguments.quick)}" for kind in chosen
-    ]
+    results = [f"Airflow {kind.airflow}, Python {kind.python}: {_test(kind, arguments)}" for kind in chosen]
     print("\n" + "\n".join(results))
     return 0 if all(": passed" in result for result in results) else 1
 
 
-def _test(kind: Kind, quick: bool) -> str:
+def _test(kind: Kind, arguments: argparse.Namespace) -> str:
     """Run the tests on one version; tell which steps failed, and how long each took."""
     python = ENVIRONMENTS / kind.airflow / "bin" / "python"
-    tests = ("tests/unit", *QUICK) if quick else ("tests/unit", "tests/integration")
+    tests = ("tests/unit", *QUICK) if arguments.quick else ("tests/unit", "tests/integration")
     steps: dict[str, Callable[[], bool]] = {
-        "install": lambda: _install(kind, python),
+        "install": lambda: _install(kind, python, *(("browser",) if arguments.browser else ())),
         "tests": lambda: _run(python, "-m", "pytest", "--quiet", "--numprocesses", "2", *tests),
         "Dag": lambda: _run(python, "scripts/demo.py"),
     }
+    if arguments.browser:
+        steps = {
+            "install": steps["install"],
+            "page": lambda: _run(python, "-m", "pytest", "--quiet", "tests/browser"),
+        }
     failed, times = [], []
     for name, step in steps.items():
         print(f"\n== Airflow {kind.airflow}, Python {kind.python}: {name}", flush=True)
@@ -111,8 +116,8 @@ def _test(kind: Kind, quick: bool) -> str:
     return f"{verdict} ({', '.join(times)})"
 
 
-def _install(kind: Kind, python: Path) -> bool:
-    """Make the environment, with what the package and its tests need."""
+def _install(kind: Kind, python: Path, *groups: str) -> bool:
+    """Make the environment, with what the package and its tests need, and further groups."""
     folder = python.parents[1]
     airflow = (f"apache-airflow=={kind.airflow}", f"apache-airflow-core=={kind.airflow}")
     pins = CHECKOUT / "constraints.txt" if kind.pinned else folder / "constraints.txt"
@@ -127,6 +132,7 @@ def _install(kind: Kind, python: Path) -> bool:
     return _uv(
         *("pip", "install", "--quiet", "--python", str(python), "--constraints", str(pins)),
         *("--editable", EXTRAS, *airflow, "--group", "test"),
+        *(part for group in groups for part in ("--group", group)),
     )
 
 

@@ -20,6 +20,9 @@ FORBIDDEN_DAG = "mistral_batch_table"
 #: The key of the connection ``mistral_wrong``, which the API refuses.
 WRONG_KEY = "wrong-key-of-nobody"
 
+#: Path of Airflow's address. With one, each link and call that leaves it out fails.
+PATH = "/air/flow"
+
 AUTH_MANAGER = f'''"""Airflow's simple auth manager, with one Dag that the user reader may not read."""
 
 from airflow.api_fastapi.auth.managers.simple.simple_auth_manager import SimpleAuthManager
@@ -64,6 +67,7 @@ def airflow(emulator: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Ite
                 "auth_manager": "one_forbidden_dag.OneForbiddenDag",
             }
         },
+        path=PATH,
     ) as airflow:
         airflow.cli("dags", "reserialize")
         yield airflow
