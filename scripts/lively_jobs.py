@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from airflow_provider_mistral_batch.api.client import MistralBatchClient
 from airflow_provider_mistral_batch.api.models import BatchJobIn
 from airflow_provider_mistral_batch.emulator import Emulator
@@ -28,11 +30,10 @@ def make_lively_jobs(emulator: Emulator) -> None:
     :param emulator: The emulator; jobs are in the workspace of its key.
     """
     make = emulator.control.make_jobs
-    nightly, table = of_task("mistral_batch_nightly"), of_task("mistral_batch_table", "describe", 2)
+    table = of_task("mistral_batch_table", "describe", 2)
     make(
-        3, status="RUNNING", total_requests=12_000, age_seconds=2 * HOUR, metadata=nightly, ends_after=[HOUR]
+        1, status="QUEUED", total_requests=500, age_seconds=HOUR, metadata=table, model="mistral-large-latest"
     )
-    make(1, status="QUEUED", total_requests=500, age_seconds=60, metadata=table, model="mistral-large-latest")
     for day in range(1, 15):
         make(
             2,
@@ -52,19 +53,36 @@ def make_lively_jobs(emulator: Emulator) -> None:
         age_seconds=9 * HOUR,
         metadata=of_task("mistral_batch_cancel"),
     )
-    make(
-        2, status="RUNNING", total_requests=40, age_seconds=600, metadata={"team": HOSTILE}, ends_after=[900]
-    )
     with MistralBatchClient(emulator.api_key, emulator.url) as client:
         metadata = {**of_task("mistral_batch_inference", "ask"), "note": HOSTILE}
         emulator.control.plan_jobs(
             metadata=metadata, failed_rows=3, failed_statuses=[422, 500], job_seconds=0.1
         )
-        requests = [
-            {
-                "custom_id": f"row-{number}",
-                "body": {"messages": [{"role": "user", "content": f"{HOSTILE} {number}"}]},
-            }
-            for number in range(12)
-        ]
-        client.create(BatchJobIn(requests=requests, model="mistral-small-latest", metadata=metadata))
+        client.create(BatchJobIn(requests=_requests(12), model="mistral-small-latest", metadata=metadata))
+        # These have rows, because only so their progress moves.
+        for number, minutes in enumerate((6, 20, 60)):
+            _run(emulator, client, 2_000, minutes, of_task("mistral_batch_nightly", run=28 + number), 150)
+        for minutes in (15, 45):
+            _run(emulator, client, 40, minutes, {"team": HOSTILE}, 0)
+
+
+def _run(
+    emulator: Emulator,
+    client: MistralBatchClient,
+    count: int,
+    minutes: float,
+    metadata: dict[str, str],
+    failed_rows: int,
+) -> None:
+    emulator.control.plan_jobs(metadata=metadata, job_seconds=60 * minutes, failed_rows=failed_rows)
+    client.create(BatchJobIn(requests=_requests(count), model="mistral-small-latest", metadata=metadata))
+
+
+def _requests(count: int) -> list[dict[str, Any]]:
+    return [
+        {
+            "custom_id": f"row-{number}",
+            "body": {"messages": [{"role": "user", "content": f"{HOSTILE} {number}"}]},
+        }
+        for number in range(count)
+    ]

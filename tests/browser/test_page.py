@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from urllib.parse import quote
 
 import pytest
 import requests
@@ -196,6 +197,39 @@ def test_task_has_a_tab_with_its_jobs(airflow, page_of, emulator):
     page.wait_for_selector(f"tr[data-id='{job_id}']")
     page.goto(f"{airflow.url}/dags/mistral_batch_nightly/plugin/mistral-batch-runs")
     page.get_by_text("Requests by run").wait_for()
+
+
+def test_task_shows_one_map_index_or_all(airflow, emulator):
+    metadata = of_task("mistral_batch_mapped", "translate", run=4)
+    ids = [
+        emulator.control.make_jobs(1, status="SUCCESS", metadata={**metadata, "airflow_map_index": index})[0]
+        for index in ("0", "1")
+    ]
+    wait_for(lambda: set(ids) <= {job["id"] for job in answer(airflow, "api/jobs").json()["jobs"]})
+    path = f"api/tasks/mistral_batch_mapped/{quote(metadata['airflow_run_id'], safe='')}/translate"
+
+    def shown(query=""):
+        return {job["id"] for job in answer(airflow, path + query).json()["jobs"]}
+
+    assert shown("?map_index=0") == {ids[0]}
+    assert shown("?map_index=1") == {ids[1]}
+    assert shown() == set(ids)
+
+
+def test_dead_api_leaves_the_jobs_with_their_age_and_delays_no_other_page(airflow, page_of, emulator):
+    page = open_at(page_of("chief"), airflow)
+    page.wait_for_selector(ROW)
+    rows = page.locator(ROW).count()
+    fault = emulator.control.fault("hold", path="/v1/batch/jobs*", times=None)
+    try:
+        page.reload()
+        page.get_by_text("Its jobs are shown as they were").wait_for(timeout=60_000)
+        assert page.locator(ROW).count() == rows
+        headers = {"Authorization": f"Bearer {token(airflow, 'chief')}"}
+        for path in ("api/v2/dags", "mistral-batches/api/jobs"):
+            assert requests.get(f"{airflow.url}/{path}", headers=headers, timeout=10).ok
+    finally:
+        emulator.control.remove_fault(fault)
 
 
 def test_viewers_share_one_listing(airflow, emulator):

@@ -23,7 +23,7 @@ from airflow_provider_mistral_batch.overview.airflow_database import (
 )
 from airflow_provider_mistral_batch.overview.costs import with_costs
 from airflow_provider_mistral_batch.overview.detail import read_detail
-from airflow_provider_mistral_batch.overview.jobs import JobView, TaskKey
+from airflow_provider_mistral_batch.overview.jobs import JobView
 from airflow_provider_mistral_batch.overview.listing import Listing, Snapshot, default_hook
 from airflow_provider_mistral_batch.overview.orphans import candidates, find_orphans
 from airflow_provider_mistral_batch.overview.queries import query_of, select
@@ -153,11 +153,15 @@ def cancel(batch_id: str, user: User) -> Response:
 
 
 @router.get("/api/tasks/{dag_id}/{run_id}/{task_id}")
-def task(dag_id: str, run_id: str, task_id: str, user: User, map_index: int = -1) -> Response:
-    """Give the jobs of a task instance, of all its tries and rounds."""
+def task(dag_id: str, run_id: str, task_id: str, user: User, map_index: int | None = None) -> Response:
+    """Give the jobs of a task in a run, of all tries and rounds: those of one map index, or of all."""
     seen = board.seen_by(user)
-    key = TaskKey(dag_id, run_id, task_id, map_index)
-    of_task = [job for job in seen.jobs if job.task == key][:_MOST_JOBS]
+    of_task = [
+        job
+        for job in seen.jobs
+        if (job.dag_id, job.run_id, job.task_id) == (dag_id, run_id, task_id)
+        and map_index in (None, job.map_index)
+    ][:_MOST_JOBS]
     return _json({"jobs": _with_known_costs(of_task, of_task), **_common(seen, of_task, user)})
 
 

@@ -97,6 +97,7 @@ function usePlace() {
 const number = (value) => (value == null ? "–" : Math.round(value).toLocaleString("en"));
 const percent = (share) => (share == null ? "–" : `${(100 * share).toFixed(share > 0 && share < 0.1 ? 1 : 0)} %`);
 const dollars = (value) => (value == null ? "–" : value > 0 && value < 0.01 ? "< $0.01" : `$${value.toFixed(2)}`);
+const jobCount = (count) => `${number(count)} ${count === 1 ? "job" : "jobs"}`;
 const when = (seconds) => (seconds ? new Date(1000 * seconds).toLocaleString() : "–");
 
 function span(seconds) {
@@ -148,7 +149,7 @@ function Progress({ job }) {
     h("div", { className: "mb-bar", role: "img", "aria-label": label },
       h("span", { className: "mb-bar-done", style: { width: `${100 * done}%` } }),
       h("span", { className: "mb-bar-failed", style: { width: `${100 * failed}%` } })),
-    h("small", null, `${number(job.completed + job.failed)} / ${number(job.total)}`,
+    h("small", null, job.total ? `${number(job.completed + job.failed)} / ${number(job.total)}` : "–",
       job.failed > 0 && h("span", { className: "mb-failed" }, ` · ${percent(job.failed_share)} failed`)));
 }
 
@@ -172,8 +173,9 @@ function Cancel({ job, onDone }) {
     button({ "data-kind": "danger", onClick: () => dialog.current.showModal() }, "Cancel…"),
     h("dialog", { ref: dialog, className: "mb-dialog", "aria-label": "Cancel the job" },
       h("h3", null, "Cancel this job?"),
-      h("p", null, `${job.id}: ${number(job.completed)} of ${number(job.total)} requests are done. They are paid for, ` +
-        "and the API keeps their answers. The task that waits for the job will see it as cancelled."),
+      h("p", null, `${job.id}: ${job.completed > 0
+        ? `${number(job.completed)} of ${number(job.total)} requests are done. They are paid for, and the API keeps their answers.`
+        : "no request is done yet."} ${job.task_id ? "If a task waits for the job, it will see it as cancelled." : ""}`),
       h(Trouble, { error: state.error }),
       h("div", { className: "mb-row mb-end" },
         button({ autoFocus: true, onClick: () => dialog.current.close() }, "Keep it running"),
@@ -268,7 +270,7 @@ function Batches({ place, go }) {
             onSort: (sort, descending) => go({ sort, descending: String(descending), page: "" }),
           })),
     h("nav", { className: "mb-row", "aria-label": "Pages" },
-      h("span", { className: "mb-muted" }, `${number(answer.total)} jobs, page ${answer.page} of ${number(answer.pages)}`),
+      h("span", { className: "mb-muted" }, `${jobCount(answer.total)}, page ${answer.page} of ${number(answer.pages)}`),
       h("button", { type: "button", className: "mb-button", disabled: answer.page <= 1, onClick: () => go({ page: String(answer.page - 1) }) }, "Previous"),
       h("button", { type: "button", className: "mb-button", disabled: answer.page >= answer.pages, onClick: () => go({ page: String(answer.page + 1) }) }, "Next")));
 }
@@ -370,7 +372,7 @@ function Overview({ go }) {
   const { answer, error, again } = useAnswer("api/overview", () => false);
   if (!answer) return error ? h(Trouble, { error }) : h("p", { className: "mb-muted", role: "status" }, "Summing up…");
   const { today, month, pending, orphans } = answer;
-  const cost = (sum) => [sum.cost_usd == null ? null : dollars(sum.cost_usd), sum.jobs_without_cost ? `cost of ${number(sum.jobs_without_cost)} jobs unknown` : null].filter(Boolean).join(" · ") || "no cost";
+  const cost = (sum) => [sum.cost_usd == null ? null : dollars(sum.cost_usd), sum.jobs_without_cost ? `cost of ${jobCount(sum.jobs_without_cost)} unknown` : null].filter(Boolean).join(" · ") || "no cost";
   const isCosted = month.cost_usd != null;
   const value = (group) => (isCosted ? group.cost_usd ?? 0 : group.requests);
   const label = (group) => (isCosted ? `${dollars(group.cost_usd)} · ${number(group.requests)}` : number(group.requests));
@@ -378,9 +380,9 @@ function Overview({ go }) {
   return h(React.Fragment, null,
     h(Trouble, { error }), h(Connections, { answer }),
     h("div", { className: "mb-cards" },
-      h(Tile, { title: "Today", value: `${number(today.jobs)} jobs`, note: `${number(today.requests)} requests · ${number(today.failed)} failed · ${cost(today)}` }),
-      h(Tile, { title: "This month", value: `${number(month.jobs)} jobs`, note: `${number(month.requests)} requests${month.tokens ? ` · ${number(month.tokens)} tokens` : ""} · ${cost(month)}` }),
-      h(Tile, { title: "Pending", value: `${number(pending.requests)} requests`, note: `in ${number(pending.jobs)} jobs; ${percent(pending.share)} of what a workspace takes` })),
+      h(Tile, { title: "Today", value: jobCount(today.jobs), note: `${number(today.requests)} requests · ${number(today.failed)} failed · ${cost(today)}` }),
+      h(Tile, { title: "This month", value: jobCount(month.jobs), note: `${number(month.requests)} requests${month.tokens ? ` · ${number(month.tokens)} tokens` : ""} · ${cost(month)}` }),
+      h(Tile, { title: "Pending", value: `${number(pending.requests)} requests`, note: `in ${jobCount(pending.jobs)}; ${percent(pending.share)} of what a workspace takes` })),
     h(Section, { title: "Orphans: jobs that run although no task waits for them" },
       orphans.length === 0 ? h("p", { className: "mb-muted" }, "None.")
         : h(React.Fragment, null,
@@ -410,13 +412,19 @@ function BatchesPart() {
 
 function TaskPart({ dagId, runId, taskId, mapIndex }) {
   const [place, go] = usePlace();
-  const index = mapIndex == null || mapIndex === "" ? -1 : Number(mapIndex);
-  const path = `api/tasks/${segment(dagId ?? "")}/${segment(runId ?? "")}/${segment(taskId ?? "")}?map_index=${index}`;
+  // Airflow has no tab at a mapped task as a whole: the tab of one instance shows the others', too, if asked.
+  const isMapped = Number(mapIndex ?? "") >= 0 && mapIndex !== "" && mapIndex != null;
+  const isOne = isMapped && !place.all;
+  const path = `api/tasks/${segment(dagId ?? "")}/${segment(runId ?? "")}/${segment(taskId ?? "")}${isOne ? `?map_index=${mapIndex}` : ""}`;
   const { answer, error, again } = useAnswer(path, isSomeRunning);
   if (place.view === "job") return h(Page, null, h(Job, { key: place.id, id: place.id ?? "", go, back: () => go({ view: "", id: "" }) }));
   return h(Page, null, h(Trouble, { error }),
     !answer ? !error && h("p", { className: "mb-muted", role: "status" }, "Reading the jobs…")
       : h(React.Fragment, null, h(Connections, { answer }),
+          isMapped && h("div", { className: "mb-filters" },
+            h("label", { className: "mb-field" }, h("span", null, "Jobs of"),
+              h("select", { value: place.all ?? "", onChange: (event) => go({ all: event.target.value }) },
+                h("option", { value: "" }, `map index ${mapIndex}`), h("option", { value: "1" }, "all map indexes")))),
           answer.jobs.length === 0
             ? h(Note, { title: "No batch jobs." }, "This task instance has submitted none in the last 35 days.")
             : h(Table, { caption: "Jobs of this task", jobs: answer.jobs, now: answer.now, go, mayCancel: answer.may_cancel, onDone: again })));
