@@ -31,7 +31,9 @@ def make_lively_jobs(emulator: Emulator) -> None:
     """
     make = emulator.control.make_jobs
     table = of_task("mistral_batch_table", "describe", 2)
-    make(1, status="QUEUED", total_requests=500, age_seconds=60, metadata=table, model="mistral-large-latest")
+    make(
+        1, status="QUEUED", total_requests=500, age_seconds=HOUR, metadata=table, model="mistral-large-latest"
+    )
     for day in range(1, 15):
         make(
             2,
