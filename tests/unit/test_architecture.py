@@ -52,8 +52,13 @@ def modules() -> dict[str, ast.Module]:
     }
 
 
-def imports() -> Iterator[Import]:
+@cache
+def imports() -> tuple[Import, ...]:
     """Every import of every module, at any depth of its code."""
+    return tuple(_imports())
+
+
+def _imports() -> Iterator[Import]:
     for name, tree in modules().items():
         for_types_only = {
             id(node)
