@@ -56,8 +56,8 @@ def test_a_running_job_until_it_is_really_over(
 def test_a_job_of_which_some_is_done_keeps_it(
     cancel: Any, control: Control, make_job: Any, jobs: Any
 ) -> None:
-    # 50 rows in a second, and then nothing for long.
-    batch_id = make_job(rows=4, wait=False, job_seconds=4)
+    # A row a second, for a minute: long enough for a busy machine.
+    batch_id = make_job(rows=60, wait=False, job_seconds=60)
     while not jobs()[0]["succeeded_requests"]:
         time.sleep(0.02)
     outcome = cancel(batch_id, wait_for_completion=True)

@@ -234,7 +234,8 @@ def test_results_land_whole_although_the_connection_breaks(
     job_id = finished_job(api, rows=500)
     fault = control.fault("cut", "GET", "/v1/files/*/content", times=1, bytes=70_000)
     status, _, err = run("download", job_id, str(tmp_path / "out"))
-    assert (status, err) == (0, "")
+    # Older versions of rich end a hidden bar with an empty line.
+    assert (status, err.strip()) == (0, "")
     files = list((tmp_path / "out").iterdir())
     assert [file.name for file in files] == ["results.jsonl"]
     assert len(files[0].read_bytes().splitlines()) == 500
