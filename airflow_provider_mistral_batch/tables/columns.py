@@ -201,7 +201,7 @@ def _time(value: Any) -> Any:
         moment = datetime.datetime.fromisoformat(text.replace("Z", "+00:00"))
     except ValueError:
         # Nor fractions of one digit.
-        moment = msgspec.convert(text, datetime.datetime)
+        moment = _moment(text)
     try:
         # Near the first and the last year, UTC may have no such moment.
         return (moment if moment.tzinfo else moment.replace(tzinfo=datetime.timezone.utc)).astimezone(
@@ -209,6 +209,14 @@ def _time(value: Any) -> Any:
         )
     except OverflowError:
         raise ValueError(f"{value!r:.60} is out of range in UTC") from None
+
+
+def _moment(text: str) -> datetime.datetime:
+    try:
+        return msgspec.convert(text, datetime.datetime)
+    except msgspec.ValidationError:
+        # No ValueError in older versions of msgspec.
+        raise ValueError(f"{text!r:.60} is no time") from None
 
 
 def _as_json(value: Any) -> Any:

@@ -265,6 +265,7 @@ def test_a_job_over_which_the_server_stumbles_harms_no_other(control: Control, l
     stone, *ids = control.make_jobs(4)
     control.settings(listing_lag=1000)
     control.fault("status", "GET", f"/v1/batch/jobs/{stone}", status=500, times=None)
+    began = time.monotonic()
 
     async def scenario() -> None:
         bad = Watcher(stone)
@@ -280,7 +281,9 @@ def test_a_job_over_which_the_server_stumbles_harms_no_other(control: Control, l
         await all_over([bad])
 
     asyncio.run(scenario())
-    assert len([line for line in logged() if f"Looking at batch job {stone} again" in line]) == 1
+    lines = [line for line in logged() if f"Looking at batch job {stone} again" in line]
+    # Once a minute, and on a busy machine this takes more than one.
+    assert 1 <= len(lines) <= 1 + (time.monotonic() - began) // 60
 
 
 async def longest_stall(seconds: float) -> float:
