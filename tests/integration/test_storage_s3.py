@@ -24,6 +24,7 @@ from airflow_provider_mistral_batch.api.errors import InvalidInputError, Storage
 from airflow_provider_mistral_batch.jsonl.requests.sources import open_sources
 from airflow_provider_mistral_batch.jsonl.requests.template import RowTemplate
 from airflow_provider_mistral_batch.operators.inference import MistralBatchInferenceOperator
+from airflow_provider_mistral_batch.overview.landed import read_landed
 from airflow_provider_mistral_batch.policies.ownership import TaskIdentity
 from airflow_provider_mistral_batch.results import read_results, read_table
 from airflow_provider_mistral_batch.storage.ahead import SMALL_BYTES, FileAhead, read_ahead
@@ -146,6 +147,26 @@ def test_a_table_takes_few_requests_and_is_read_in_ranges(
     table = read_table(outcome.value).read_all()
     assert table.column("body").to_pylist() == rows.column("body").to_pylist()
     assert len(server.requests) <= 20, "\n".join(server.requests)
+
+
+@pytest.mark.parametrize("output_format", ["jsonl", "parquet"])
+def test_first_rows_are_shown_of_this_batch_and_of_no_other(
+    output_format: str, infer: Any, folder: ObjectStoragePath, server: S3Server
+) -> None:
+    outcome = infer(output_format=output_format)
+    assert outcome.state == "success", outcome.message
+    (batch_id,) = outcome.value["batch_ids"]
+    server.requests.clear()
+    landed = read_landed(outcome.value, batch_id, str, seconds=60)
+    assert landed.problem is None
+    assert landed.answers is not None
+    assert (landed.answers.problem, landed.answers.rows_read, landed.answers.is_whole) == (None, 10, True)
+    assert landed.failures is not None
+    assert (landed.failures.problem, landed.failures.rows) == (None, [])
+    assert len(server.requests) <= 20, "\n".join(server.requests)
+    other = read_landed(outcome.value, "another", str, seconds=60)
+    assert "of another batch" in str(other.problem)
+    assert other.answers is None
 
 
 def requests_of(path: str) -> list[str]:
