@@ -178,7 +178,7 @@ def test_a_ca_bundle(connection):
         pytest.param(
             {"extra": ["timeout"]},
             "extra is not a JSON object",
-            marks=since("3.1", "a connection whose extra is a list can be read"),
+            marks=since("3.2", "a connection whose extra is a list can be read"),
         ),
         ({"extra": {"default_model": 5}}, "extra.default_model=5 is not a string"),
     ],
