@@ -210,10 +210,11 @@ def moment(value: Any, *, field: str, now: float) -> float:
 
 
 def _sorted(jobs: list[JobView], value_of: Callable[[JobView], Any], *, descending: bool) -> list[JobView]:
-    valued = [(value, job) for job in jobs if (value := value_of(job)) is not None]
+    valued = [(value_of(job), job) for job in jobs]
+    known = [pair for pair in valued if pair[0] is not None]
     # Sorting is stable: jobs of one value are as they came, so that pages hold from look to look.
-    valued.sort(key=itemgetter(0), reverse=descending)
-    return [job for _, job in valued] + [job for job in jobs if value_of(job) is None]
+    known.sort(key=itemgetter(0), reverse=descending)
+    return [job for _, job in known] + [job for value, job in valued if value is None]
 
 
 def _contains(job: JobView, text: str) -> bool:

@@ -55,7 +55,7 @@ def _globbed(path: StoragePath) -> Sequence[StoragePath]:
         base, pattern = path.parent, str(path.name)
         while any(character in str(base) for character in _GLOB_CHARACTERS):
             base, pattern = base.parent, f"{base.name}/{pattern}"
-        _forget_listings(base)
+        forget_listings(base)
         found = list(base.glob(pattern))
     files = sorted((file for file in found if file.is_file()), key=str)
     if not files:
@@ -72,7 +72,7 @@ def sized_files(path: StoragePath) -> list[tuple[StoragePath, int]]:
     :raises InvalidInputError: When there is nothing, or a folder may not be listed.
     """
     with naming(path, "read", field="path", for_good=True):
-        _forget_listings(path)
+        forget_listings(path)
         try:
             kind, size = _kind_and_size(path)
         except (FileNotFoundError, NotADirectoryError):
@@ -108,7 +108,7 @@ def _below(folder: StoragePath) -> Iterator[tuple[str, int]]:
                 if file.is_file():
                     yield str(file.relative_to(local)), file.stat().st_size
         return
-    _forget_listings(folder)
+    forget_listings(folder)
     prefix = cast("ObjectPath", folder)
     start = len(prefix.path.rstrip("/")) + 1
     # One listing, where asking for each file would be a call each.
@@ -131,13 +131,13 @@ def entries(folder: StoragePath) -> list[StoragePath]:
 
     :param folder: The folder.
     """
-    _forget_listings(folder)
+    forget_listings(folder)
     try:
         return list(folder.iterdir())
     except (FileNotFoundError, NotADirectoryError):
         return []
     finally:
-        _forget_listings(folder)
+        forget_listings(folder)
 
 
 def refuse_link(folder: StoragePath) -> None:
@@ -230,8 +230,12 @@ def _empty(path: StoragePath, files: Sequence[str], refusal: Exception | None) -
     )
 
 
-def _forget_listings(folder: StoragePath) -> None:
-    """Each process caches listings of object stores, and another one may have written since."""
+def forget_listings(folder: StoragePath) -> None:
+    """
+    Look anew at what is in an object store: each process caches listings, and another one may have written since.
+
+    :param folder: A path in the store.
+    """
     filesystem = getattr(folder, "fs", None)
     if filesystem is not None:
         filesystem.invalidate_cache()

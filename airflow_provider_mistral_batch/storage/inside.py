@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import IO, Any, NamedTuple, cast
 
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
-from airflow_provider_mistral_batch.api.regular_files import NotAFileError
+from airflow_provider_mistral_batch.api.regular_files import open_inside
+from airflow_provider_mistral_batch.storage.folders import forget_listings
 from airflow_provider_mistral_batch.storage.paths import ObjectPath, StoragePath, local_path
 from airflow_provider_mistral_batch.storage.reading import known_arguments
 from airflow_provider_mistral_batch.storage.trouble import naming
@@ -71,8 +70,7 @@ class Inside:
                 return Beginning(file.read(most_bytes), os.fstat(file.fileno()).st_size)
         stored = cast("ObjectPath", path)
         with naming(path, "read"):
-            # Each process caches listings of object stores, and another one may have written since.
-            stored.fs.invalidate_cache()
+            forget_listings(path)
             size = int(stored.fs.info(stored.path).get("size") or 0)
             if size == 0:
                 # Stores refuse a range of nothing.
@@ -99,32 +97,12 @@ class Inside:
                 stored = cast("ObjectPath", path)
                 opened = stored.fs.open(stored.path, "rb", block_size=_BLOCK_BYTES)
             else:
-                opened = self._opened(name, self._local / name)
+                opened = open_inside(self._descriptor, self._local / name)
             with opened as file:
                 yield file
-
-    def _opened(self, name: str, path: Path) -> IO[Any]:
-        # Before it is opened, for to open a device may do something; and after it, for it may have been replaced.
-        _check(path, os.stat(name, dir_fd=self._descriptor, follow_symlinks=False))
-        descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=self._descriptor)
-        try:
-            _check(path, os.fstat(descriptor))
-        except BaseException:
-            os.close(descriptor)
-            raise
-        return os.fdopen(descriptor, "rb")
 
 
 def _plain(name: str) -> str:
     if not name or "/" in name or "\\" in name or name in (".", ".."):
         raise InvalidInputError(f"{name!r:.100} is no name of a file inside the folder")
     return name
-
-
-def _check(path: Path, found: os.stat_result) -> None:
-    if stat.S_ISLNK(found.st_mode):
-        raise NotAFileError(path, "a symbolic link")
-    if not stat.S_ISREG(found.st_mode):
-        raise NotAFileError(path, "something else")
-    if found.st_nlink > 1:
-        raise NotAFileError(path, "a file that has another name, too")
