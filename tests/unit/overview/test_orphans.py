@@ -28,6 +28,9 @@ from airflow_provider_mistral_batch.overview.orphans import TaskState, find_orph
 
 NOW = 1_000_000.0
 
+#: Airflow 3.4 has another name for it.
+INDEX_COLUMN = "map_index" if "map_index" in TaskInstance.__table__.c else "region_index"
+
 
 def job(status: str = "in_progress", **fields) -> JobView:
     known = {"id": "job-1", "connections": ("mistral_default",), "created_at": int(NOW) - 3600}
@@ -84,11 +87,10 @@ def test_jobs_of_others_are_no_orphans() -> None:
 
 @pytest.fixture
 def session() -> Iterator[Session]:
-    # Tables refer to others.
+    # Tables refer to others, and XComs are in several.
     import_all_models()
     engine = create_engine("sqlite://")
-    tables = [model.__table__ for model in (TaskInstance, DagRun, XComModel, Connection)]
-    Base.metadata.create_all(engine, tables=tables)
+    Base.metadata.create_all(engine)
     with Session(engine) as session:
         yield session
     engine.dispose()
@@ -114,17 +116,14 @@ def fill(session: Session, count: int = 1) -> list[TaskKey]:
             "task_id": key.task_id,
             "map_index": key.map_index,
         }
+        stored = {INDEX_COLUMN if name == "map_index" else name: value for name, value in task.items()}
         rest = {"pool": "default_pool", "pool_slots": 1, "state": "deferred", "try_number": 1}
-        session.execute(insert(TaskInstance.__table__).values(id=id_of(number), **task, **rest))
+        session.execute(insert(TaskInstance.__table__).values(id=id_of(number), **stored, **rest))
         for name, value in (
             ("return_value", {"results_path": "s3://b/r", "batch_ids": [f"job-{number}"]}),
             ("other", {"results_path": "s3://b/r", "batch_ids": ["wrong"]}),
         ):
-            session.execute(
-                insert(XComModel.__table__).values(
-                    dag_run_id=number + 1, key=name, value=value, timestamp=now, **task
-                )
-            )
+            XComModel.set(name, value, **task, session=session)
     return keys
 
 
@@ -142,7 +141,8 @@ def test_manifests_are_looked_up(session: Session) -> None:
 
 def test_what_is_no_manifest_is_left_out(session: Session) -> None:
     (key,) = fill(session)
-    session.query(XComModel).filter_by(key="return_value").update({"value": ["results_path", "batch_ids"]})
+    task = {"dag_id": key.dag_id, "run_id": key.run_id, "task_id": key.task_id, "map_index": key.map_index}
+    XComModel.set("return_value", ["results_path", "batch_ids"], **task, session=session)
     assert landed_manifests([key], session) == {}
 
 
