@@ -38,6 +38,7 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     :param errors: Errors of the job as a whole.
     :param usage: Sums of tokens, pages and seconds, if known.
     :param cost_usd: About what the job cost, in US dollars; ``None`` if unknown.
+    :param expected_cost_usd: If that is unknown: what earlier jobs let expect; ``None`` if there are none.
     """
 
     id: str
@@ -70,6 +71,7 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     errors: list[str] = []
     usage: dict[str, float] | None = None
     cost_usd: float | None = None
+    expected_cost_usd: float | None = None
 
     @property
     def task(self) -> TaskKey | None:
@@ -81,7 +83,13 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     @property
     def tokens(self) -> float | None:
         """Tokens that were read and written; ``None`` if unknown."""
-        return tokens(self.usage)
+        usage = self.usage
+        return None if usage is None else usage.get("prompt_tokens", 0) + usage.get("completion_tokens", 0)
+
+    @property
+    def likely_cost_usd(self) -> float | None:
+        """The cost, or else the expected cost; ``None`` if unknown."""
+        return self.expected_cost_usd if self.cost_usd is None else self.cost_usd
 
 
 class TaskKey(msgspec.Struct, frozen=True, order=True):
@@ -91,15 +99,6 @@ class TaskKey(msgspec.Struct, frozen=True, order=True):
     run_id: str
     task_id: str
     map_index: int = -1
-
-
-def tokens(usage: Mapping[str, float] | None) -> float | None:
-    """
-    Sum the tokens that were read and written; ``None`` if unknown.
-
-    :param usage: Sums by what they count.
-    """
-    return None if usage is None else usage.get("prompt_tokens", 0) + usage.get("completion_tokens", 0)
 
 
 def job_view(job: BatchJobOut, *conn_ids: str) -> JobView:

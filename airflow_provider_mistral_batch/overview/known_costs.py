@@ -1,17 +1,19 @@
-"""``KnownCosts``: what jobs used and cost, from the manifests in Airflow's database, kept for all who look."""
+"""``KnownCosts``: what jobs used, cost and will cost, by the manifests in Airflow's database, kept for all who look."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
 import msgspec
 
 from airflow_provider_mistral_batch.overview.airflow_database import landed_manifests
 from airflow_provider_mistral_batch.overview.costs import with_costs
-from airflow_provider_mistral_batch.overview.jobs import JobView, TaskKey, tokens
+from airflow_provider_mistral_batch.overview.expected_costs import earlier_jobs, with_expected_costs
+from airflow_provider_mistral_batch.overview.jobs import JobView, TaskKey
 
 #: Seconds for which it is known what a task returned: its jobs ended lately, or long ago.
 _LATELY_KNOWN, _KNOWN = 15.0, 600.0
@@ -45,18 +47,31 @@ class KnownCosts:
         self._lock = threading.Lock()
         self._known: dict[str, _Known] = {}
 
-    def read(
-        self, wanted: Iterable[JobView], all_jobs: Iterable[JobView], *, now: float, seconds: float = 1.0
-    ) -> bool:
+    def costed(
+        self, jobs: Sequence[JobView], all_jobs: Sequence[JobView], *, now: float, seconds: float = 1.0
+    ) -> tuple[list[JobView], bool]:
         """
-        Look up what jobs cost.
+        Give jobs with their usage and their cost, or else the expected cost.
 
-        :param wanted: The jobs, those that matter most first.
-        :param all_jobs: All jobs: those of the same batches are needed for right shares.
+        :param jobs: The jobs, those that matter most first.
+        :param all_jobs: All jobs, newest first: those of the same batches are needed for right shares, and earlier
+            jobs of the same tasks for expected costs.
         :param now: The time by the API's clock (epoch seconds).
-        :param seconds: How long to go on; a look-up that has begun ends.
-        :return: Whether all was looked up.
+        :param seconds: How long to look up; a look-up that has begun ends.
+        :return: The jobs, and whether all was looked up.
         """
+        is_all = self._read(jobs, all_jobs, now, seconds)
+        filled = self._filled(jobs)
+        earlier = earlier_jobs(filled, all_jobs)
+        self._read(list(chain.from_iterable(earlier.values())), all_jobs, now, seconds)
+        return with_expected_costs(
+            filled, {kind: self._filled(some) for kind, some in earlier.items()}
+        ), is_all
+
+    def _read(
+        self, wanted: Iterable[JobView], all_jobs: Iterable[JobView], now: float, seconds: float
+    ) -> bool:
+        """Look up what jobs cost; tell whether all was looked up."""
         begun = time.monotonic()
         with self._lock:
             unknown = [
@@ -87,33 +102,10 @@ class KnownCosts:
         known = self._known.get(job.id)
         return known is None or known.until <= now
 
-    def filled(self, jobs: Iterable[JobView]) -> list[JobView]:
-        """
-        Fill in what is known.
-
-        :param jobs: The jobs.
-        """
+    def _filled(self, jobs: Iterable[JobView]) -> list[JobView]:
         return [
             job
             if (known := self._known.get(job.id)) is None or known.usage is None is known.cost_usd
             else msgspec.structs.replace(job, usage=known.usage, cost_usd=known.cost_usd)
             for job in jobs
         ]
-
-    def cost_of(self, job: JobView) -> float | None:
-        """
-        Give what a job cost, in US dollars, if it is known.
-
-        :param job: The job.
-        """
-        known = self._known.get(job.id)
-        return None if known is None else known.cost_usd
-
-    def tokens_of(self, job: JobView) -> float | None:
-        """
-        Give the tokens that a job read and wrote, if they are known.
-
-        :param job: The job.
-        """
-        known = self._known.get(job.id)
-        return None if known is None else tokens(known.usage)

@@ -125,15 +125,12 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
     counts_by_status: dict[str, int]
 
 
-def select(
-    jobs: Iterable[JobView], query: Query, *, value_of: Callable[[JobView], Any] | None = None
-) -> Selection:
+def select(jobs: Iterable[JobView], query: Query) -> Selection:
     """
     Choose, sort and cut jobs.
 
     :param jobs: Jobs, newest first.
     :param query: What is wanted.
-    :param value_of: What to sort by; by default the jobs' field that the query names.
     """
     matching: Iterable[JobView] = jobs
     for test in query.tests():
@@ -145,7 +142,8 @@ def select(
         # As they came.
         ordered = chosen if query.descending else chosen[::-1]
     else:
-        ordered = _sorted(chosen, value_of or attrgetter(query.sort), descending=query.descending)
+        field = "likely_cost_usd" if query.sort == "cost_usd" else query.sort
+        ordered = _sorted(chosen, attrgetter(field), descending=query.descending)
     pages = max(1, math.ceil(len(ordered) / query.page_size))
     page = min(query.page, pages)
     start = (page - 1) * query.page_size

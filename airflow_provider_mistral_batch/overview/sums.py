@@ -29,6 +29,8 @@ class Sum(msgspec.Struct, frozen=True, kw_only=True):
     :param tokens: Tokens that were read and written, as far as they are known.
     :param cost_usd: US dollars, as far as they are known; ``None`` if no job's cost is known.
     :param jobs_without_cost: Jobs with requests that succeeded whose cost is not in ``cost_usd``.
+    :param expected_cost_usd: What jobs whose cost is not in ``cost_usd`` are expected to cost, as far as that is known;
+        ``None`` if it is for no job.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Sum(msgspec.Struct, frozen=True, kw_only=True):
     tokens: float = 0
     cost_usd: float | None = None
     jobs_without_cost: int = 0
+    expected_cost_usd: float | None = None
 
 
 class Pending(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,6 +100,7 @@ def summed(name: str, jobs: Iterable[JobView]) -> Sum:
     """
     members = list(jobs)
     costs = [job.cost_usd for job in members if job.cost_usd is not None]
+    expected = [job.expected_cost_usd for job in members if job.expected_cost_usd is not None]
     return Sum(
         name=name,
         jobs=len(members),
@@ -107,6 +111,7 @@ def summed(name: str, jobs: Iterable[JobView]) -> Sum:
         tokens=sum(job.tokens or 0 for job in members),
         cost_usd=sum(costs) if costs else None,
         jobs_without_cost=sum(job.cost_usd is None and job.completed > 0 for job in members),
+        expected_cost_usd=sum(expected) if expected else None,
     )
 
 

@@ -197,6 +197,17 @@ def test_task_has_a_tab_with_its_jobs(airflow, page_of, emulator):
     page.wait_for_selector(f"tr[data-id='{job_id}']")
     page.goto(f"{airflow.url}/dags/mistral_batch_nightly/plugin/mistral-batch-runs")
     page.get_by_text("Requests by run").wait_for()
+    # With the cost of what has landed, the page tells what runs will cost.
+    manifest = {"results_path": "/nowhere/results.jsonl", "batch_ids": [job_id], "estimated_cost_usd": 2.5}
+    returned = f"{runs}/seen%2Bhere/taskInstances/{task_id}/xcomEntries/return_value"
+    # Once the task has returned something.
+    wait_for(lambda: requests.patch(returned, headers=headers, json={"value": manifest}, timeout=30).ok)
+    metadata = {**of_task("mistral_batch_nightly", task_id), "airflow_run_id": "next"}
+    (running,) = emulator.control.make_jobs(1, total_requests=2, metadata=metadata)
+    page = open_at(page_of("chief"), airflow, f"#text={running}")
+    page.locator(f"tr[data-id='{running}']").get_by_text("about $5.00").wait_for(timeout=60_000)
+    page.locator(f"tr[data-id='{running}']").get_by_role("link", name=running[:8]).click()
+    page.get_by_text("about $5.00 (by earlier jobs of this task)").wait_for()
 
 
 def test_task_shows_one_map_index_or_all(airflow, emulator):

@@ -39,6 +39,7 @@ from airflow_provider_mistral_batch.overview.command_line.workspace import (
 )
 from airflow_provider_mistral_batch.overview.costs import with_costs
 from airflow_provider_mistral_batch.overview.detail import Detail, read_detail, sampled_costs
+from airflow_provider_mistral_batch.overview.expected_costs import earlier_jobs, with_expected_costs
 from airflow_provider_mistral_batch.overview.heads import Head
 from airflow_provider_mistral_batch.overview.jobs import JobView, TaskKey, job_view
 from airflow_provider_mistral_batch.overview.landed import manifest_of, read_landed
@@ -139,7 +140,9 @@ def _selected(snapshot: Snapshot, query: Query, *, orphans: bool) -> tuple[Selec
     """Choose the jobs to print; for orphans, with the reasons why they are."""
     if not orphans:
         jobs = snapshot.jobs
-        return select(with_costs(jobs, _manifests(jobs)) if query.sort in COST_SORTS else jobs, query), {}
+        if query.sort in COST_SORTS:
+            jobs = _with_expected_costs(with_costs(jobs, _manifests(jobs)))
+        return select(jobs, query), {}
     deployments = {state.conn_id: state.deployment for state in snapshot.connections if state.jobs}
     keys = [job.task for job in candidates(snapshot.jobs, deployments) if job.task is not None]
     found = find_orphans(snapshot.jobs, task_states(keys), deployments=deployments, now=snapshot.now)
@@ -285,7 +288,7 @@ def _cost(options: Namespace, console: Console, errors: Console) -> int:
         : int(most)
     ]
     estimated = {job.id: job for job in _estimated(unknown, conn_ids, errors)}
-    jobs = [estimated.get(job.id, job) for job in jobs]
+    jobs = _with_expected_costs([estimated.get(job.id, job) for job in jobs])
     groups, total = sums(jobs, options.by), summed("total", jobs)
     if options.json:
         _print_json(
@@ -328,7 +331,7 @@ def _estimated(jobs: Sequence[JobView], conn_ids: Sequence[str], errors: Console
 
 
 def _print_sums(console: Console, by: str, groups: Sequence[Sum]) -> None:
-    columns = (by, "jobs", "running", "requests", "failed", "tokens", "cost")
+    columns = (by, "jobs", "running", "requests", "failed", "tokens", "cost", "expected")
     cells = [
         (
             one.name or "(none)",
@@ -339,6 +342,7 @@ def _print_sums(console: Console, by: str, groups: Sequence[Sum]) -> None:
             f"{one.tokens:,.0f}",
             usd(one.cost_usd, about=True)
             + (" or more" if one.cost_usd is not None and one.jobs_without_cost else ""),
+            usd(one.expected_cost_usd, about=True),
         )
         for one in groups
     ]
@@ -346,6 +350,11 @@ def _print_sums(console: Console, by: str, groups: Sequence[Sum]) -> None:
         console.print(table(columns, cells, right=columns[1:]))
     else:
         print_lines(console, columns, cells)
+
+
+def _with_expected_costs(jobs: Sequence[JobView]) -> list[JobView]:
+    """Give jobs, newest first and with costs as far as they are known, the costs that are expected of the others."""
+    return with_expected_costs(jobs, earlier_jobs(jobs, jobs))
 
 
 def _manifests(jobs: Sequence[JobView]) -> dict[TaskKey, dict[str, Any]]:

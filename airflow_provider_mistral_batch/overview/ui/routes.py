@@ -108,13 +108,12 @@ def jobs(request: Request, user: User) -> Response:
     given = {name: value for name, value in request.query_params.items() if name in _FILTERS}
     seen = board.seen_by(user)
     query = query_of(given, now=seen.snapshot.now)
-    has_all_costs, value_of = True, None
-    if query.sort in COST_SORTS:
-        has_all_costs = board.costs.read(seen.jobs, seen.jobs, now=seen.snapshot.now)
-        value_of = board.costs.cost_of if query.sort == "cost_usd" else board.costs.tokens_of
-    selection = select(seen.jobs, query, value_of=value_of)
+    by_cost = query.sort in COST_SORTS
+    listed, has_all_costs = _costed(seen.jobs, seen) if by_cost else (seen.jobs, True)
+    selection = select(listed, query)
     answer = msgspec.structs.asdict(selection)
-    answer["jobs"] = _with_known_costs(selection.jobs, seen)
+    if not by_cost:
+        answer["jobs"], _ = _costed(selection.jobs, seen)
     return _json(
         {
             **answer,
@@ -142,7 +141,11 @@ def job(batch_id: str, user: User) -> Response:
             detail = read_detail(hook, batch_id, manifest=manifest, landed=landed)
     if not seen.rights.allow(detail.job):
         raise _no_job(batch_id)
-    return _json({**msgspec.structs.asdict(detail), **_common(seen, [found], user)})
+    shown = detail.job
+    if shown.cost_usd is None:
+        (costed,), _ = _costed([shown], seen)
+        shown = msgspec.structs.replace(shown, expected_cost_usd=costed.expected_cost_usd)
+    return _json({**msgspec.structs.asdict(detail), "job": shown, **_common(seen, [found], user)})
 
 
 def _same_origin(request: Request) -> None:
@@ -176,7 +179,8 @@ def task(dag_id: str, run_id: str, task_id: str, user: User, map_index: int = -1
         if (job.dag_id, job.run_id, job.task_id) == (dag_id, run_id, task_id)
         and map_index in (-1, job.map_index)
     ][:_MOST_JOBS]
-    return _json({"jobs": _with_known_costs(of_task, seen), **_common(seen, of_task, user)})
+    costed, _ = _costed(of_task, seen)
+    return _json({"jobs": costed, **_common(seen, of_task, user)})
 
 
 @router.get("/api/dags/{dag_id}")
@@ -184,8 +188,8 @@ def dag(dag_id: str, user: User) -> Response:
     """Give rows and cost of a Dag's latest runs."""
     seen = board.seen_by(user)
     runs: dict[str, list[JobView]] = {}
-    of_dag = [job for job in seen.jobs if job.dag_id == dag_id][:_MOST_JOBS]
-    for one in _with_known_costs(of_dag, seen):
+    of_dag, _ = _costed([job for job in seen.jobs if job.dag_id == dag_id][:_MOST_JOBS], seen)
+    for one in of_dag:
         runs.setdefault(one.run_id or "", []).append(one)
     shown = list(runs.items())[:_MOST_GROUPS]
     return _json({"runs": [summed(run_id, members) for run_id, members in shown], **_common(seen, [], user)})
@@ -197,8 +201,8 @@ def overview(user: User) -> Response:
     seen = board.seen_by(user)
     now = seen.snapshot.now
     today = datetime.fromtimestamp(now, tz=timezone.utc).replace(hour=0, minute=0, second=0, microsecond=0)
-    of_month = [job for job in seen.jobs if job.created_at >= today.replace(day=1).timestamp()]
-    of_month = _with_known_costs(of_month, seen)
+    month = today.replace(day=1).timestamp()
+    of_month, _ = _costed([job for job in seen.jobs if job.created_at >= month], seen)
     deployments = _deployments(seen.snapshot)
     states = task_states(job.task for job in candidates(seen.jobs, deployments) if job.task is not None)
     orphans = find_orphans(seen.jobs, states, deployments=deployments, now=now)[:_MOST_JOBS]
@@ -262,9 +266,9 @@ def _no_job(batch_id: str) -> HTTPException:
     )
 
 
-def _with_known_costs(shown: list[JobView], seen: _Seen) -> list[JobView]:
-    board.costs.read(shown, seen.jobs, now=seen.snapshot.now)
-    return board.costs.filled(shown)
+def _costed(shown: list[JobView], seen: _Seen) -> tuple[list[JobView], bool]:
+    """Give jobs with their costs, and whether all costs were looked up."""
+    return board.costs.costed(shown, seen.jobs, now=seen.snapshot.now)
 
 
 def _deployments(snapshot: Snapshot) -> dict[str, str]:

@@ -255,6 +255,21 @@ def test_jobs_are_sorted_by_what_they_cost(
     assert dear not in page.get("/api/jobs").text
 
 
+def test_a_running_job_has_the_cost_that_earlier_ones_let_expect(
+    page: TestClient, control: Control, database: Any, tmp_path: Path
+) -> None:
+    kind: dict[str, Any] = {"model": "a", "total_requests": 40}
+    (landed,) = control.make_jobs(1, status="SUCCESS", metadata=TASK, age_seconds=500, **kind)
+    (running,) = control.make_jobs(1, metadata={**TASK, "airflow_run_id": "run-2"}, **kind)
+    land(database, tmp_path / "out", landed, usage={"prompt_tokens": 5}, estimated_cost_usd=2.5)
+    shown = {job["id"]: job for job in page.get("/api/jobs?sort=cost_usd").json()["jobs"]}
+    assert [shown[running][name] for name in ("cost_usd", "expected_cost_usd")] == [None, 2.5]
+    assert shown[landed]["expected_cost_usd"] is None
+    assert page.get(f"/api/jobs/{running}").json()["job"]["expected_cost_usd"] == 2.5
+    month = page.get("/api/overview").json()["month"]
+    assert (month["cost_usd"], month["expected_cost_usd"]) == (2.5, 2.5)
+
+
 def test_a_task_has_the_jobs_of_all_its_tries_and_rounds_by_map_index(
     page: TestClient, control: Control
 ) -> None:

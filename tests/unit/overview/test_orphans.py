@@ -110,7 +110,7 @@ def fill(session: Session, count: int = 1) -> list[TaskKey]:
         session.execute(
             insert(DagRun.__table__).values(id=number + 1, run_after=now, log_template_id=1, **run)
         )
-        task = {
+        task: dict[str, Any] = {
             "dag_id": key.dag_id,
             "run_id": key.run_id,
             "task_id": key.task_id,
@@ -141,7 +141,12 @@ def test_manifests_are_looked_up(session: Session) -> None:
 
 def test_what_is_no_manifest_is_left_out(session: Session) -> None:
     (key,) = fill(session)
-    task = {"dag_id": key.dag_id, "run_id": key.run_id, "task_id": key.task_id, "map_index": key.map_index}
+    task: dict[str, Any] = {
+        "dag_id": key.dag_id,
+        "run_id": key.run_id,
+        "task_id": key.task_id,
+        "map_index": key.map_index,
+    }
     XComModel.set("return_value", ["results_path", "batch_ids"], **task, session=session)
     assert landed_manifests([key], session) == {}
 

@@ -153,6 +153,11 @@ function Progress({ job }) {
       job.failed > 0 && h("span", { className: "mb-failed" }, ` · ${percent(job.failed_share)} failed`)));
 }
 
+function Cost({ job }) {
+  if (job.cost_usd != null || job.expected_cost_usd == null) return dollars(job.cost_usd);
+  return h("span", { className: "mb-muted", title: "Expected, by earlier jobs of this task" }, `about ${dollars(job.expected_cost_usd)}`);
+}
+
 function Cancel({ job, onDone }) {
   const dialog = useRef(null);
   const [state, setState] = useState({ isBusy: false, error: null });
@@ -198,7 +203,7 @@ const COLUMNS = [
   { title: "Age", sort: "created_at", cell: (job, now) => h("time", { title: when(job.created_at) }, span(now - job.created_at)) },
   { title: "Time left", sort: "expires_at", cell: (job, now) => (job.is_over || !job.expires_at ? "–" : h("time", { title: when(job.expires_at) }, span(job.expires_at - now))) },
   { title: "Tokens", sort: "tokens", numeric: true, cell: (job) => number(tokens(job)) },
-  { title: "Cost", sort: "cost_usd", numeric: true, cell: (job) => dollars(job.cost_usd) },
+  { title: "Cost", sort: "cost_usd", numeric: true, cell: (job) => h(Cost, { job }) },
   { title: "Job", cell: (job, now, go) => h("a", { href: `#view=job&id=${segment(job.id)}`, onClick: (event) => { event.preventDefault(); go({ view: "job", id: job.id }); } }, h("code", null, job.id.slice(0, 8))) },
 ];
 
@@ -340,6 +345,7 @@ function Job({ id, go, back }) {
         ["Task", job.task_id && h(TaskLink, { job })], ["Run", job.run_id], ["Round", job.round == null ? null : job.round + 1],
         ["Tokens", tokens(job) == null ? null : number(tokens(job))],
         ["Cost", job.cost_usd == null ? null : `${dollars(job.cost_usd)}${answer.is_estimate ? " (estimated from the first rows)" : ""}`],
+        ["Expected cost", job.expected_cost_usd == null ? null : `about ${dollars(job.expected_cost_usd)} (by earlier jobs of this task)`],
         ["Input files", job.input_files.join(", ")], ["Output file", job.output_file_id], ["Error file", job.error_file_id],
       ] })),
       manifest && h(Section, { title: "Landed" }, h(Facts, { facts: Object.entries(manifest).map(([name, value]) => [name.replaceAll("_", " "), typeof value === "string" ? value : JSON.stringify(value)]) })),
@@ -382,7 +388,11 @@ function Overview({ go }) {
   const { answer, error, again } = useAnswer("api/overview", () => false);
   if (!answer) return error ? h(Trouble, { error }) : h("p", { className: "mb-muted", role: "status" }, "Summing up…");
   const { today, month, pending, orphans } = answer;
-  const cost = (sum) => [sum.cost_usd == null ? null : dollars(sum.cost_usd), sum.jobs_without_cost ? `cost of ${some(sum.jobs_without_cost, "job")} unknown` : null].filter(Boolean).join(" · ") || "no cost";
+  const cost = (sum) => [
+    sum.cost_usd == null ? null : dollars(sum.cost_usd),
+    sum.expected_cost_usd == null ? null : `about ${dollars(sum.expected_cost_usd)} more expected`,
+    sum.expected_cost_usd == null && sum.jobs_without_cost ? `cost of ${some(sum.jobs_without_cost, "job")} unknown` : null,
+  ].filter(Boolean).join(" · ") || "no cost";
   const isCosted = month.cost_usd != null;
   const value = (group) => (isCosted ? group.cost_usd ?? 0 : group.requests);
   const label = (group) => (isCosted ? `${dollars(group.cost_usd)} · ${number(group.requests)}` : number(group.requests));

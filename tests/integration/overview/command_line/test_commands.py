@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from requests_toolbelt.sessions import BaseUrlSession
@@ -44,13 +45,18 @@ def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str
     return run
 
 
-def finished_job(api: BaseUrlSession, rows: int = 20, text: str = "hello") -> str:
+def finished_job(api: BaseUrlSession, rows: int = 20, text: str = "hello", **fields: Any) -> str:
     """Run an inline job to its end."""
     requests = [
         {"custom_id": f"row-{number}", "body": {"messages": [{"role": "user", "content": text}]}}
         for number in range(rows)
     ]
-    body = {"requests": requests, "endpoint": "/v1/chat/completions", "model": "mistral-small-latest"}
+    body = {
+        "requests": requests,
+        "endpoint": "/v1/chat/completions",
+        "model": "mistral-small-latest",
+        **fields,
+    }
     job = api.post("/v1/batch/jobs", json=body).json()
     until = time.monotonic() + 30
     while api.get(f"/v1/batch/jobs/{job['id']}").json()["status"] != "SUCCESS":
@@ -281,3 +287,15 @@ def test_cost_is_estimated_from_the_first_rows(run, api: BaseUrlSession, control
     assert answer["sums"][0]["cost_usd"] > 0
     assert answer["total"]["tokens"] == answer["sums"][0]["tokens"] > 0
     assert json.loads(run("cost", "--estimate", "0", "--json")[1])["total"]["cost_usd"] is None
+
+
+def test_the_cost_of_running_jobs_is_expected(run, api: BaseUrlSession, control: Control) -> None:
+    task = {"airflow_dag_id": "nightly", "airflow_run_id": "run-1", "airflow_task_id": "ask"}
+    finished = finished_job(api, metadata=task)
+    model = api.get(f"/v1/batch/jobs/{finished}").json()["model"]
+    control.make_jobs(1, model=model, total_requests=100, metadata={**task, "airflow_run_id": "run-2"})
+    total = json.loads(run("cost", "--json")[1])["total"]
+    assert total["expected_cost_usd"] > total["cost_usd"] > 0
+    header, *lines = run("cost")[1].splitlines()
+    assert header.endswith("\tcost\texpected")
+    assert lines[-1].split("\t")[-1].startswith("about $")
