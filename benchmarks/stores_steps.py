@@ -94,17 +94,18 @@ def _land(folder: Any, directory: Path, rows: int) -> None:
 def _columns(folder: Any, directory: Path, rows: int) -> None:
     """Read landed results, and publish a Parquet file of them."""
     from airflow_provider_mistral_batch.storage.atomic import AtomicFiles
-    from airflow_provider_mistral_batch.tables.answers import AnswerColumns, write_answers
+    from airflow_provider_mistral_batch.tables.answers import AnswerColumns, AnswerTable
     from airflow_provider_mistral_batch.tables.shapes import shape_of
 
     with AtomicFiles() as files:
-        write_answers(
-            folder / "results.jsonl",
-            directory / "errors.jsonl",
+        AnswerTable(
             [directory / "beside.parquet"],
             key=["id"],
             shape=shape_of("/v1/embeddings", None, embedding="float32"),
             columns=AnswerColumns(),
+        ).write(
+            folder / "results.jsonl",
+            directory / "errors.jsonl",
             results_path=files.spool(folder / "results.parquet"),
             errors_path=files.spool(folder / "errors.parquet"),
         )

@@ -144,18 +144,19 @@ def _postgresql_cursor(directory: Path, rows: int) -> None:
 
 def _to_columns(name: str, endpoint: str, schema: dict[str, Any] | None) -> Callable[[Path, int], None]:
     def to_columns(directory: Path, rows: int) -> None:
-        from airflow_provider_mistral_batch.tables.answers import AnswerColumns, write_answers
+        from airflow_provider_mistral_batch.tables.answers import AnswerColumns, AnswerTable
         from airflow_provider_mistral_batch.tables.shapes import shape_of
 
         landed = directory / "landed"
         landed.mkdir(exist_ok=True)
-        write_answers(
-            directory / name,
-            directory / "errors.jsonl",
+        AnswerTable(
             sorted(directory.glob("rows-*.parquet")),
             key=["id"],
             shape=shape_of(endpoint, schema, embedding="float32"),
             columns=AnswerColumns(),
+        ).write(
+            directory / name,
+            directory / "errors.jsonl",
             results_path=landed / "results.parquet",
             errors_path=landed / "errors.parquet",
         )

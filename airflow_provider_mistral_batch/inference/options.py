@@ -200,13 +200,15 @@ class BatchOptions:
         }
 
     def _check_table(self) -> None:
-        for name, method, kind in (
-            ("target", "write", "SqlTable"),
-            ("columns", "__post_init__", "AnswerColumns"),
-        ):
-            value = getattr(self, name)
-            if value is not None and not hasattr(value, method):
-                raise InvalidInputError(f"{name}={value!r:.80} is no {kind}: pass {name}={kind}(…)")
+        if self.target is not None and not hasattr(self.target, "write"):
+            raise InvalidInputError(f"target={self.target!r:.80} is no SqlTable: pass target=SqlTable(…)")
+        if self.columns is not None:
+            from airflow_provider_mistral_batch.tables.answers import AnswerColumns
+
+            if not isinstance(self.columns, AnswerColumns):
+                raise InvalidInputError(
+                    f"columns={self.columns!r:.80} is no AnswerColumns: pass columns=AnswerColumns(…)"
+                )
         if self.is_table:
             if self.output_format == "jsonl":
                 raise InvalidInputError(

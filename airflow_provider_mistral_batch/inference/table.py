@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from airflow_provider_mistral_batch.inference.options import BatchOptions
     from airflow_provider_mistral_batch.inference.request_files import RequestFiles
     from airflow_provider_mistral_batch.storage.paths import StoragePath
+    from airflow_provider_mistral_batch.tables.answers import AnswerTable
     from airflow_provider_mistral_batch.tables.requests import TableRequests
     from airflow_provider_mistral_batch.tasks.destination import Destination
 
@@ -89,13 +90,12 @@ class BatchTable:
         :param key: The batch's key. Rows of another input are never mixed with these.
         :raises InvalidInputError: When the answers do not fit the target, or somebody else's files are where they go.
         """
-        from airflow_provider_mistral_batch.tables.answers import null_columns, table_schema
-
         paths = requests.rows.paths
         if self._options.target is not None:
-            schema = table_schema(paths, self._options.shape, self._options.answer_columns)
-            nulls = null_columns(self._options.shape, self._options.answer_columns)
-            self._options.target.check(schema, self._options.question.key_columns, nulls=nulls)
+            table = self._answers(paths)
+            self._options.target.check(
+                table.schema(), self._options.question.key_columns, nulls=table.null_columns()
+            )
         if self._options.answer_columns.markdown:
             self._check_markdown()
         with AtomicFiles() as files:
@@ -114,24 +114,14 @@ class BatchTable:
         :param key: The batch's key.
         :return: Where the tables are, and what the manifest says of them.
         """
-        from airflow_provider_mistral_batch.tables.answers import write_answers
-
         targets = (
             self._destination.work_path("table", self._destination.results_path.name),
             self._destination.work_path("table", self._destination.errors_path.name),
         )
         with AtomicFiles() as files:
             spools = [files.spool(target) for target in targets]
-            summary = write_answers(
-                results,
-                errors,
-                self._rows(key),
-                key=self._options.question.key_columns,
-                shape=self._options.shape,
-                columns=self._options.answer_columns,
-                results_path=spools[0],
-                errors_path=spools[1],
-            )
+            table = self._answers(self._rows(key))
+            summary = table.write(results, errors, results_path=spools[0], errors_path=spools[1])
             about_markdown = self._write_markdown(spools[0])
             files.publish()
         about = {
@@ -141,6 +131,16 @@ class BatchTable:
             **about_markdown,
         }
         return targets, {"table": about}
+
+    def _answers(self, rows_beside: Sequence[StoragePath]) -> AnswerTable:
+        from airflow_provider_mistral_batch.tables.answers import AnswerTable
+
+        return AnswerTable(
+            rows_beside,
+            key=self._options.question.key_columns,
+            shape=self._options.shape,
+            columns=self._options.answer_columns,
+        )
 
     def _check_markdown(self) -> None:
         refuse_link(self._markdown)

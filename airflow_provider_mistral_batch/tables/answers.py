@@ -56,81 +56,124 @@ class TableSummary(NamedTuple):
     unfit: int
 
 
-def write_answers(
-    results: StoragePath,
-    errors: StoragePath,
-    rows_beside: Sequence[StoragePath],
-    *,
-    key: Sequence[str],
-    shape: Shape,
-    columns: AnswerColumns,
-    results_path: Path,
-    errors_path: Path,
-) -> TableSummary:
+class AnswerTable:
     """
-    Write the table of answers, in the order of its source, and the table of the rows without one.
+    The table of answers beside the rows that were asked about.
 
-    Memory is bounded, whatever the number of rows: the answers are staged on the local disk.
-
-    :param results: The landed rows that succeeded, as JSONL.
-    :param errors: All other landed rows.
-    :param rows_beside: The rows that were asked about.
+    :param rows_beside: Files of the rows that were asked about.
     :param key: The columns of the key.
     :param shape: The columns that answers become.
     :param columns: What the table has beside them.
-    :param results_path: Where the table goes; its folder takes temporary files, too.
-    :param errors_path: Where the other one goes.
     """
-    # The folder may be the system's temporary one: other tasks write their tables there at the same moment.
-    with TemporaryDirectory(prefix="mistral-batch-", dir=results_path.parent) as name:
-        answers, failures = Staged(Path(name) / "answers"), Staged(Path(name) / "failures")
-        ids, unfit = _stage(results, errors, rows_beside, key, shape, columns, answers, failures)
-        step = rows_in_step(len(ids), answers, failures)
-        answers.sort(ids, step)
-        failures.sort(ids, step)
-        del ids
-        skipped = _write(answers, failures, rows_beside, step, shape, columns, results_path, errors_path)
-    return TableSummary(skipped, unfit)
 
+    def __init__(
+        self, rows_beside: Sequence[StoragePath], *, key: Sequence[str], shape: Shape, columns: AnswerColumns
+    ) -> None:
+        self._rows_beside = rows_beside
+        self._key = key
+        self._shape = shape
+        self._columns = columns
 
-def _stage(
-    results: StoragePath,
-    errors: StoragePath,
-    rows_beside: Sequence[StoragePath],
-    key: Sequence[str],
-    shape: Shape,
-    columns: AnswerColumns,
-    answers: Staged,
-    failures: Staged,
-) -> tuple[pyarrow.Array, int]:
-    """
-    Read the landed rows.
+    def schema(self) -> pyarrow.Schema:
+        """Give the table's columns, as far as they are known before the first answer."""
+        return self._schema_with(self._shape.fields())
 
-    :return: The id of each row of the source, and how many answers do not fit.
-    """
-    import pyarrow
+    def null_columns(self) -> list[str]:
+        """Name the columns that have nulls, whatever is answered."""
+        if not self._columns.failed:
+            return ["error"]
+        answer = [field.name for field in self._shape.fields()]
+        return [*answer, *(name for name in ABOUT_ANSWER if name != "status")]
 
-    unfit_rows = 0
-    for rows in read_row_columns(results):
-        unfit: dict[int, str] = {}
-        batch = _answer_batch(rows, shape, columns, unfit)
-        if unfit:
-            failures.add(_unfit_batch(rows, unfit, columns))
-            batch = batch.filter(pyarrow.array([number not in unfit for number in range(rows.num_rows)]))
-            unfit_rows += len(unfit)
-        answers.add(batch)
-    for rows in read_row_columns(errors):
-        failures.add(_failure_batch(rows, columns))
-    return _ids(rows_beside, key), unfit_rows
+    def write(
+        self, results: StoragePath, errors: StoragePath, *, results_path: Path, errors_path: Path
+    ) -> TableSummary:
+        """
+        Write the table, in the order of its source, and the table of the rows without an answer.
 
+        Memory is bounded, whatever the number of rows: the answers are staged on the local disk.
 
-def _ids(rows_beside: Sequence[StoragePath], key: Sequence[str]) -> pyarrow.Array:
-    import pyarrow
+        :param results: The landed rows that succeeded, as JSONL.
+        :param errors: All other landed rows.
+        :param results_path: Where the table goes; its folder takes temporary files, too.
+        :param errors_path: Where the other one goes.
+        """
+        # The folder may be the system's temporary one: other tasks write their tables there at the same moment.
+        with TemporaryDirectory(prefix="mistral-batch-", dir=results_path.parent) as name:
+            answers, failures = Staged(Path(name) / "answers"), Staged(Path(name) / "failures")
+            unfit = self._stage(results, errors, answers, failures)
+            ids = self._ids()
+            step = rows_in_step(len(ids), answers, failures)
+            answers.sort(ids, step)
+            failures.sort(ids, step)
+            del ids
+            skipped = self._write_staged(answers, failures, step, results_path, errors_path)
+        return TableSummary(skipped, unfit)
 
-    return pyarrow.chunked_array(
-        [custom_ids(batch, key) for batch in read_rows_beside(rows_beside, key)],
-        pyarrow.string(),
-    ).combine_chunks()
+    def _stage(self, results: StoragePath, errors: StoragePath, answers: Staged, failures: Staged) -> int:
+        """Read the landed rows; tell how many answers do not fit their columns."""
+        import pyarrow
+
+        unfit_rows = 0
+        for rows in read_row_columns(results):
+            unfit: dict[int, str] = {}
+            batch = _answer_batch(rows, self._shape, self._columns, unfit)
+            if unfit:
+                failures.add(_unfit_batch(rows, unfit, self._columns))
+                batch = batch.filter(pyarrow.array([number not in unfit for number in range(rows.num_rows)]))
+                unfit_rows += len(unfit)
+            answers.add(batch)
+        for rows in read_row_columns(errors):
+            failures.add(_failure_batch(rows, self._columns))
+        return unfit_rows
+
+    def _ids(self) -> pyarrow.Array:
+        """Give the id of each row of the source."""
+        import pyarrow
+
+        return pyarrow.chunked_array(
+            [custom_ids(batch, self._key) for batch in read_rows_beside(self._rows_beside, self._key)],
+            pyarrow.string(),
+        ).combine_chunks()
+
+    def _write_staged(
+        self, answers: Staged, failures: Staged, step: int, results_path: Path, errors_path: Path
+    ) -> int:
+        """Write what is staged; tell how many rows were skipped."""
+        import pyarrow
+        from pyarrow import parquet
+
+        result_schema = self.schema()
+        error_schema = self._schema_with([pyarrow.field(ANSWER, pyarrow.string())])
+        skipped_rows = 0
+        with (
+            parquet.ParquetWriter(results_path, result_schema, compression="zstd") as results,
+            parquet.ParquetWriter(errors_path, error_schema, compression="zstd") as errors,
+        ):
+            for number, rows in enumerate(_steps(self._rows_beside, step)):
+                skipped = _skipped(rows, number * step)
+                skipped_rows += skipped.num_rows
+                found = [table for table in (answers.step(number),) if table is not None]
+                others = [table for table in (failures.step(number), skipped) if table is not None]
+                if self._columns.failed:
+                    found += others
+                for tables, writer, schema in (
+                    (found, results, result_schema),
+                    (others, errors, error_schema),
+                ):
+                    if any(table.num_rows for table in tables):
+                        writer.write_table(_beside(rows, number * step, tables, schema))
+            if (unknown := failures.step(-1)) is not None:
+                errors.write_table(_fitted(unknown, error_schema))
+        return skipped_rows
+
+    def _schema_with(self, answer: Sequence[pyarrow.Field]) -> pyarrow.Schema:
+        import pyarrow
+
+        kept = [field for field in schema_of(self._rows_beside) if field.name != SKIPPED]
+        about = [pyarrow.field(name, kind) for name, kind in ABOUT_ANSWER.items()]
+        raw = [pyarrow.field("raw", pyarrow.binary())] if self._columns.raw else []
+        return pyarrow.schema([*kept, *answer, *about, *raw])
 
 
 def _answer_batch(
@@ -174,75 +217,6 @@ def _texts(values: Sequence[str | None]) -> pyarrow.Array:
     import pyarrow
 
     return pyarrow.array(values, pyarrow.string())
-
-
-def _write(
-    answers: Staged,
-    failures: Staged,
-    rows_beside: Sequence[StoragePath],
-    step: int,
-    shape: Shape,
-    columns: AnswerColumns,
-    results_path: Path,
-    errors_path: Path,
-) -> int:
-    import pyarrow
-    from pyarrow import parquet
-
-    result_schema = table_schema(rows_beside, shape, columns)
-    error_schema = _schema(rows_beside, [pyarrow.field(ANSWER, pyarrow.string())], columns)
-    skipped_rows = 0
-    with (
-        parquet.ParquetWriter(results_path, result_schema, compression="zstd") as results,
-        parquet.ParquetWriter(errors_path, error_schema, compression="zstd") as errors,
-    ):
-        for number, rows in enumerate(_steps(rows_beside, step)):
-            skipped = _skipped(rows, number * step)
-            skipped_rows += skipped.num_rows
-            found = [table for table in (answers.step(number),) if table is not None]
-            others = [table for table in (failures.step(number), skipped) if table is not None]
-            if columns.failed:
-                found += others
-            for tables, writer, schema in ((found, results, result_schema), (others, errors, error_schema)):
-                if any(table.num_rows for table in tables):
-                    writer.write_table(_beside(rows, number * step, tables, schema))
-        if (unknown := failures.step(-1)) is not None:
-            errors.write_table(_fitted(unknown, error_schema))
-    return skipped_rows
-
-
-def table_schema(rows_beside: Sequence[StoragePath], shape: Shape, columns: AnswerColumns) -> pyarrow.Schema:
-    """
-    Give the columns of the table of answers, as far as they are known before the first answer.
-
-    :param rows_beside: The rows that were asked about.
-    :param shape: The columns that answers become.
-    :param columns: What the table has beside them.
-    """
-    return _schema(rows_beside, shape.fields(), columns)
-
-
-def null_columns(shape: Shape, columns: AnswerColumns) -> list[str]:
-    """
-    Name the columns of the table of answers that have nulls, whatever is answered.
-
-    :param shape: The columns that answers become.
-    :param columns: What the table has beside them.
-    """
-    if not columns.failed:
-        return ["error"]
-    return [*(field.name for field in shape.fields()), *(name for name in ABOUT_ANSWER if name != "status")]
-
-
-def _schema(
-    rows_beside: Sequence[StoragePath], answer: Sequence[pyarrow.Field], columns: AnswerColumns
-) -> pyarrow.Schema:
-    import pyarrow
-
-    kept = [field for field in schema_of(rows_beside) if field.name != SKIPPED]
-    about = [pyarrow.field(name, kind) for name, kind in ABOUT_ANSWER.items()]
-    raw = [pyarrow.field("raw", pyarrow.binary())] if columns.raw else []
-    return pyarrow.schema([*kept, *answer, *about, *raw])
 
 
 def _steps(rows_beside: Sequence[StoragePath], step: int) -> Iterator[pyarrow.Table]:

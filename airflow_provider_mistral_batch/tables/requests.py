@@ -217,8 +217,8 @@ class TableRequests:
         if self.skipped:
             more = "" if self.skipped == len(self.skipped_keys) else ", …"
             log.warning(
-                "%d rows were skipped, since a column of the prompt is null or the prompt is empty (on_null='skip'): "
-                "%s%s.",
+                "Skipped %d of the source's rows, since a column of the prompt is null or the prompt is empty "
+                "(on_null='skip'): %s%s.",
                 self.skipped,
                 ", ".join(map(repr, self.skipped_keys)),
                 more,
@@ -263,7 +263,7 @@ class TableRequests:
         return texts, sent
 
     def _empty(self) -> InvalidInputError:
-        reason = f"all its {self.skipped:,} rows were skipped" if self.skipped else "it has no rows"
+        reason = f"each of its {self.skipped:,} rows was skipped" if self.skipped else "it has no rows"
         message = f"source={self.source!r:.200}: {reason}, so there is nothing to ask"
         return (EmptyPartError if self.source.partition else InvalidInputError)(
             f"{message}; a batch needs at least one request"

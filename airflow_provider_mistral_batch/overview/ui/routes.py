@@ -262,7 +262,7 @@ def _no_job(batch_id: str) -> HTTPException:
     return HTTPException(
         404,
         f"There is no job {excerpt(batch_id, 100)} of the last 35 days that you may see. If it is there, ask for the "
-        "right to read its Dag",
+        "right to read its Dag.",
     )
 
 

@@ -233,7 +233,7 @@ def test_an_answer_that_does_not_fit_its_column_counts_as_failed(ask, new_ti, re
     ("rows", "options", "said"),
     [
         ("DELETE FROM reviews", {}, "it has no rows, so there is nothing to ask"),
-        ("UPDATE reviews SET body = NULL", {"on_null": "skip"}, "all its 3 rows were skipped"),
+        ("UPDATE reviews SET body = NULL", {"on_null": "skip"}, "each of its 3 rows was skipped"),
     ],
 )
 def test_a_table_without_a_row_to_ask_about_is_named(ask, reviews, jobs, rows, options, said):

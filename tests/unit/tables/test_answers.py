@@ -16,7 +16,7 @@ from airflow_provider_mistral_batch.jsonl import lines as jsonl_lines
 from airflow_provider_mistral_batch.jsonl.results import row_columns
 from airflow_provider_mistral_batch.jsonl.results.placeholder_rows import missing_row
 from airflow_provider_mistral_batch.tables import staging
-from airflow_provider_mistral_batch.tables.answers import AnswerColumns, write_answers
+from airflow_provider_mistral_batch.tables.answers import AnswerColumns, AnswerTable
 from airflow_provider_mistral_batch.tables.reading import read_table
 from airflow_provider_mistral_batch.tables.rows_beside import RowsWriter
 from airflow_provider_mistral_batch.tables.shapes import TextShape, shape_of
@@ -76,13 +76,14 @@ class Table:
         columns = columns or AnswerColumns()
         for name, lines in (("results", results), ("errors", errors)):
             (self.folder / f"{name}.jsonl").write_bytes(b"".join(line + b"\n" for line in lines))
-        self.summary = write_answers(
-            self.folder / "results.jsonl",
-            self.folder / "errors.jsonl",
+        self.summary = AnswerTable(
             self.rows_beside,
             key=["id"],
             shape=shape_of(endpoint, schema, embedding=columns.embedding),
             columns=columns,
+        ).write(
+            self.folder / "results.jsonl",
+            self.folder / "errors.jsonl",
             results_path=self.folder / "results.parquet",
             errors_path=self.folder / "errors.parquet",
         )
@@ -119,13 +120,9 @@ def test_two_tables_can_be_written_at_the_same_moment(tmp_path, monkeypatch):
         rows = [chat_row(f"{name}{number}", f"answer {name}{number}") for number in range(2)]
         (table.folder / "results").write_bytes(b"\n".join(rows))
         (table.folder / "errors").touch()
-        write_answers(
+        AnswerTable(table.rows_beside, key=["id"], shape=Meanwhile(happens), columns=AnswerColumns()).write(
             table.folder / "results",
             table.folder / "errors",
-            table.rows_beside,
-            key=["id"],
-            shape=Meanwhile(happens),
-            columns=AnswerColumns(),
             results_path=tmp_path / f"{name}.parquet",
             errors_path=tmp_path / f"{name}-errors.parquet",
         )

@@ -74,7 +74,7 @@ def test_nulls_and_blank_texts_are_skipped_together(tmp_path, caplog):
     ] == [text is None or not text.strip() for text in texts]
     assert table.skipped == 5
     assert table.skipped_keys == ["k0", "k1", "k3", "k4", "k6"]
-    assert "5 rows were skipped" in caplog.text
+    assert "Skipped 5 of the source's rows" in caplog.text
 
 
 def test_requests_with_a_long_common_part_are_made_in_small_pieces(tmp_path):
