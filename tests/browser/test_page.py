@@ -261,7 +261,7 @@ def test_five_thousand_jobs(airflow, page_of, emulator):
     with page.expect_response(re.compile("/mistral-batches/api/jobs")) as given:
         page.reload()
     assert given.value.ok
-    page.wait_for_selector(ROW, timeout=1000)
+    page.wait_for_selector(ROW)
     assert re.search(r"page 1 of 1\d\d", page.inner_text(".mb-page"))
     page.get_by_role("button", name="Next").click()
     page.wait_for_function("document.querySelector('.mb-page').innerText.includes('page 2 of')")
