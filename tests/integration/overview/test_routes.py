@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from datetime import datetime, timezone
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-from uuid import UUID
 
 import pytest
 from airflow import settings
@@ -18,18 +16,18 @@ from airflow.api_fastapi.core_api.security import get_user
 from airflow.models import import_all_models
 from airflow.models.base import Base
 from airflow.models.dag import DagModel
-from airflow.models.dagrun import DagRun
-from airflow.models.taskinstance import TaskInstance
-from airflow.models.xcom import XComModel
-from sqlalchemy import event, insert
+from sqlalchemy import event, insert, text
+from sqlalchemy.orm import Session
 from starlette.testclient import TestClient
 
 from airflow_provider_mistral_batch.api.client import MistralBatchClient
 from airflow_provider_mistral_batch.api.models import BatchJobIn
 from airflow_provider_mistral_batch.emulator.client import Control
+from airflow_provider_mistral_batch.overview.jobs import TaskKey
 from airflow_provider_mistral_batch.overview.ui import routes
 from airflow_provider_mistral_batch.overview.ui.app import make_app
 
+from ...airflow_rows import add_task
 from ...airflow_versions import since
 
 pytestmark = since("3.1.1", "it shows the page")
@@ -150,24 +148,10 @@ def land(database: Any, folder: Path, job_id: str, **fields: Any) -> None:
         **fields,
     }
     (folder / "manifest.json").write_text(json.dumps(manifest))
-    now = datetime.now(timezone.utc)
-    task = {"dag_id": "nightly", "run_id": "run-1", "task_id": "ask", "map_index": -1}
-    run = {"dag_id": "nightly", "run_id": "run-1", "state": "success", "run_type": "manual"}
-    rest = {"pool": "default_pool", "pool_slots": 1, "state": "success", "try_number": 1}
-    given = UUID(int=1)
-    is_uuid = "uuid" in repr(TaskInstance.__table__.c.id.type).lower()
-    with database.connect() as connection, connection.begin():
+    with Session(database) as session, session.begin():
         # Runs refer to more than these tests need.
-        connection.connection.driver_connection.execute("PRAGMA foreign_keys = OFF")
-        connection.execute(insert(DagRun.__table__).values(id=1, run_after=now, log_template_id=1, **run))
-        connection.execute(
-            insert(TaskInstance.__table__).values(id=given if is_uuid else str(given), **task, **rest)
-        )
-        connection.execute(
-            insert(XComModel.__table__).values(
-                dag_run_id=1, key="return_value", value=manifest, timestamp=now, **task
-            )
-        )
+        session.execute(text("PRAGMA foreign_keys = OFF"))
+        add_task(session, TaskKey("nightly", "run-1", "ask"), {"return_value": manifest})
 
 
 def test_landed_rows_are_shown_to_who_may_read_xcoms(
