@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -21,6 +22,7 @@ from airflow_provider_mistral_batch.tables.answers import AnswerColumns
 from airflow_provider_mistral_batch.tables.sources.files import FileRows
 
 DAY = datetime.date(2026, 1, 31)
+MOMENT = datetime.datetime(2026, 1, 31, 10, 20, tzinfo=datetime.timezone.utc)
 ROWS = [{"day": DAY, "id": number, "title": f"T{number}", "body": f"Body {number}"} for number in range(6)]
 
 
@@ -269,6 +271,38 @@ def test_rows_that_cannot_be_asked_about_are_named(ask, jobs, rows, said):
     outcome = ask(rows, fails=True)
     assert outcome.state == "failed"
     assert said in outcome.message
+    assert not jobs()
+
+
+def of_two_files(folder, name, *keys):
+    for number, key in enumerate(keys):
+        pq.write_table(pa.table({name: key, "body": [f"B{number}"]}), folder / f"{number}.parquet")
+    return FileRows(str(folder / "[01].parquet"))
+
+
+@pytest.mark.parametrize(
+    ("narrow", "wide"),
+    [
+        (pa.array([7]), pa.array([Decimal("7.25")], pa.decimal128(30, 2))),
+        (pa.array([Decimal("1.5")]), pa.array([Decimal("1.25")])),
+        (pa.array([datetime.time(9)], pa.time32("s")), pa.array([datetime.time(10)], pa.time64("us"))),
+        (
+            pa.array([MOMENT], pa.timestamp("ms", "UTC")),
+            pa.array([MOMENT.replace(microsecond=1)], pa.timestamp("us", "UTC")),
+        ),
+    ],
+    ids=["int and decimal", "places", "times", "moments"],
+)
+def test_no_answer_is_lost_where_later_files_have_a_wider_type_in_the_key(ask, tmp_path, narrow, wide):
+    answered = read_table(ask(source=of_two_files(tmp_path, "id", narrow, wide), prompt="{body}")).read_all()
+    assert answered.column("id").to_pylist() == [*narrow.to_pylist(), *wide.to_pylist()]
+    assert ["B0" in answered["answer"][0].as_py(), "B1" in answered["answer"][1].as_py()] == [True, True]
+
+
+def test_one_key_in_two_types_is_a_key_that_is_there_twice(ask, jobs, tmp_path):
+    source = of_two_files(tmp_path, "id", pa.array([Decimal("1.5")]), pa.array([Decimal("1.50")]))
+    outcome = ask(source=source, prompt="{body}", fails=True)
+    assert 'row 2: custom_id = "1.5": the same as on row 1' in outcome.message
     assert not jobs()
 
 

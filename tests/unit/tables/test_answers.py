@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pydantic
 import pytest
 
+from airflow_provider_mistral_batch.api.errors import MistralBatchError
 from airflow_provider_mistral_batch.jsonl import lines as jsonl_lines
 from airflow_provider_mistral_batch.jsonl.results import row_columns
 from airflow_provider_mistral_batch.jsonl.results.placeholder_rows import missing_row
@@ -105,6 +106,11 @@ class Meanwhile(TextShape):
     def read(self, rows, unfit):
         next(self.happens)()
         return super().read(rows, unfit)
+
+
+def test_an_answer_without_a_row_is_an_error_rather_than_lost(tmp_path):
+    with pytest.raises(MistralBatchError, match="1 answers belong to no row"):
+        Table(tmp_path, [{"id": 1}]).land([chat_row("1", "A"), chat_row("2", "B")])
 
 
 def test_two_tables_can_be_written_at_the_same_moment(tmp_path, monkeypatch):
