@@ -147,8 +147,8 @@ def test_a_relative_prompt_file_is_where_airflow_looks_for_templates(where, tmp_
     [
         ("{% if %}", "review.jinja, line 1 is no Jinja template"),
         ("{{ titel }}", "prompt_file: the source has no column 'titel': did you mean 'title'?"),
-        ("{{ title.__class__.__mro__ }}", "fails on a row"),
-        ("{{ title.nothing }}", "fails on a row"),
+        ("{{ title.__class__.__mro__ }}", "fails on the row with id=0, title='T0'"),
+        ("{{ title.nothing }}", "fails on the row with id=0, title='T0'"),
         ("no column", "names no column"),
         (None, "there is no such file"),
     ],
@@ -303,6 +303,48 @@ def test_one_key_in_two_types_is_a_key_that_is_there_twice(ask, jobs, tmp_path):
     source = of_two_files(tmp_path, "id", pa.array([Decimal("1.5")]), pa.array([Decimal("1.50")]))
     outcome = ask(source=source, prompt="{body}", fails=True)
     assert 'row 2: custom_id = "1.5": the same as on row 1' in outcome.message
+    assert not jobs()
+
+
+@pytest.mark.parametrize(
+    ("rows", "options", "said"),
+    [
+        ({"id": [1.5], "body": ["B"]}, {}, "1.parquet: key: column 'id' is double"),
+        (
+            {"id": [2], "body": [None]},
+            {},
+            "1.parquet: the row with id=2 cannot be asked about: column 'body' is null",
+        ),
+        ({"id": [None], "body": ["B"]}, {}, "1.parquet: key: column 'id' has a null"),
+        (
+            {"id": [2], "body": ["B"], "n": [2**60 + 1]},
+            {"keep": ["n"]},
+            "1.parquet: column 'n': no type has room",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_row_names_its_file(ask, jobs, tmp_path, rows, options, said):
+    pq.write_table(pa.table({"id": [1], "body": ["A"], "n": [0.5]}), tmp_path / "0.parquet")
+    pq.write_table(pa.table(rows), tmp_path / "1.parquet")
+    outcome = ask(source=FileRows(str(tmp_path / "[01].parquet")), prompt="{body}", fails=True, **options)
+    assert said in outcome.message.replace("\n", " ")
+    assert outcome.state == "failed"
+    assert not jobs()
+
+
+def test_a_function_without_rows_says_so(airflow, hook, jobs, tmp_path):
+    def make() -> Any:
+        with DAG("dag", schedule=None):
+            ask = task.mistral_batch(
+                task_id="ask", key="id", prompt="{body}", destination=str(tmp_path / "out")
+            )
+            return cast("Any", ask(lambda: iter(()))()).operator
+
+    outcome = airflow.run(make)
+    assert outcome.state == "failed"
+    assert "source=DictRows(): it has no rows, so there is nothing to ask" in outcome.message.replace(
+        "\n", " "
+    )
     assert not jobs()
 
 
