@@ -15,6 +15,7 @@ import pydantic
 import pytest
 from airflow.sdk import DAG, task
 
+from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.operators.base import prompt_path
 from airflow_provider_mistral_batch.operators.inference import MistralBatchInferenceOperator
 from airflow_provider_mistral_batch.results import read_models, read_table
@@ -30,6 +31,10 @@ class Review(pydantic.BaseModel):
     sentiment: Literal["good", "bad"]
     topics: list[str]
     confidence: float
+
+
+class Other(pydantic.BaseModel):
+    stars: int
 
 
 @pytest.fixture(params=[False, True], ids=["worker", "deferrable"])
@@ -94,6 +99,8 @@ def test_structured_answers_come_back_as_the_users_own_model(ask, way):
     models = dict(read_models(manifest, Review))
     assert sorted(models) == list(range(6))
     assert all(isinstance(model, Review) for model in models.values())
+    with pytest.raises(InvalidInputError, match="the answer of 0 does not match Other: 1 validation error"):
+        list(read_models(manifest, Other))
 
 
 def test_messages_have_columns_in_their_texts_and_urls(ask, hook, jobs):
