@@ -27,6 +27,7 @@ from airflow_provider_mistral_batch.observability import metrics
 from airflow_provider_mistral_batch.policies.ownership import (
     KEY,
     SUBMITTED_AT,
+    WINDOW,
     Decision,
     TaskIdentity,
     decide,
@@ -203,6 +204,8 @@ class Submission:
         identity = msgspec.structs.replace(self.identity, part=part)
         ours = ownership_metadata(identity, self._asked(job, content))
         notes = {SUBMITTED_AT: str(int(time.time())), **(notes or {})}
+        if not self.hook.get_conn().dialect.jobs_tell_window:
+            notes[WINDOW] = str(job.timeout_hours)
         job = msgspec.structs.replace(job, metadata=merged_metadata({**ours, **notes}, job.metadata))
         choose = partial(decide, ours=ours, keep_partial=keep_partial, parts_prefix=parts_prefix)
         decision = self._look(choose)
