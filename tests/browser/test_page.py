@@ -131,6 +131,14 @@ def test_table_filters_and_opens_a_job_whose_texts_stay_texts(airflow, page_of):
     page.wait_for_selector(ROW)
 
 
+def test_a_failed_job_says_why_in_a_text(airflow, page_of):
+    page = open_at(page_of("chief"), airflow, f"#view=job&id={job_of(airflow, status='failed')['id']}")
+    page.get_by_role("heading", name="Errors of the job").wait_for()
+    assert page.get_by_text(HOSTILE, exact=True).is_visible()
+    assert page.title() != "run"
+    assert page.locator(".mb-page script, .mb-page img").count() == 0
+
+
 def test_cancel_asks_first_by_keyboard(airflow, page_of, emulator):
     job = job_of(airflow, dag_id=None, status="in_progress")
     page = open_at(page_of("chief"), airflow, f"#view=job&id={job['id']}")
