@@ -14,6 +14,7 @@ from airflow_provider_mistral_batch.storage.many import side_by_side
 from airflow_provider_mistral_batch.storage.paths import StoragePath, storage_path
 from airflow_provider_mistral_batch.storage.reading import reading
 from airflow_provider_mistral_batch.tables.columns import IS_JSON
+from airflow_provider_mistral_batch.tables.key import python_values
 from airflow_provider_mistral_batch.tables.sources.base import ROWS_IN_BATCH, import_pyarrow
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def read_models(
     fields = [name for name in manifests[0]["table"]["answer"] if name in reader.schema.names]
     encoded = {name for name in fields if IS_JSON in (reader.schema.field(name).metadata or {})}
     for batch in reader:
-        keys = list(zip(*(batch.column(name).to_pylist() for name in key), strict=True))
+        keys = list(zip(*(python_values(batch.column(name), name, field="key") for name in key), strict=True))
         columns = {
             name: list(map(_from_json, values)) if name in encoded else values
             for name in fields
