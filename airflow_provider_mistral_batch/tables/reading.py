@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -60,6 +60,9 @@ def read_models(
     """
     Read the answers of a table as instances of the model that the task had as ``response_model``.
 
+    They are as of the answers' own JSON. But a table does not tell a null from a field that was left out: a field that
+    takes a null is then null, whatever its default.
+
     :param manifest: What the task returned; or several of mapped tasks.
     :param model: The pydantic model class.
     :return: The key of each row, a tuple if it has several columns, and its answer.
@@ -82,9 +85,8 @@ def read_models(
         for index, row_key in enumerate(keys):
             answer = {name: values[index] for name, values in columns.items()}
             one_key = row_key if len(key) > 1 else row_key[0]
-            given = {name: value for name, value in answer.items() if value is not None}
             try:
-                read = model.model_validate(given)  # type: ignore[attr-defined]
+                read = _instance(model, answer)
             # Pydantic's own errors are of this kind.
             except ValueError as error:
                 reason = " ".join(str(error).split())
@@ -93,6 +95,39 @@ def read_models(
                     "with the response_model of their task"
                 ) from error
             yield one_key, read
+
+
+def _instance(model: type[ModelT], answer: dict[str, Any]) -> ModelT:
+    """
+    Make an instance of a model, as of the answer's own JSON.
+
+    A null may be the answer's, or stand for a field that it left out: it is left out where the model takes no null.
+
+    :raises ValueError: When the answer does not match the model.
+    """
+    from pydantic_core import to_json
+
+    validate: Callable[[bytes], ModelT] = model.model_validate_json  # type: ignore[attr-defined]
+    try:
+        return validate(to_json(answer))
+    except ValueError as error:
+        if not _leave_out_nulls(answer, error):
+            raise
+    return validate(to_json(answer))
+
+
+def _leave_out_nulls(answer: dict[str, Any], error: Any) -> bool:
+    """Take out the nulls that a model has refused; tell whether there are any."""
+    places = [one["loc"] for one in error.errors() if one["input"] is None]
+    for place in places:
+        within: Any = answer
+        try:
+            for step in place[:-1]:
+                within = within[step]
+            del within[place[-1]]
+        except (LookupError, TypeError):
+            return False
+    return bool(places)
 
 
 def _from_json(text: str | None) -> Any:
