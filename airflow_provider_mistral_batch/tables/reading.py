@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -16,6 +17,7 @@ from airflow_provider_mistral_batch.storage.reading import reading
 from airflow_provider_mistral_batch.tables.columns import IS_JSON
 from airflow_provider_mistral_batch.tables.key import python_values
 from airflow_provider_mistral_batch.tables.sources.base import ROWS_IN_BATCH, import_pyarrow
+from airflow_provider_mistral_batch.tables.sources.types import common_type, widened
 
 if TYPE_CHECKING:
     import pyarrow
@@ -40,11 +42,7 @@ def read_table(
     manifests = _manifests(manifest)
     name = "errors_path" if failed else "results_path"
     paths = [storage_path(one[name], field=name) for one in manifests]
-    schemas = _with_sizes(list(side_by_side(_schema, paths)))
-    try:
-        schema = pyarrow.unify_schemas(schemas, promote_options="permissive")
-    except pyarrow.ArrowTypeError as error:
-        raise InvalidInputError(f"manifest: the tables have different columns: {error}") from None
+    schema = _common_schema(_with_sizes(list(side_by_side(_schema, paths))))
 
     def batches() -> Iterator[pyarrow.RecordBatch]:
         for path in read_ahead(paths):
@@ -186,11 +184,27 @@ def _with_sizes(schemas: Sequence[pyarrow.Schema]) -> list[pyarrow.Schema]:
     ]
 
 
+def _common_schema(schemas: Sequence[pyarrow.Schema]) -> pyarrow.Schema:
+    """Give all columns of some tables, each with a type that has room for the values of all."""
+    import pyarrow
+
+    fields: dict[str, pyarrow.Field] = {}
+    for field in chain.from_iterable(schemas):
+        before = fields.setdefault(field.name, field)
+        if before.type != field.type:
+            try:
+                kind = common_type(field.name, before.type, field.type)
+            except InvalidInputError as error:
+                raise InvalidInputError(f"manifest: the tables have different columns: {error}") from None
+            fields[field.name] = before.with_type(kind)
+    return pyarrow.schema(list(fields.values()))
+
+
 def _fitted(batch: pyarrow.RecordBatch, schema: pyarrow.Schema) -> pyarrow.RecordBatch:
     import pyarrow
 
     columns = [
-        batch.column(field.name).cast(field.type)
+        widened(field.name, batch.column(field.name), field.type)
         if field.name in batch.schema.names and batch.column(field.name).null_count < batch.num_rows
         else pyarrow.nulls(batch.num_rows, field.type)
         for field in schema
