@@ -103,12 +103,12 @@ def _instance(model: type[ModelT], answer: dict[str, Any]) -> ModelT:
 
     :raises ValueError: When the answer does not match the model.
     """
-    from pydantic_core import to_json
+    from pydantic_core import ValidationError, to_json
 
     validate: Callable[[bytes], ModelT] = model.model_validate_json  # type: ignore[attr-defined]
     try:
         return validate(to_json(answer))
-    except ValueError as error:
+    except ValidationError as error:
         if not _leave_out_nulls(answer, error):
             raise
     return validate(to_json(answer))
