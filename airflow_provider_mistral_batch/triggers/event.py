@@ -22,6 +22,7 @@ from airflow_provider_mistral_batch.api.checks import (
 from airflow_provider_mistral_batch.api.endpoints import ENDPOINTS
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.api.models import BatchStatus
+from airflow_provider_mistral_batch.api.texts import sentence
 from airflow_provider_mistral_batch.compat import BaseEventTrigger
 from airflow_provider_mistral_batch.policies.news import Bookmark, EndFilter, as_payload, news
 from airflow_provider_mistral_batch.policies.outage import Outage
@@ -36,6 +37,15 @@ log = logging.getLogger(__name__)
 _DELIVERY_SECONDS = 5.0
 
 _DAG_ID = "airflow_dag_id"
+
+
+class InvalidEventTriggerError(InvalidInputError, TypeError):
+    """
+    An argument of a trigger is invalid.
+
+    It is a ``TypeError``, too, which is all that a triggerer survives while it makes triggers. One of those in the
+    database may come from another version of this provider, with other choices.
+    """
 
 
 class MistralBatchEventTrigger(BaseEventTrigger):
@@ -71,7 +81,24 @@ class MistralBatchEventTrigger(BaseEventTrigger):
         poll_interval: float | timedelta = 60.0,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        for field, value in (("mistral_conn_id", mistral_conn_id), ("dag_id", dag_id), ("model", model)):
+        metadata = _without_pairs(metadata)
+        if isinstance(poll_interval, timedelta):
+            poll_interval = poll_interval.total_seconds()
+        self.mistral_conn_id = mistral_conn_id
+        self.dag_id = dag_id
+        self.model = model
+        self.endpoint = endpoint
+        try:
+            self._check(metadata, poll_interval)
+            self.status = _checked_statuses(status)
+        except InvalidInputError as error:
+            raise InvalidEventTriggerError(str(error)) from None
+        self.metadata = dict(sorted(metadata.items())) if metadata else None
+        self.poll_interval = float(poll_interval)
+
+    def _check(self, metadata: Mapping[str, str] | None, poll_interval: float) -> None:
+        texts = {"mistral_conn_id": self.mistral_conn_id, "dag_id": self.dag_id, "model": self.model}
+        for field, value in texts.items():
             if (value is not None or field == "mistral_conn_id") and not (
                 isinstance(value, str) and value.strip()
             ):
@@ -79,26 +106,16 @@ class MistralBatchEventTrigger(BaseEventTrigger):
                     f"{field}={value!r:.80} can never match: pass a text that is not empty, or leave it out"
                 )
             check_rendered(field, value)
-        if endpoint is not None:
-            check_choice("endpoint", endpoint, sorted(ENDPOINTS))
-        metadata = _without_pairs(metadata)
+        if self.endpoint is not None:
+            check_choice("endpoint", self.endpoint, sorted(ENDPOINTS))
         check_metadata(metadata)
         for name, text in (metadata or {}).items():
             check_rendered(f"metadata[{name!r}]", text)
-        if dag_id is not None and (metadata or {}).get(_DAG_ID, dag_id) != dag_id:
+        if self.dag_id is not None and (metadata or {}).get(_DAG_ID, self.dag_id) != self.dag_id:
             raise InvalidInputError(
-                f"dag_id={dag_id!r:.80} contradicts metadata[{_DAG_ID!r}], so no job can match: leave one out"
+                f"dag_id={self.dag_id!r:.80} contradicts metadata[{_DAG_ID!r}], so no job can match: leave one out"
             )
-        if isinstance(poll_interval, timedelta):
-            poll_interval = poll_interval.total_seconds()
         check_positive("poll_interval", poll_interval)
-        self.mistral_conn_id = mistral_conn_id
-        self.status = _checked_statuses(status)
-        self.dag_id = dag_id
-        self.model = model
-        self.endpoint = endpoint
-        self.metadata = dict(sorted(metadata.items())) if metadata else None
-        self.poll_interval = float(poll_interval)
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return what the triggerer makes this trigger from; equal filters give equal arguments."""
@@ -148,7 +165,8 @@ class MistralBatchEventTrigger(BaseEventTrigger):
                         now=look.now,
                     )
                     if jobs:
-                        log.info("%d batch jobs ended: %s", len(jobs), ", ".join(job.id for job in jobs[:5]))
+                        some = ", ".join(job.id for job in jobs[:5]) + (", …" if len(jobs) > 5 else "")
+                        log.info("%d %s ended: %s", len(jobs), "job" if len(jobs) == 1 else "jobs", some)
                         yield TriggerEvent(as_payload(jobs))
                         # A kill in between repeats the event; noted at once, it would lose it.
                         await asyncio.sleep(_DELIVERY_SECONDS)
@@ -186,7 +204,7 @@ class MistralBatchEventTrigger(BaseEventTrigger):
                 if outage.is_to_be_said(time.monotonic()):
                     log.warning(
                         "The state of the event trigger cannot be read: %s Trying again in %.0f s.",
-                        error,
+                        sentence(error),
                         pause,
                     )
                 await asyncio.sleep(pause)

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from datetime import datetime, timezone
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-from uuid import UUID
 
 import pytest
 from airflow import settings
@@ -18,18 +16,18 @@ from airflow.api_fastapi.core_api.security import get_user
 from airflow.models import import_all_models
 from airflow.models.base import Base
 from airflow.models.dag import DagModel
-from airflow.models.dagrun import DagRun
-from airflow.models.taskinstance import TaskInstance
-from airflow.models.xcom import XComModel
-from sqlalchemy import event, insert
+from sqlalchemy import event, insert, text
+from sqlalchemy.orm import Session
 from starlette.testclient import TestClient
 
 from airflow_provider_mistral_batch.api.client import MistralBatchClient
 from airflow_provider_mistral_batch.api.models import BatchJobIn
 from airflow_provider_mistral_batch.emulator.client import Control
+from airflow_provider_mistral_batch.overview.jobs import TaskKey
 from airflow_provider_mistral_batch.overview.ui import routes
 from airflow_provider_mistral_batch.overview.ui.app import make_app
 
+from ...airflow_rows import add_task
 from ...airflow_versions import since
 
 pytestmark = since("3.1.1", "it shows the page")
@@ -150,24 +148,10 @@ def land(database: Any, folder: Path, job_id: str, **fields: Any) -> None:
         **fields,
     }
     (folder / "manifest.json").write_text(json.dumps(manifest))
-    now = datetime.now(timezone.utc)
-    task = {"dag_id": "nightly", "run_id": "run-1", "task_id": "ask", "map_index": -1}
-    run = {"dag_id": "nightly", "run_id": "run-1", "state": "success", "run_type": "manual"}
-    rest = {"pool": "default_pool", "pool_slots": 1, "state": "success", "try_number": 1}
-    given = UUID(int=1)
-    is_uuid = "uuid" in repr(TaskInstance.__table__.c.id.type).lower()
-    with database.connect() as connection, connection.begin():
+    with Session(database) as session, session.begin():
         # Runs refer to more than these tests need.
-        connection.connection.driver_connection.execute("PRAGMA foreign_keys = OFF")
-        connection.execute(insert(DagRun.__table__).values(id=1, run_after=now, log_template_id=1, **run))
-        connection.execute(
-            insert(TaskInstance.__table__).values(id=given if is_uuid else str(given), **task, **rest)
-        )
-        connection.execute(
-            insert(XComModel.__table__).values(
-                dag_run_id=1, key="return_value", value=manifest, timestamp=now, **task
-            )
-        )
+        session.execute(text("PRAGMA foreign_keys = OFF"))
+        add_task(session, TaskKey("nightly", "run-1", "ask"), {"return_value": manifest})
 
 
 def test_landed_rows_are_shown_to_who_may_read_xcoms(
@@ -198,6 +182,20 @@ def test_a_destination_that_is_gone_says_so_and_the_rest_shows(
     assert not detail["has_landed_rows"]
     assert detail["answers"]["rows_read"] == 5 or detail["answers"] is None
     assert detail["manifest"]["batch_ids"] == [job_id]
+
+
+def test_a_job_of_several_uses_its_share_of_the_batch(
+    page: TestClient, control: Control, database: Any, tmp_path: Path
+) -> None:
+    ids = [finished_job(control, {**TASK, "airflow_part": f"abc/{number}/0"}) for number in range(2)]
+    usage = {"prompt_tokens": 100, "completion_tokens": 20}
+    land(database, tmp_path / "out", ids[0], batch_ids=ids, usage=usage, counts={"succeeded": 10})
+    detail = page.get(f"/api/jobs/{ids[0]}").json()
+    assert detail["has_landed_rows"]
+    assert detail["job"]["usage"] == {"prompt_tokens": 50, "completion_tokens": 10}
+    assert not detail["is_estimate"]
+    listed = {job["id"]: job["usage"] for job in page.get("/api/jobs").json()["jobs"]}
+    assert listed[ids[0]] == detail["job"]["usage"]
 
 
 def test_another_airflows_job_gets_nothing_of_a_task_of_the_same_name(
@@ -287,6 +285,29 @@ def test_a_task_has_the_jobs_of_all_its_tries_and_rounds_by_map_index(
     assert jobs("?map_index=1") == {ids[3]}
     # The summary of a mapped task, and an instance that is not mapped, come without an index.
     assert jobs("") == jobs("?map_index=-1") == set(ids)
+
+
+def test_a_job_names_the_others_of_its_batch_by_round(page: TestClient, control: Control) -> None:
+    second, other_batch, first, of_another_task = (
+        control.make_jobs(1, metadata={**TASK, **more})[0]
+        for more in (
+            {"airflow_part": "abc/1/0"},
+            {"airflow_part": "def/0/0"},
+            {"airflow_part": "abc/0/0"},
+            {"airflow_part": "abc/0/0", "airflow_task_id": "other"},
+        )
+    )
+    alone = control.make_jobs(1, metadata=TASK)[0]
+
+    def batch_of(job_id: str) -> list[str]:
+        return [job["id"] for job in page.get(f"/api/jobs/{job_id}").json()["batch"]]
+
+    assert batch_of(second) == batch_of(first) == [first, second]
+    assert [batch_of(job_id) for job_id in (other_batch, of_another_task, alone)] == [
+        [other_batch],
+        [of_another_task],
+        [alone],
+    ]
 
 
 def test_pending_are_the_jobs_that_one_sees_and_the_share_is_the_workspaces(

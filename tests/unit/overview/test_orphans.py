@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime, timezone
-from typing import Any
-from uuid import UUID
 
 import pytest
 from airflow.models import import_all_models
 from airflow.models.base import Base
 from airflow.models.connection import Connection
-from airflow.models.dagrun import DagRun
-from airflow.models.taskinstance import TaskInstance
-from airflow.models.xcom import XComModel
 from sqlalchemy import create_engine, insert
 from sqlalchemy.orm import Session
 
@@ -26,10 +20,9 @@ from airflow_provider_mistral_batch.overview.airflow_database import (
 from airflow_provider_mistral_batch.overview.jobs import JobView, TaskKey
 from airflow_provider_mistral_batch.overview.orphans import TaskState, find_orphans, orphan_reason
 
-NOW = 1_000_000.0
+from ...airflow_rows import add_task, push
 
-#: Airflow 3.4 has another name for it.
-INDEX_COLUMN = "map_index" if "map_index" in TaskInstance.__table__.c else "region_index"
+NOW = 1_000_000.0
 
 
 def job(status: str = "in_progress", **fields) -> JobView:
@@ -96,34 +89,14 @@ def session() -> Iterator[Session]:
     engine.dispose()
 
 
-def id_of(number: int) -> Any:
-    """Make the id of a task instance: a UUID, and a text in older versions of Airflow."""
-    given = UUID(int=number + 1)
-    return given if "uuid" in repr(TaskInstance.__table__.c.id.type).lower() else str(given)
-
-
 def fill(session: Session, count: int = 1) -> list[TaskKey]:
-    now = datetime.now(timezone.utc)
     keys = [TaskKey("dag", f"run-{number}", "task", -1) for number in range(count)]
     for number, key in enumerate(keys):
-        run = {"dag_id": key.dag_id, "run_id": key.run_id, "state": "running", "run_type": "manual"}
-        session.execute(
-            insert(DagRun.__table__).values(id=number + 1, run_after=now, log_template_id=1, **run)
-        )
-        task: dict[str, Any] = {
-            "dag_id": key.dag_id,
-            "run_id": key.run_id,
-            "task_id": key.task_id,
-            "map_index": key.map_index,
+        xcoms = {
+            "return_value": {"results_path": "s3://b/r", "batch_ids": [f"job-{number}"]},
+            "other": {"results_path": "s3://b/r", "batch_ids": ["wrong"]},
         }
-        stored = {INDEX_COLUMN if name == "map_index" else name: value for name, value in task.items()}
-        rest = {"pool": "default_pool", "pool_slots": 1, "state": "deferred", "try_number": 1}
-        session.execute(insert(TaskInstance.__table__).values(id=id_of(number), **stored, **rest))
-        for name, value in (
-            ("return_value", {"results_path": "s3://b/r", "batch_ids": [f"job-{number}"]}),
-            ("other", {"results_path": "s3://b/r", "batch_ids": ["wrong"]}),
-        ):
-            XComModel.set(name, value, **task, session=session)
+        add_task(session, key, xcoms, number=number + 1, state="deferred", run_state="running")
     return keys
 
 
@@ -141,13 +114,7 @@ def test_manifests_are_looked_up(session: Session) -> None:
 
 def test_what_is_no_manifest_is_left_out(session: Session) -> None:
     (key,) = fill(session)
-    task: dict[str, Any] = {
-        "dag_id": key.dag_id,
-        "run_id": key.run_id,
-        "task_id": key.task_id,
-        "map_index": key.map_index,
-    }
-    XComModel.set("return_value", ["results_path", "batch_ids"], **task, session=session)
+    push(session, key, "return_value", ["results_path", "batch_ids"])
     assert landed_manifests([key], session) == {}
 
 
