@@ -235,14 +235,24 @@ def check_inline_requests(requests: Sequence[Mapping[str, Any]]) -> None:
     :param requests: Rows with a ``body``.
     :raises InvalidInputError: When they are not a list of rows, or not as many as the API takes.
     """
-    if isinstance(requests, (str, bytes)) or not isinstance(requests, Sequence):
-        raise InvalidInputError(f"requests={requests!r:.80} is not a list: pass a list of rows")
+    check_is_list_of_rows(requests)
     check_inline_count(len(requests))
     for number, row in enumerate(requests):
         if not isinstance(row, Mapping) or not isinstance(row.get("body"), Mapping):
             raise InvalidInputError(
                 f'requests[{number}]={row!r:.80} is not a row: write {{"custom_id": "…", "body": {{…}}}}'
             )
+
+
+def check_is_list_of_rows(requests: Any) -> None:
+    """
+    Check that inline requests are a list, whatever is in it.
+
+    :param requests: The value.
+    :raises InvalidInputError: When they are anything else.
+    """
+    if isinstance(requests, (str, bytes)) or not isinstance(requests, Sequence):
+        raise InvalidInputError(f"requests={requests!r:.80} is not a list: pass a list of rows")
 
 
 def check_inline_count(count: int) -> None:
