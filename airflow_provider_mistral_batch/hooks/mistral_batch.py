@@ -252,7 +252,7 @@ class MistralBatchHook(BaseHook):
         completion_window: str | None = None,
         metadata: Mapping[str, str] | None = None,
         *,
-        requests: Sequence[Mapping[str, Any]] | None = None,
+        requests: Sequence[Mapping[str, Any] | str] | None = None,
         model: str | None = None,
         agent_id: str | None = None,
         timeout_hours: int | None = None,

@@ -167,7 +167,7 @@ def query_of(parameters: Mapping[str, Any], *, now: float) -> Query:
     given = {name: value for name, value in parameters.items() if value not in (None, "", [], ())}
     if unknown := sorted(set(given) - set(Query.__struct_fields__)):
         raise InvalidInputError(
-            f"{unknown[0]!r:.80} is no filter of jobs: use {', '.join(Query.__struct_fields__)}"
+            f"{unknown[0]!r:.80} is not a filter of jobs: use {', '.join(Query.__struct_fields__)}"
         )
     for name in ("since", "until"):
         if name in given:
@@ -203,7 +203,7 @@ def moment(value: Any, *, field: str, now: float) -> float:
         return (time if time.tzinfo else time.replace(tzinfo=timezone.utc)).timestamp()
     except (ValueError, OverflowError):
         raise InvalidInputError(
-            f"{field}={text!r:.80} is no time: write an age such as 24h or 7d, or a date such as 2026-01-31"
+            f"{field}={text!r:.80} is not a time: write an age such as 24h or 7d, or a date such as 2026-01-31"
         ) from None
 
 
@@ -226,7 +226,7 @@ def _contains(job: JobView, text: str) -> bool:
 def _whole(value: Any, field: str) -> int:
     text = str(value)
     if not (text.isascii() and text.isdigit() and len(text) < 10):
-        raise InvalidInputError(f"{field}={text!r:.80} is no whole number: write one from 1 on")
+        raise InvalidInputError(f"{field}={text!r:.80} is not a whole number above 0: write one")
     return int(text)
 
 

@@ -58,7 +58,7 @@ class Prompt:
     def __init__(self, template: str, *, field: str = "prompt") -> None:
         if not isinstance(template, str):
             raise InvalidInputError(
-                f"{field}={template!r:.80} is no text: pass a template such as 'Summarise: {{body}}'"
+                f"{field}={template!r:.80} is not a string: pass a template such as 'Summarise: {{body}}'"
             )
         check_no_jinja(template, field=field)
         self.template = template
@@ -74,7 +74,7 @@ class Prompt:
             raise
         except ValueError as error:
             raise InvalidInputError(
-                f"{field}={template!r:.80} is no template: {error}; write {{{{ and }}}} for braces that stay"
+                f"{field}={template!r:.80} is not a valid template ({error}): write {{{{ and }}}} for braces that stay"
             ) from None
 
     @property
@@ -115,7 +115,8 @@ class Prompt:
                 )
         except (ValueError, TypeError) as error:
             raise InvalidInputError(
-                f"{self._field}: a value of column {name!r} does not fit its format: {error}"
+                f"{self._field}: a value of column {name!r} does not fit its format ({error}): correct the format, or "
+                "cast the column in the source"
             ) from None
         return texts.fill_null("") if texts.null_count else texts
 
@@ -132,11 +133,12 @@ class Prompt:
             )
         if spec and "{" in spec:
             raise InvalidInputError(
-                f"{self._field}={self.template!r:.80}: the format of {{{name}}} has braces: write the number itself"
+                f"{self._field}={self.template!r:.80}: the format of {{{name}}} has braces, which are "
+                "not filled in there: write the number itself"
             )
         if conversion not in _CONVERSIONS:
             raise InvalidInputError(
-                f"{self._field}={self.template!r:.80}: there is no conversion !{conversion}"
+                f"{self._field}={self.template!r:.80}: there is no conversion !{conversion}: use !s, !r or !a"
             )
         if not spec and conversion is None:
             return _plain
@@ -168,7 +170,8 @@ class PromptFile:
             self._compiled = environment.from_string(template)
         except TemplateSyntaxError as error:
             raise InvalidInputError(
-                f"prompt_file: {name}, line {error.lineno} is no Jinja template: {error.message}"
+                f"prompt_file: {name}, line {error.lineno} is not valid Jinja: {error.message}; "
+                "correct that line"
             ) from None
         self.columns = sorted(names - set(environment.globals))
 
@@ -193,7 +196,10 @@ class PromptFile:
             ]
             return [pyarrow.array(texts, pyarrow.string())]
         except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError) as error:
-            raise InvalidInputError(f"prompt_file: {self._name} fails on a row: {error}") from None
+            raise InvalidInputError(
+                f"prompt_file: {self._name} fails on a row ({error}): correct the template, or leave "
+                "out such rows"
+            ) from None
 
 
 def _plain(value: Any) -> str:

@@ -27,7 +27,7 @@ from airflow_provider_mistral_batch.triggers.event import MistralBatchEventTrigg
 
 CHECKOUT = Path(__file__).parents[2]
 
-TASKS = {
+TASKS: dict[str, Any] = {
     "operators/inference": MistralBatchInferenceOperator,
     "operators/upload": MistralUploadBatchFileOperator,
     "operators/create": MistralCreateBatchJobOperator,
