@@ -27,7 +27,7 @@ def read_results(
     :param failed: With a manifest, also give the failed rows, after the others.
     :param response_model: The pydantic model class of the task: ``row.parsed`` is then an instance of it.
     :return: The rows, one at a time.
-    :raises InvalidInputError: When ``response_model`` is no pydantic model class.
+    :raises InvalidInputError: When ``results`` is no manifest, or ``response_model`` no pydantic model class.
     """
     if response_model is None:
         return _rows(results, failed=failed)
@@ -44,6 +44,8 @@ def _rows(results: Any, *, failed: bool) -> Iterator[ResultRow]:
         path = storage_path(results, field="results")
         note_read(path)
         return reader.read_rows(path)
+    if "results_path" not in results:
+        raise InvalidInputError(f"results={results!r:.80} is no manifest: pass what the task returned")
     results_path, errors_path = (
         storage_path(results[name], field=name) for name in ("results_path", "errors_path")
     )

@@ -51,6 +51,7 @@ from airflow_provider_mistral_batch.api.models import (
 )
 from airflow_provider_mistral_batch.api.regular_files import open_regular
 from airflow_provider_mistral_batch.api.retries import RetryPolicy
+from airflow_provider_mistral_batch.api.texts import sentence
 from airflow_provider_mistral_batch.api.transport import DEFAULT_TIMEOUT, Transport
 
 log = logging.getLogger(__name__)
@@ -470,7 +471,9 @@ class MistralBatchClient:
             except MistralConnectionError as error:
                 problem = error
             pause = self._transport.retries.pause(download.broke())
-            log.warning("%s The download resumes at byte %d in %.1f s.", problem, download.given, pause)
+            log.warning(
+                "%s The download resumes at byte %d in %.1f s.", sentence(problem), download.given, pause
+            )
             time.sleep(pause)
 
     def _is_whole(self, download: Download, file_id: str) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from airflow_provider_mistral_batch.api.errors import MistralCallError
+from airflow_provider_mistral_batch.api.texts import sentence
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ def send_once(send: Callable[[], T], look: Callable[[], T | None], *, what: str)
         except MistralCallError as error:
             if not error.may_have_acted:
                 raise
-            log.warning("%s The %s may exist anyway: looking for it.", error, what)
+            log.warning("%s The %s may exist anyway: looking for it.", sentence(error), what)
             if (found := look()) is not None:
                 return found
             answers_lost += 1
@@ -86,7 +87,7 @@ def send_until_there(
                 raise
             log.warning(
                 "%s The API may not see %s everywhere yet: calling again in %g s (%d of %d).",
-                error,
+                sentence(error),
                 what,
                 pause,
                 number,

@@ -33,6 +33,16 @@ def excerpt(text: str, limit: int = MESSAGE_LENGTH) -> str:
     return text if len(text) <= limit else f"{text[:limit]}…"
 
 
+def sentence(error: object) -> str:
+    """
+    Give an error's message as a sentence, so that another one can follow.
+
+    :param error: The error, or its message.
+    """
+    text = str(error)
+    return text if text.endswith((".", "!", "?", "…")) else f"{text}."
+
+
 def kept(text: str, without_secrets: Callable[[str], str], limit: int = MESSAGE_LENGTH) -> str:
     """
     Make of a text of the API what we keep of it: one line of bounded length, without secrets.

@@ -27,7 +27,8 @@ from airflow_provider_mistral_batch.api.models import (
     FileOut,
     FilesOut,
 )
-from airflow_provider_mistral_batch.compat import BaseHook
+from airflow_provider_mistral_batch.api.texts import sentence
+from airflow_provider_mistral_batch.compat import AirflowNotFoundException, BaseHook
 from airflow_provider_mistral_batch.hooks.connection import (
     Settings,
     api_key_of,
@@ -128,7 +129,13 @@ class MistralBatchHook(BaseHook):
         return self._settings
 
     def _connection(self) -> Connection:
-        connection: Connection = self.get_connection(self.mistral_conn_id)
+        try:
+            connection: Connection = self.get_connection(self.mistral_conn_id)
+        except AirflowNotFoundException:
+            raise AirflowNotFoundException(
+                f"connection {self.mistral_conn_id!r:.200} does not exist: create it in Airflow (Admin, Connections) "
+                "with the type Mistral, or name another one"
+            ) from None
         return connection
 
     def _current_key(self) -> str | None:
@@ -193,7 +200,7 @@ class MistralBatchHook(BaseHook):
         except MistralAPIError as error:
             if error.transient:
                 raise
-            self.log.info("%s Whether the requests name a model or an agent is not known.", error)
+            self.log.info("%s Whether the requests name a model or an agent is not known.", sentence(error))
             return None, None
 
     def model_of_rows(self, model: str | None = None) -> str | None:
@@ -336,7 +343,7 @@ class MistralBatchHook(BaseHook):
             log.warning(
                 "%s The server does not list batch jobs, so the task cannot find its job again: each retry and each "
                 "clear submits, and pays for, a new job.",
-                error,
+                sentence(error),
             )
 
     def get(self, batch_id: str, *, inline: bool = False) -> BatchJobOut:

@@ -14,6 +14,7 @@ from airflow_provider_mistral_batch.api.errors import MistralAPIError, MistralCa
 from airflow_provider_mistral_batch.api.hashing import sha256_of
 from airflow_provider_mistral_batch.api.once import look_repeatedly, send_once
 from airflow_provider_mistral_batch.api.regular_files import check_opened, open_regular
+from airflow_provider_mistral_batch.api.texts import sentence
 
 if TYPE_CHECKING:
     import os
@@ -127,7 +128,7 @@ def _oldest(client: MistralBatchClient, uploaded: FileOut, oldest: FileOut | Non
     try:
         client.delete_file(uploaded.id)
     except MistralCallError as error:
-        log.warning("%s File %s stays in the account.", error, uploaded.id)
+        log.warning("%s File %s stays in the account.", sentence(error), uploaded.id)
     return oldest
 
 
@@ -149,7 +150,7 @@ def _find(
     except MistralAPIError as error:
         if not error.no_listing:
             raise
-        log.info("%s So a file that was uploaded before cannot be found.", error)
+        log.info("%s So a file that was uploaded before cannot be found.", sentence(error))
         return None
     same = [
         file

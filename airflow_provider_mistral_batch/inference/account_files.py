@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_mistral_batch.api.endpoints import ENDPOINTS
 from airflow_provider_mistral_batch.api.errors import MistralCallError, NotFoundError
+from airflow_provider_mistral_batch.api.texts import sentence
 from airflow_provider_mistral_batch.hooks.uploads import name_prefix
 from airflow_provider_mistral_batch.storage.many import side_by_side
 
@@ -53,7 +54,9 @@ def document_ids(hook: MistralBatchHook, *, endpoint: str, owner: str) -> Iterat
                 yield file.id
     except MistralCallError as error:
         log.warning(
-            "%s Uploaded documents, whose names begin with %s, may stay in the account.", error, prefix
+            "%s Uploaded documents, whose names begin with %s, may stay in the account.",
+            sentence(error),
+            prefix,
         )
 
 
@@ -63,7 +66,7 @@ def _delete(hook: MistralBatchHook, file_id: str) -> None:
     except NotFoundError:
         log.debug("File %s is already deleted.", file_id)
     except MistralCallError as error:
-        log.warning("%s File %s stays in the account.", error, file_id)
+        log.warning("%s File %s stays in the account.", sentence(error), file_id)
 
 
 def _files_of(hook: MistralBatchHook, batch_ids: Iterable[str]) -> Iterator[str]:
@@ -71,7 +74,7 @@ def _files_of(hook: MistralBatchHook, batch_ids: Iterable[str]) -> Iterator[str]
         try:
             job = hook.get(batch_id)
         except MistralCallError as error:
-            log.warning("%s The files of batch job %s stay in the account.", error, batch_id)
+            log.warning("%s The files of batch job %s stay in the account.", sentence(error), batch_id)
             continue
         yield from job.input_files
         yield from (file_id for file_id in (job.output_file_id, job.error_file_id) if file_id)

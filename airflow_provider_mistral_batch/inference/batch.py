@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_provider_mistral_batch.api.errors import NotFoundError, RateLimitError
 from airflow_provider_mistral_batch.api.models import BatchJobOut, BatchStatus
+from airflow_provider_mistral_batch.api.texts import sentence
 from airflow_provider_mistral_batch.compat import AirflowException, AirflowFailException
 from airflow_provider_mistral_batch.inference.account_files import delete_account_files, document_ids
 from airflow_provider_mistral_batch.inference.budget import can_afford, estimated_cost
@@ -244,7 +245,7 @@ class Batch:
         try:
             push_xcoms(self.work.ti, job_xcoms(self.hook.get(manifest["batch_ids"][-1])))
         except NotFoundError as gone:
-            log.info("%s The XComs of that job are not pushed.", gone)
+            log.info("%s The XComs of that job are not pushed.", sentence(gone))
         write_target(self.options, manifest)
         # The other try may have died before it cleaned up.
         destination.release()

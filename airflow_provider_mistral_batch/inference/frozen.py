@@ -16,6 +16,7 @@ from airflow_provider_mistral_batch.api.errors import (
     NotFoundError,
 )
 from airflow_provider_mistral_batch.api.regular_files import NotAFileError
+from airflow_provider_mistral_batch.api.texts import sentence
 from airflow_provider_mistral_batch.inference.plan import BatchPlan, PlannedJob
 from airflow_provider_mistral_batch.policies.capacity import REQUESTS
 from airflow_provider_mistral_batch.policies.freezing import frozen_batches
@@ -182,7 +183,7 @@ def _is_gone(work: Workplace, file_id: str) -> bool:
     except (NotFoundError, BadRequestError, InvalidInputError):
         return True
     except MistralCallError as error:
-        log.debug("%s Taking the file for there.", error)
+        log.debug("%s Taking the file for there.", sentence(error))
         return False
 
 

@@ -229,8 +229,14 @@ def write_target(options: BatchOptions, manifest: Mapping[str, Any]) -> None:
     try:
         count = options.target.write(batches(), manifest["table"]["key"], run)
     except MistralBatchError as error:
+        # What the table cannot take, no other try mends.
+        remedy = (
+            "alter the table, and clear the task: it"
+            if isinstance(error, InvalidInputError)
+            else "another try"
+        )
         raise type(error)(
-            f"{error}. The answers are safe in {manifest['results_path']}: another try writes them into the table, and "
+            f"{error}. The answers are safe in {manifest['results_path']}: {remedy} writes them into the table, and "
             "pays nothing"
         ) from None
     log.info("Wrote %d rows into %r.", count, options.target)

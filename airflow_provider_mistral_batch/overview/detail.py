@@ -14,9 +14,13 @@ from airflow_provider_mistral_batch.overview.costs import amounts, scaled
 from airflow_provider_mistral_batch.overview.heads import HEAD_BYTES, Head, read_head
 from airflow_provider_mistral_batch.overview.jobs import JobView, clean, job_view
 from airflow_provider_mistral_batch.overview.landed import Landed
+from airflow_provider_mistral_batch.policies.ownership import PART
 
 #: Paths may be long.
 _PATH_LENGTH = 1000
+
+#: Most jobs of a batch that are shown.
+_MOST_JOBS = 100
 
 
 class Moment(msgspec.Struct, frozen=True):
@@ -88,7 +92,9 @@ def read_detail(
             None if file_id is None else read_head(client.stream_file, file_id, client.without_secrets)
             for file_id in (job.output_file_id, job.error_file_id)
         )
-    view, is_estimate = _with_usage(job_view(job, hook.mistral_conn_id), answers, manifest)
+    view, is_estimate = _with_usage(
+        job_view(job, hook.mistral_conn_id), answers, manifest, has_landed_rows=is_landed
+    )
     return Detail(
         job=view,
         is_estimate=is_estimate,
@@ -101,6 +107,22 @@ def read_detail(
         console_url=console_url(job.id, client.base_url),
         now=hook.server_now,
     )
+
+
+def jobs_of_batch(job: JobView, jobs: Iterable[JobView]) -> list[JobView]:
+    """
+    Choose the jobs of a job's batch, which may have several rounds: by round, and not too many.
+
+    :param job: The job.
+    :param jobs: The jobs to choose from.
+    """
+    batch = job.metadata.get(PART, "").partition("/")[0]
+    if not batch or job.task is None:
+        return [job]
+    found = [
+        one for one in jobs if one.task == job.task and one.metadata.get(PART, "").partition("/")[0] == batch
+    ]
+    return sorted(found, key=lambda one: (one.round or 0, one.part or 0, one.created_at))[:_MOST_JOBS]
 
 
 def timeline(job: BatchJobOut) -> list[Moment]:
@@ -145,7 +167,11 @@ def shown_manifest(manifest: Mapping[str, Any]) -> dict[str, Any]:
         shown["counts"]["by_status"] = amounts(counts.get("by_status"))
     errors = manifest.get("errors")
     shown["errors"] = [
-        {clean(str(name)): clean(str(value), 500) for name, value in islice(error.items(), 10)}
+        {
+            clean(str(name)): clean(str(value), 500)
+            for name, value in islice(error.items(), 10)
+            if value is not None
+        }
         for error in (errors if isinstance(errors, list) else [])[:20]
         if isinstance(error, Mapping)
     ]
@@ -153,14 +179,19 @@ def shown_manifest(manifest: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _with_usage(
-    job: JobView, answers: Head | None, manifest: Mapping[str, Any] | None
+    job: JobView, answers: Head | None, manifest: Mapping[str, Any] | None, *, has_landed_rows: bool = False
 ) -> tuple[JobView, bool]:
-    """Fill in usage and cost: from the manifest of a batch with no other job, or from the first rows."""
+    """Fill in usage and cost: the job's share of what the manifest says of its batch, or from the job's first rows."""
     from airflow_provider_mistral_batch.inference.budget import estimated_cost
 
-    if manifest is not None and manifest.get("batch_ids") == [job.id] and amounts(manifest.get("usage")):
-        usage, is_estimate = amounts(manifest["usage"]), False
-    elif answers is not None and answers.rows_read:
+    batch_ids = None if manifest is None else manifest.get("batch_ids")
+    of_batch = {} if manifest is None else amounts(manifest.get("usage"))
+    if of_batch and manifest is not None and (batch_ids == [job.id] or has_landed_rows):
+        succeeded = amounts(manifest.get("counts")).get("succeeded", 0)
+        is_alone = batch_ids == [job.id] or not succeeded
+        share = 1.0 if is_alone else min(1.0, job.completed / succeeded)
+        usage, is_estimate = {name: amount * share for name, amount in of_batch.items()}, False
+    elif answers is not None and answers.rows_read and not has_landed_rows:
         is_estimate = not answers.is_whole
         completed = job.completed or answers.rows_read
         usage = scaled(answers.usage, answers.rows_read, completed) if is_estimate else answers.usage

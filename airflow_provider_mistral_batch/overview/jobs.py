@@ -12,7 +12,7 @@ from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.api.models import BatchJobOut, BatchStatus
 from airflow_provider_mistral_batch.api.texts import MESSAGE_LENGTH, WORD_LENGTH, excerpt
 from airflow_provider_mistral_batch.policies.capacity import REQUESTS
-from airflow_provider_mistral_batch.policies.ownership import DEPLOYMENT, PART, noted_number
+from airflow_provider_mistral_batch.policies.ownership import DEPLOYMENT, PART, WINDOW, noted_number
 
 #: Most entries of a job's metadata, errors of a job and input files that are shown.
 _MOST_METADATA, _MOST_ERRORS, _MOST_FILES = 32, 20, 100
@@ -29,7 +29,7 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     :param total: Requests in the job; 0 if not known yet.
     :param progress: Share of the requests that are done, 0 to 1; ``None`` if unknown.
     :param failed_share: Share of the requests that failed, 0 to 1; ``None`` if unknown.
-    :param expires_at: When the API gives the job up; ``None`` if it does not say.
+    :param expires_at: When the API gives the job up; ``None`` if neither the API nor the job's metadata says.
     :param dag_id: The Dag whose task submitted the job; ``None`` if no task of this provider did.
     :param map_index: -1 for a task that is not mapped.
     :param deployment: Name of the Airflow that submitted the job; empty if it has none.
@@ -150,7 +150,8 @@ def job_view(job: BatchJobOut, *conn_ids: str) -> JobView:
 
 def _window_ends(job: BatchJobOut) -> int | None:
     if job.completion_window is None:
-        return None
+        hours = noted_number(job, WINDOW)
+        return None if not hours or not job.created_at else job.created_at + 3600 * hours
     try:
         return job.created_at + 3600 * completion_window_hours(job.completion_window)
     except InvalidInputError:

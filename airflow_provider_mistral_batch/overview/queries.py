@@ -156,25 +156,27 @@ def select(jobs: Iterable[JobView], query: Query) -> Selection:
     )
 
 
-def query_of(parameters: Mapping[str, Any], *, now: float) -> Query:
+def query_of(parameters: Mapping[str, Any], *, now: float, named: Mapping[str, str] | None = None) -> Query:
     """
     Read a query from texts, as they are in a URL or on a command line.
 
     :param parameters: Values by the names of :class:`Query`; those that are empty or ``None`` are left out.
     :param now: Epoch seconds, for times such as ``24h``.
+    :param named: How the user writes the names, for errors.
     :raises InvalidInputError: When a name is unknown or a value is wrong.
     """
     given = {name: value for name, value in parameters.items() if value not in (None, "", [], ())}
+    written = named or {}
     if unknown := sorted(set(given) - set(Query.__struct_fields__)):
         raise InvalidInputError(
             f"{unknown[0]!r:.80} is not a filter of jobs: use {', '.join(Query.__struct_fields__)}"
         )
     for name in ("since", "until"):
         if name in given:
-            given[name] = moment(given[name], field=name, now=now)
-    for name in ("page", "page_size"):
+            given[name] = moment(given[name], field=written.get(name, name), now=now)
+    for name, at_most in (("page", None), ("page_size", MOST_PER_PAGE)):
         if name in given:
-            given[name] = _whole(given[name], name)
+            given[name] = _whole(given[name], written.get(name, name), at_most)
     if "descending" in given:
         given["descending"] = _flag(given["descending"], "descending")
     status = given.get("status", ())
@@ -223,10 +225,13 @@ def _contains(job: JobView, text: str) -> bool:
     )
 
 
-def _whole(value: Any, field: str) -> int:
+def _whole(value: Any, field: str, at_most: int | None) -> int:
     text = str(value)
-    if not (text.isascii() and text.isdigit() and len(text) < 10):
-        raise InvalidInputError(f"{field}={text!r:.80} is not a whole number above 0: write one")
+    is_whole = text.isascii() and text.isdigit() and len(text) < 10
+    if not is_whole or not 1 <= int(text) <= (at_most or int(text)):
+        allowed = "1 on" if at_most is None else f"1 to {at_most:,}"
+        shown = text if is_whole else f"{text!r:.80}"
+        raise InvalidInputError(f"{field}={shown} cannot be: write a whole number from {allowed}")
     return int(text)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from airflow_provider_mistral_batch.api.texts import sentence
 from airflow_provider_mistral_batch.policies.progress import rounded
 
 #: Least seconds between a line about an outage and the next line that something failed.
@@ -43,13 +44,13 @@ class Outage(msgspec.Struct):
         """
         Note a look of a task that failed for a cause that may pass.
 
-        :param error: What went wrong, as a sentence.
+        :param error: What went wrong.
         :param now: Seconds of a monotonic clock.
         :return: The line to log; ``None`` if nothing is to be said.
         """
         if not self.is_to_be_said(now):
             return None
-        return f"{error} The task keeps looking, and says here when the API answers again."
+        return f"{sentence(error)} The task keeps looking, and says here when the API answers again."
 
     def over(self, now: float) -> str | None:
         """

@@ -18,6 +18,8 @@ PART = "airflow_part"
 DEPLOYMENT = "airflow_deployment"
 #: When a job was submitted, in epoch seconds of our own clock: some gateways do not report creation times.
 SUBMITTED_AT = "airflow_submitted_at"
+#: The completion window in hours, for whoever looks at the job: the API does not tell it.
+WINDOW = "airflow_window_hours"
 
 #: A job in one of these has not done its work and never will. A job in any other status, even an unknown one, is paid
 #: for.

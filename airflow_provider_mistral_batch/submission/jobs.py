@@ -22,11 +22,13 @@ from airflow_provider_mistral_batch.api.errors import (
 from airflow_provider_mistral_batch.api.limits import PAGE_SIZE
 from airflow_provider_mistral_batch.api.models import BatchJobIn, BatchJobOut
 from airflow_provider_mistral_batch.api.once import look_repeatedly, send_once, send_until_there
+from airflow_provider_mistral_batch.api.texts import sentence
 from airflow_provider_mistral_batch.compat import AirflowException, AirflowFailException
 from airflow_provider_mistral_batch.observability import metrics
 from airflow_provider_mistral_batch.policies.ownership import (
     KEY,
     SUBMITTED_AT,
+    WINDOW,
     Decision,
     TaskIdentity,
     decide,
@@ -203,6 +205,8 @@ class Submission:
         identity = msgspec.structs.replace(self.identity, part=part)
         ours = ownership_metadata(identity, self._asked(job, content))
         notes = {SUBMITTED_AT: str(int(time.time())), **(notes or {})}
+        if not self.hook.get_conn().dialect.jobs_tell_window:
+            notes[WINDOW] = str(job.timeout_hours)
         job = msgspec.structs.replace(job, metadata=merged_metadata({**ours, **notes}, job.metadata))
         choose = partial(decide, ours=ours, keep_partial=keep_partial, parts_prefix=parts_prefix)
         decision = self._look(choose)
@@ -272,7 +276,7 @@ class Submission:
         except MistralCallError as error:
             log.warning(
                 "%s Other batch jobs of this task may keep running, because the API could not list them.",
-                error,
+                sentence(error),
             )
 
     def jobs_on_record(self) -> list[BatchJobOut]:
@@ -292,7 +296,7 @@ class Submission:
         try:
             self.hook.cancel(batch_id)
         except MistralBatchError as error:
-            log.warning("%s Batch job %s may keep running.", error, batch_id)
+            log.warning("%s Batch job %s may keep running.", sentence(error), batch_id)
 
     def _look(self, choose: _Choose) -> Decision:
         """Look for jobs of ours before a create call."""

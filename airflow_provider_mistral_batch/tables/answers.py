@@ -9,13 +9,14 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 from airflow_provider_mistral_batch.api.checks import check_choice
+from airflow_provider_mistral_batch.api.errors import MistralBatchError
 from airflow_provider_mistral_batch.jsonl.results.placeholder_rows import is_missing_row
 from airflow_provider_mistral_batch.jsonl.results.row_columns import read_row_columns
 from airflow_provider_mistral_batch.tables.columns import ABOUT_ANSWER, ANSWER
 from airflow_provider_mistral_batch.tables.key import custom_ids
 from airflow_provider_mistral_batch.tables.rows_beside import SKIPPED, read_rows_beside, schema_of
 from airflow_provider_mistral_batch.tables.shapes import EmbeddingType, Shape
-from airflow_provider_mistral_batch.tables.staging import ID, PLACE, Staged, rows_in_step
+from airflow_provider_mistral_batch.tables.staging import ID, NOWHERE, PLACE, Staged, rows_in_step
 
 if TYPE_CHECKING:
     import pyarrow
@@ -97,6 +98,7 @@ class AnswerTable:
         :param errors: All other landed rows.
         :param results_path: Where the table goes; its folder takes temporary files, too.
         :param errors_path: Where the other one goes.
+        :raises MistralBatchError: When an answer belongs to no row: rather no table than one that lacks a paid answer.
         """
         # The folder may be the system's temporary one: other tasks write their tables there at the same moment.
         with TemporaryDirectory(prefix="mistral-batch-", dir=results_path.parent) as name:
@@ -107,6 +109,7 @@ class AnswerTable:
             answers.sort(ids, step)
             failures.sort(ids, step)
             del ids
+            _refuse_strays(answers)
             skipped = self._write_staged(answers, failures, step, results_path, errors_path)
         return TableSummary(skipped, unfit)
 
@@ -163,7 +166,7 @@ class AnswerTable:
                 ):
                     if any(table.num_rows for table in tables):
                         writer.write_table(_beside(rows, number * step, tables, schema))
-            if (unknown := failures.step(-1)) is not None:
+            if (unknown := failures.step(NOWHERE)) is not None:
                 errors.write_table(_fitted(unknown, error_schema))
         return skipped_rows
 
@@ -217,6 +220,16 @@ def _texts(values: Sequence[str | None]) -> pyarrow.Array:
     import pyarrow
 
     return pyarrow.array(values, pyarrow.string())
+
+
+def _refuse_strays(answers: Staged) -> None:
+    strays = answers.step(NOWHERE)
+    if strays is not None:
+        raise MistralBatchError(
+            f"{strays.num_rows:,} answers belong to no row of those that were kept beside the requests, so the table "
+            "would lack them. They are safe in the account: land them with MistralDownloadBatchResultsOperator, and "
+            "report this"
+        )
 
 
 def _steps(rows_beside: Sequence[StoragePath], step: int) -> Iterator[pyarrow.Table]:

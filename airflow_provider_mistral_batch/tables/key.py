@@ -10,9 +10,16 @@ import msgspec
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
 
 if TYPE_CHECKING:
+    from decimal import Decimal
+
     import pyarrow
 
 _encode = msgspec.json.Encoder().encode
+
+#: In the text of a time, zeros at the end of the fraction, and what may follow. How many there are is the unit's.
+_ZEROS = r"(?:(\.[0-9]*[1-9])0+|\.0+)(Z|[+-][0-9]{4})?$"
+
+_NANOSECONDS = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
 
 
 def key_columns(key: str | Sequence[str] | None) -> tuple[str, ...]:
@@ -36,8 +43,9 @@ def custom_ids(batch: pyarrow.RecordBatch, key: Sequence[str]) -> pyarrow.String
     """
     Make the ``custom_id`` of each row: the value as text, or a JSON list of texts where the key has several columns.
 
-    Equal texts come of equal values: each type that is taken has exactly one text for a value. The values themselves
-    are kept beside the requests, with their types.
+    Equal values have equal texts, and different ones different texts, also if a column has a wider type in later rows:
+    a decimal with more places, a time with a finer unit. The values themselves are kept beside the requests, with their
+    types.
 
     :param batch: The rows.
     :param key: The key's columns.
@@ -64,7 +72,7 @@ def check_key_type(name: str, kind: pyarrow.DataType) -> None:
 
     if types.is_dictionary(kind):
         kind = kind.value_type
-    taken = (
+    taken = not types.is_interval(kind) and (
         types.is_integer(kind)
         or str(kind) in ("string", "large_string", "string_view")
         or types.is_boolean(kind)
@@ -88,15 +96,40 @@ def _texts(column: Any, name: str, batch: pyarrow.RecordBatch, key: Sequence[str
     check_key_type(name, kind)
     if column.null_count:
         raise _null(name, batch, column.is_null().to_pylist().index(True), key)
-    if _is_uuid(kind):
-        return pyarrow.array(map(str, column.to_pylist()), pyarrow.string())
-    texts = column.cast(pyarrow.string())
+    texts = _exact_texts(column)
     if (empty := texts.index(pyarrow.scalar("", pyarrow.string())).as_py()) >= 0:
         raise InvalidInputError(
             f"key: column {name!r} has an empty text{_beside(name, batch, empty, key)}: each row needs a key; "
             "leave such rows out"
         )
     return texts
+
+
+def _exact_texts(column: Any) -> pyarrow.StringArray:
+    import pyarrow
+    from pyarrow import compute, types
+
+    if types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    kind = column.type
+    if _is_uuid(kind):
+        return pyarrow.array(map(str, column.to_pylist()), pyarrow.string())
+    if types.is_decimal(kind) and kind.scale:
+        return pyarrow.array([_plain(value) for value in column.to_pylist()], pyarrow.string())
+    if types.is_duration(kind):
+        factor = _NANOSECONDS[kind.unit]
+        counts = column.cast(pyarrow.int64()).to_pylist()
+        return pyarrow.array([str(count * factor) for count in counts], pyarrow.string())
+    texts = column.cast(pyarrow.string())
+    if types.is_timestamp(kind) or types.is_time(kind):
+        texts = compute.replace_substring_regex(texts, pattern=_ZEROS, replacement=r"\1\2")
+    return texts
+
+
+def _plain(value: Decimal) -> str:
+    """Write a decimal without an exponent, and without zeros at its end."""
+    text = f"{value:f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def _null(name: str, batch: pyarrow.RecordBatch, index: int, key: Sequence[str]) -> InvalidInputError:

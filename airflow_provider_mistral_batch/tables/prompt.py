@@ -115,8 +115,8 @@ class Prompt:
                 )
         except (ValueError, TypeError) as error:
             raise InvalidInputError(
-                f"{self._field}: a value of column {name!r} does not fit its format ({error}): correct the format, or "
-                "cast the column in the source"
+                f"{self._field}: {_first_unfit(values, convert)} of column {name!r} does not fit its format: {error}; "
+                "change the format, or cast the column in the source"
             ) from None
         return texts.fill_null("") if texts.null_count else texts
 
@@ -187,19 +187,43 @@ class PromptFile:
 
         names = self.columns
         values = [rows.column(name).to_pylist() for name in names]
+        texts: list[str] = []
         try:
-            texts = [
-                self._compiled.render(
-                    {name: "" if value is None else value for name, value in zip(names, row, strict=True)}
-                )
-                for row in zip(*values, strict=True)
-            ]
+            for row in zip(*values, strict=True):
+                given = {name: "" if value is None else value for name, value in zip(names, row, strict=True)}
+                # One by one: an error tells on which row it came.
+                texts.append(self._compiled.render(given))
             return [pyarrow.array(texts, pyarrow.string())]
         except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError) as error:
+            number = next((number for number, text in enumerate(texts) if not _is_text(text)), len(texts))
+            # The key's columns come first.
+            shown = ", ".join(
+                f"{name}={rows.column(name)[number].as_py()!r:.40}" for name in rows.schema.names[:3]
+            )
             raise InvalidInputError(
-                f"prompt_file: {self._name} fails on a row ({error}): correct the template, or leave "
-                "out such rows"
+                f"prompt_file: {self._name} fails on the row with {shown}: {error}; correct the template, or leave "
+                "such rows out of the source"
             ) from None
+
+
+def _first_unfit(values: pyarrow.Array, convert: Callable[[Any], str]) -> str:
+    for value in values.to_pylist():
+        try:
+            if value is None or _is_text(convert(value)):
+                continue
+        except (ValueError, TypeError):
+            pass
+        return f"{value!a:.60}"
+    return "a value"
+
+
+def _is_text(text: str) -> bool:
+    """Tell whether UTF-8 can write it."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _plain(value: Any) -> str:

@@ -64,7 +64,7 @@ def read_models(
     :param manifest: What the task returned; or several of mapped tasks.
     :param model: The pydantic model class.
     :return: The key of each row, a tuple if it has several columns, and its answer.
-    :raises InvalidInputError: When the results are no table with the model's fields.
+    :raises InvalidInputError: When the results are no table, or an answer is none of this model.
     """
     manifests = _manifests(manifest)
     key: Sequence[str] = manifests[0]["table"]["key"]
@@ -84,10 +84,18 @@ def read_models(
         }
         for index, row_key in enumerate(keys):
             answer = {name: values[index] for name, values in columns.items()}
-            yield (
-                row_key if len(key) > 1 else row_key[0],
-                model.model_validate({name: value for name, value in answer.items() if value is not None}),  # type: ignore[attr-defined]
-            )
+            one_key = row_key if len(key) > 1 else row_key[0]
+            given = {name: value for name, value in answer.items() if value is not None}
+            try:
+                read = model.model_validate(given)  # type: ignore[attr-defined]
+            # Pydantic's own errors are of this kind.
+            except ValueError as error:
+                reason = " ".join(str(error).split())
+                raise InvalidInputError(
+                    f"the answer of {one_key!r:.100} does not match {model.__name__}: {reason:.300}; read the results "
+                    "with the response_model of their task"
+                ) from error
+            yield one_key, read
 
 
 def _from_json(text: str | None) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -205,9 +206,10 @@ class TableRequests:
         first_line = 1
         with self.rows as rows:
             for batch in _pieces(self.source.read(wanted), len(bodies.common)):
-                texts, sent = self._texts(batch, bodies, asked)
-                rows.add(batch.select(list(self.question.kept_columns)), compute.invert(sent))
-                ids = custom_ids(batch, self.question.key_columns)
+                with self._placed():
+                    texts, sent = self._texts(batch, bodies, asked)
+                    rows.add(batch.select(list(self.question.kept_columns)), compute.invert(sent))
+                    ids = custom_ids(batch, self.question.key_columns)
                 if not compute.all(sent).as_py():
                     self._note_skipped(ids.filter(compute.invert(sent)))
                     ids = ids.filter(sent)
@@ -226,8 +228,20 @@ class TableRequests:
                 more,
             )
 
+    @contextmanager
+    def _placed(self) -> Iterator[None]:
+        """Let errors name the file of the rows."""
+        try:
+            yield
+        except InvalidInputError as error:
+            if self.source.place is None:
+                raise
+            raise InvalidInputError(f"{self.source.place}: {error}") from None
+
     def _check_columns(self, asked: Sequence[str]) -> None:
         there = self.source.columns()
+        if not there:
+            raise self._empty()
         check_columns(self.question.key_columns, there, field="key")
         given = ("prompt", "prompt_file", "messages")
         field = next((name for name in given if getattr(self.question, name) is not None), "source")

@@ -6,9 +6,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.storage.reading import reading
-from airflow_provider_mistral_batch.tables.sources.types import common_type
+from airflow_provider_mistral_batch.tables.sources.types import common_type, widened
 
 if TYPE_CHECKING:
     import pyarrow
@@ -86,11 +85,8 @@ class RowsWriter:
         if self._schema is None:
             return
         changed = [field for field in schema if field.type != self._schema.field(field.name).type]
-        try:
-            for _ in _read(self.paths, pyarrow.schema(changed)):
-                pass
-        except pyarrow.ArrowInvalid as error:
-            raise _no_room(changed, error) from None
+        for _ in _read(self.paths, pyarrow.schema(changed)):
+            pass
 
     def _close(self) -> None:
         if self._writer is not None:
@@ -124,7 +120,8 @@ def _read(paths: Sequence[StoragePath], schema: pyarrow.Schema) -> Iterator[pyar
         with reading(path) as file, parquet.ParquetFile(file) as rows:
             for batch in rows.iter_batches(batch_size=_ROWS_IN_GROUP, columns=schema.names):
                 yield pyarrow.record_batch(
-                    [batch.column(field.name).cast(field.type) for field in schema], schema=schema
+                    [widened(field.name, batch.column(field.name), field.type) for field in schema],
+                    schema=schema,
                 )
 
 
@@ -147,16 +144,6 @@ def _fitted(batch: pyarrow.RecordBatch, schema: pyarrow.Schema) -> pyarrow.Recor
     columns = []
     for field, column in zip(schema, batch.columns, strict=True):
         if column.type != field.type:
-            try:
-                column = column.cast(common_type(field.name, field.type, column.type))
-            except pyarrow.ArrowInvalid as error:
-                raise _no_room([field], error) from None
+            column = widened(field.name, column, common_type(field.name, field.type, column.type))
         columns.append(column)
     return pyarrow.record_batch(columns, names=schema.names)
-
-
-def _no_room(fields: Sequence[pyarrow.Field], error: Exception) -> InvalidInputError:
-    names = ", ".join(repr(field.name) for field in fields)
-    return InvalidInputError(
-        f"column {names}: no type has room for the values of all rows ({error}); give it one type"
-    )

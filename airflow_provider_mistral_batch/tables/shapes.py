@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 EmbeddingType = Literal["float32", "float16", "int8"]
 
-#: The largest number of an embedding's type; pyarrow makes an infinity of a larger one.
-_LARGEST = {"float32": 3.4028235e38, "float16": 65504.0, "int8": 127.0}
+#: The least and the largest number of an embedding's type; pyarrow makes an infinity of a larger one.
+_BOUNDS = {"float32": (-3.4028235e38, 3.4028235e38), "float16": (-65504.0, 65504.0), "int8": (-128.0, 127.0)}
 
 _decode = msgspec.json.Decoder().decode
 
@@ -246,8 +246,8 @@ class EmbeddingShape(Shape):
         values = pyarrow.Array.from_buffers(
             pyarrow.float32(), len(vectors) * self._size, [None, pyarrow.py_buffer(whole)]
         )
-        bounds = compute.min_max(values).as_py()
-        if len(values) and max(-bounds["min"], bounds["max"]) > _LARGEST[self._kind]:
+        found, (least, largest) = compute.min_max(values).as_py(), _BOUNDS[self._kind]
+        if len(values) and not least <= found["min"] <= found["max"] <= largest:
             return None
         try:
             return values.cast(self._number())
@@ -255,7 +255,15 @@ class EmbeddingShape(Shape):
             return None
 
     def _no_room(self, vector: array.array[float]) -> str:
-        reason = f"the answer does not fit its column: {self._kind} has no room for numbers such as {vector[0]:.6g}"
+        least, largest = _BOUNDS[self._kind]
+        number = next(
+            one
+            for one in vector
+            if not least <= one <= largest or (self._kind == "int8" and not one.is_integer())
+        )
+        reason = (
+            f"the answer does not fit its column: {self._kind} has no room for numbers such as {number:.6g}"
+        )
         if self._kind == "int8":
             return (
                 f"{reason}; ask for them with parameters={{'output_dtype': 'int8'}}, or choose another type"

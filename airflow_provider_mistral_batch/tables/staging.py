@@ -15,6 +15,9 @@ ID = "custom_id "
 #: The column that it becomes: the row's number in the source, from 0; null if the source has no such row.
 PLACE = "place "
 
+#: The step of rows without a place.
+NOWHERE = -1
+
 _BYTES_IN_STEP = 8 * 1000 * 1000
 _MOST_STEPS = 400
 
@@ -93,7 +96,7 @@ class Staged:
         """
         Give the rows of a step in the order of their places, and forget them.
 
-        :param number: The step, from 0; -1 for the rows without a place.
+        :param number: The step, from 0; :data:`NOWHERE` for the rows without a place.
         :return: The rows; None if there are none.
         """
         import pyarrow
@@ -116,10 +119,10 @@ def _batches(path: Path) -> Iterator[pyarrow.RecordBatch]:
 
 
 def _by_step(batch: pyarrow.RecordBatch, rows_in_step: int) -> Iterator[tuple[int, pyarrow.RecordBatch]]:
-    """Cut rows by the step of their place; -1 for those without one."""
+    """Cut rows by the step of their place; :data:`NOWHERE` for those without one."""
     from pyarrow import compute
 
-    steps = compute.fill_null(compute.divide(batch.column(0), rows_in_step), -1)
+    steps = compute.fill_null(compute.divide(batch.column(0), rows_in_step), NOWHERE)
     least, most = compute.min_max(steps).values()
     if least == most:
         yield least.as_py(), batch

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterable
 from typing import Any
 
+from airflow_provider_mistral_batch.api.texts import sentence
 from airflow_provider_mistral_batch.hooks.mistral_batch import MistralBatchHook
 from airflow_provider_mistral_batch.tasks.endings import abandoned
 from airflow_provider_mistral_batch.triggers.starting import resolve
@@ -37,6 +38,6 @@ async def cancel_if_abandoned(
                 log.info("The task was ended: cancelling batch job %s.", found)
                 await in_thread(hook.cancel, found)
             except Exception as error:
-                log.warning("%s Batch job %s may keep running.", error, found)
+                log.warning("%s Batch job %s may keep running.", sentence(error), found)
     finally:
         hook.close()

@@ -17,6 +17,7 @@ from airflow_provider_mistral_batch.api.errors import MistralCallError
 from airflow_provider_mistral_batch.api.limits import PAGE_SIZE
 from airflow_provider_mistral_batch.api.models import BatchJobOut, BatchStatus
 from airflow_provider_mistral_batch.api.retries import RetryPolicy
+from airflow_provider_mistral_batch.api.texts import sentence
 from airflow_provider_mistral_batch.hooks.mistral_batch import MistralBatchHook
 from airflow_provider_mistral_batch.policies.news import LONGEST_LIFE_SECONDS, Bookmark, EndFilter, end_of
 from airflow_provider_mistral_batch.policies.outage import Outage
@@ -137,7 +138,7 @@ class EndsPoller:
         if self._outage.is_to_be_said(time.monotonic()):
             log.warning(
                 "%s No end of a job is noticed through connection %r meanwhile. Looking again in %.0f s.",
-                error,
+                sentence(error),
                 self.mistral_conn_id,
                 pause,
             )

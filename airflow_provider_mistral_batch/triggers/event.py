@@ -22,6 +22,7 @@ from airflow_provider_mistral_batch.api.checks import (
 from airflow_provider_mistral_batch.api.endpoints import ENDPOINTS
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.api.models import BatchStatus
+from airflow_provider_mistral_batch.api.texts import sentence
 from airflow_provider_mistral_batch.compat import BaseEventTrigger
 from airflow_provider_mistral_batch.policies.news import Bookmark, EndFilter, as_payload, news
 from airflow_provider_mistral_batch.policies.outage import Outage
@@ -164,7 +165,8 @@ class MistralBatchEventTrigger(BaseEventTrigger):
                         now=look.now,
                     )
                     if jobs:
-                        log.info("%d batch jobs ended: %s", len(jobs), ", ".join(job.id for job in jobs[:5]))
+                        some = ", ".join(job.id for job in jobs[:5]) + (", …" if len(jobs) > 5 else "")
+                        log.info("%d %s ended: %s", len(jobs), "job" if len(jobs) == 1 else "jobs", some)
                         yield TriggerEvent(as_payload(jobs))
                         # A kill in between repeats the event; noted at once, it would lose it.
                         await asyncio.sleep(_DELIVERY_SECONDS)
@@ -202,7 +204,7 @@ class MistralBatchEventTrigger(BaseEventTrigger):
                 if outage.is_to_be_said(time.monotonic()):
                     log.warning(
                         "The state of the event trigger cannot be read: %s Trying again in %.0f s.",
-                        error,
+                        sentence(error),
                         pause,
                     )
                 await asyncio.sleep(pause)

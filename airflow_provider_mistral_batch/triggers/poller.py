@@ -20,6 +20,7 @@ from airflow_provider_mistral_batch.api.limits import PAGE_SIZE
 from airflow_provider_mistral_batch.api.listings import ListingBounds
 from airflow_provider_mistral_batch.api.models import BatchJobOut, BatchStatus
 from airflow_provider_mistral_batch.api.retries import RetryPolicy
+from airflow_provider_mistral_batch.api.texts import sentence
 from airflow_provider_mistral_batch.hooks.mistral_batch import MistralBatchHook
 from airflow_provider_mistral_batch.observability import metrics
 from airflow_provider_mistral_batch.policies.cadence import Cadence
@@ -202,7 +203,9 @@ class ConnectionPoller:
             await self._slow_down(error)
 
     def _warn_of_listing(self, error: Exception) -> None:
-        log.warning("%s The jobs of connection %r are read one by one instead.", error, self.mistral_conn_id)
+        log.warning(
+            "%s The jobs of connection %r are read one by one instead.", sentence(error), self.mistral_conn_id
+        )
 
     async def _read_job(self, batch_id: str) -> bool:
         """Look at one job; an error that concerns it alone ends or delays its watching alone. False: not readable."""
@@ -262,7 +265,7 @@ class ConnectionPoller:
             pause = self._setbacks.pause_of_job(batch_id, error)
             self._timetable.put_off(batch_id, pause, time.monotonic())
             if self._stumbles.is_to_be_said(time.monotonic()):
-                log.warning("%s Looking at batch job %s again in %.0f s.", error, batch_id, pause)
+                log.warning("%s Looking at batch job %s again in %.0f s.", sentence(error), batch_id, pause)
             for watch in self._watches[batch_id]:
                 watch.trouble(error)
 
@@ -283,7 +286,7 @@ class ConnectionPoller:
         if self._outage.is_to_be_said(time.monotonic()):
             log.warning(
                 "%s Looking at the %d jobs of connection %r again in %.0f s.",
-                error,
+                sentence(error),
                 len(self._watches),
                 self.mistral_conn_id,
                 pause,

@@ -131,6 +131,14 @@ def test_table_filters_and_opens_a_job_whose_texts_stay_texts(airflow, page_of):
     page.wait_for_selector(ROW)
 
 
+def test_a_failed_job_says_why_in_a_text(airflow, page_of):
+    page = open_at(page_of("chief"), airflow, f"#view=job&id={job_of(airflow, status='failed')['id']}")
+    page.get_by_role("heading", name="Errors of the job").wait_for()
+    assert page.get_by_text(HOSTILE, exact=True).is_visible()
+    assert page.title() != "run"
+    assert page.locator(".mb-page script, .mb-page img").count() == 0
+
+
 def test_cancel_asks_first_by_keyboard(airflow, page_of, emulator):
     job = job_of(airflow, dag_id=None, status="in_progress")
     page = open_at(page_of("chief"), airflow, f"#view=job&id={job['id']}")
@@ -174,6 +182,29 @@ def test_page_fits_a_phone_and_follows_the_colour_scheme(airflow, page_of, schem
         }"""
     )
     assert (red > 127) is (scheme == "dark")
+
+
+@pytest.mark.parametrize("width", [400, 1400])
+def test_long_names_leave_the_other_columns_in_sight(airflow, page_of, emulator, width):
+    metadata = {**of_task("d" * 240, "t" * 240), "team": "long names"}
+    (job_id,) = emulator.control.make_jobs(1, model="m" * 500, metadata=metadata, total_requests=5)
+    try:
+        wait_for(lambda: any(job["id"] == job_id for job in answer(airflow, "api/jobs").json()["jobs"]))
+        page = open_at(page_of("chief", viewport={"width": width, "height": 800}), airflow)
+        page.wait_for_selector(f"tr[data-id='{job_id}']")
+        right_edges = page.evaluate(
+            """id => [...document.querySelectorAll(`tr[data-id='${id}'] td[data-title]`)].flatMap(
+                cell => [cell, ...cell.children].map(one => one.getBoundingClientRect().right))""",
+            job_id,
+        )
+        assert max(right_edges) <= width
+        open_at(page, airflow, f"#view=job&id={job_id}")
+        page.wait_for_selector(".mb-timeline")
+        assert page.evaluate("(p => p.scrollWidth - p.clientWidth)(document.querySelector('.mb-page'))") == 0
+        # The keyboard goes on where the eye is.
+        assert "All batches" in page.evaluate("document.activeElement.innerText")
+    finally:
+        emulator.control.end_jobs([job_id])
 
 
 def test_task_has_a_tab_with_its_jobs(airflow, page_of, emulator):

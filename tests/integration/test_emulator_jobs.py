@@ -452,6 +452,17 @@ def test_jobs_out_of_thin_air_end_when_their_time_has_come(control: Control, unt
     assert until(later, lambda job: True)["status"] == "RUNNING"
 
 
+def test_a_job_out_of_thin_air_that_has_failed_says_why(control: Control, api: BaseUrlSession) -> None:
+    for plan, said in (
+        (None, ["The job failed"]),
+        ({"errors": ["no such model", "no"]}, ["no such model", "no"]),
+    ):
+        (job_id,) = control.make_jobs(1, status="FAILED", plan=plan)
+        assert [error["message"] for error in api.get(f"{JOBS}/{job_id}").json()["errors"]] == said
+    (job_id,) = control.make_jobs(1, status="CANCELLED")
+    assert api.get(f"{JOBS}/{job_id}").json()["errors"] == []
+
+
 @pytest.mark.parametrize("status", ["SUCCESS", "FAILED", "TIMEOUT_EXCEEDED", "CANCELLED"])
 def test_a_job_can_be_ended_now(
     control: Control, create: Create, until: Until, results: Any, status: str

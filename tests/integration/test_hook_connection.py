@@ -49,6 +49,15 @@ def test_a_connection_that_is_deleted_while_its_key_is_refused(connection, monke
             hook.get("j")
 
 
+def test_a_connection_that_does_not_exist_says_what_to_do(connection, monkeypatch):
+    connection(host="http://127.0.0.1:9")
+    monkeypatch.delenv("AIRFLOW_CONN_MISTRAL_DEFAULT")
+    with pytest.raises(
+        AirflowNotFoundException, match=r"'mistral_default' does not exist: create it in Airflow"
+    ):
+        MistralBatchHook().get("j")
+
+
 def test_the_hooks_retries_win_over_the_connections(connection):
     with ScriptedServer(as_json({}, 500)) as server:
         connection(host=server.url, extra={"retries": 5})

@@ -13,6 +13,7 @@ from airflow_provider_mistral_batch.operators.mistral_batch import (
     MistralCreateBatchJobOperator,
     MistralUploadBatchFileOperator,
 )
+from airflow_provider_mistral_batch.overview.jobs import job_view
 
 from ..airflow_versions import TaskDeferred
 
@@ -60,7 +61,10 @@ def test_inline_requests(create: Any, hook: Any, jobs: Any) -> None:
         "airflow_map_index",
         "airflow_key",
         "airflow_submitted_at",
+        "airflow_window_hours",
     }
+    # Mistral's API does not tell when a job expires.
+    assert job_view(hook.get(outcome.value)).expires_at == job["created_at"] + 48 * 3600
 
 
 def test_requests_without_an_id_are_numbered_and_it_is_said(create: Any, hook: Any, logged: Any) -> None:

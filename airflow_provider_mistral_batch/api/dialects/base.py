@@ -139,6 +139,9 @@ class Dialect(Protocol):
     #: Whether the job names the model of its requests. If not, each request's body names it.
     jobs_have_model: ClassVar[bool]
 
+    #: Whether a job tells its completion window, or when it expires.
+    jobs_tell_window: ClassVar[bool]
+
     #: Whether each row of a request file names its ``method`` and ``url``, or has a ``custom_id`` and a ``body`` only.
     rows_have_url: ClassVar[bool]
 

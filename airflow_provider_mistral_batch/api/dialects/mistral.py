@@ -39,6 +39,7 @@ class MistralDialect:
 
     name: ClassVar[str] = "mistral"
     jobs_have_model: ClassVar[bool] = True
+    jobs_tell_window: ClassVar[bool] = False
     rows_have_url: ClassVar[bool] = False
     files_per_job: ClassVar[int | None] = None
     always_lists_jobs: ClassVar[bool] = True

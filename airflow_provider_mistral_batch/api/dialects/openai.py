@@ -24,6 +24,7 @@ class OpenAIDialect:
 
     name: ClassVar[str] = "openai"
     jobs_have_model: ClassVar[bool] = False
+    jobs_tell_window: ClassVar[bool] = True
     rows_have_url: ClassVar[bool] = True
     files_per_job: ClassVar[int | None] = 1
     always_lists_jobs: ClassVar[bool] = False

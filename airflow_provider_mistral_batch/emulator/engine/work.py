@@ -194,8 +194,7 @@ class Work:
         job.ended = self._wall()
         job.due = None
         if step.status == "FAILED" and job.errors == "[]":
-            messages = self._plan.errors or ["The job failed"]
-            job.errors = json_text([{"message": message, "count": 1} for message in messages])
+            job.errors = json_text(self._plan.job_errors)
         if job.phantom:
             self._end_phantom()
             return

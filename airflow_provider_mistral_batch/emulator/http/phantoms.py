@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from airflow_provider_mistral_batch.emulator.http.parameters import Endpoint, TimeoutHours
 from airflow_provider_mistral_batch.emulator.state.clock import Seconds
-from airflow_provider_mistral_batch.emulator.state.plans import JobPlan, plan_text
+from airflow_provider_mistral_batch.emulator.state.plans import NO_PLAN, JobPlan, plan_text
 from airflow_provider_mistral_batch.emulator.state.server_state import ServerState
 from airflow_provider_mistral_batch.emulator.state.statuses import TERMINAL, Status
 from airflow_provider_mistral_batch.emulator.state.tables import Job, json_text
@@ -77,6 +77,7 @@ def make_phantoms(wanted: JobsIn, state: ServerState) -> list[Job]:
                 expected=wanted.total_requests,
                 total=0 if wanted.status == "QUEUED" else wanted.total_requests,
                 done=wanted.total_requests if is_over else 0,
+                errors=json_text((wanted.plan or NO_PLAN).job_errors if wanted.status == "FAILED" else []),
                 succeeded=wanted.total_requests if wanted.status == "SUCCESS" else 0,
             )
         )

@@ -74,6 +74,11 @@ class JobPlan(BaseModel):
             or self.unfinished_rows
         )
 
+    @property
+    def job_errors(self) -> list[dict[str, Any]]:
+        """What is wrong with the job as a whole if it fails."""
+        return [{"message": message, "count": 1} for message in self.errors or ["The job failed"]]
+
     def row_fault(self, number: int, custom_id: str) -> RowFault | None:
         """
         What goes wrong with a row.

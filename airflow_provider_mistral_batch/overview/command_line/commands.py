@@ -5,12 +5,14 @@ from __future__ import annotations
 import sys
 import time
 from argparse import Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from airflow_provider_mistral_batch.api.checks import check_choice
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
+from airflow_provider_mistral_batch.api.models import BatchStatus
 from airflow_provider_mistral_batch.hooks.mistral_batch import MistralBatchHook
 from airflow_provider_mistral_batch.overview.airflow_database import (
     DatabaseUnreachableError,
@@ -76,6 +78,7 @@ def _jobs(options: Namespace, console: Console, errors: Console) -> int:
     conn_ids = connection_ids(options.conn_id)
     if not is_live:
         _, snapshot = read_jobs(conn_ids, since=since, only_running=only_running)
+        _check_statuses(query, snapshot)
         selection, reasons = _selected(snapshot, query, orphans=options.orphans)
         if options.json:
             _print_json(
@@ -112,6 +115,7 @@ def _jobs(options: Namespace, console: Console, errors: Console) -> int:
                 time.sleep(_WATCH_SECONDS)
                 snapshot = listing.snapshot(conn_ids, whole=True, time_limit=_WATCH_SECONDS)
                 look(snapshot)
+        _check_statuses(query, snapshot)
     return _say_failures(errors, snapshot.connections)
 
 
@@ -133,7 +137,14 @@ def _query(options: Namespace, now: float) -> Query:
         "page": options.page,
         "page_size": options.limit,
     }
-    return query_of(parameters, now=now)
+    return query_of(parameters, now=now, named={"page": "--page", "page_size": "--limit", "until": "--until"})
+
+
+def _check_statuses(query: Query, snapshot: Snapshot) -> None:
+    """Refuse a status that is neither published nor any job's: the API may have new ones."""
+    known = {"active", *BatchStatus.ALL, *(job.status for job in snapshot.jobs)}
+    for status in query.status:
+        check_choice("--status", status, sorted(known))
 
 
 def _selected(snapshot: Snapshot, query: Query, *, orphans: bool) -> tuple[Selection, dict[str, str]]:
@@ -190,7 +201,7 @@ def _print_detail(console: Console, detail: Detail) -> None:
             ("model", job.model),
             ("endpoint", job.endpoint),
             ("task", task_name(job)),
-            ("round", None if job.round is None else f"{job.round}, job {job.part}"),
+            ("round", None if job.round is None else f"{job.round + 1}, job {(job.part or 0) + 1}"),
             ("deployment", job.deployment),
             ("connection", ", ".join(job.connections)),
             *((one.what, time_of(one.at)) for one in detail.timeline),
@@ -219,6 +230,9 @@ def _print_detail(console: Console, detail: Detail) -> None:
 def _print_head(console: Console, title: str, head: Head) -> None:
     if head.problem is not None:
         print_text(console, f"\n{title}: {head.problem}")
+        return
+    if not head.rows_read:
+        print_text(console, f"\n{title}: none")
         return
     which = "all" if head.is_whole else "the first"
     statuses = ", ".join(f"{count:,} x {status}" for status, count in head.by_status.items())
@@ -253,7 +267,13 @@ def _confirmed(job: JobView, console: Console, errors: Console) -> bool:
         return False
     done = f"{job.completed + job.failed:,} of {job.total:,} requests are done"
     print_text(errors, f"{job.status}, {done}. {task_name(job) or 'No task of this provider submitted it'}")
-    if input(f"Cancel batch job {job.id}? [y/N] ").strip().lower() in ("y", "yes"):
+    try:
+        answer = input(f"Cancel batch job {job.id}? [y/N] ")
+    except EOFError:
+        # Ctrl-D.
+        answer = "\n"
+        print_text(errors, "")
+    if answer.strip().lower() in ("y", "yes"):
         return True
     print_text(errors, "not cancelled")
     return False
@@ -283,11 +303,10 @@ def _cost(options: Namespace, console: Console, errors: Console) -> int:
     conn_ids = connection_ids(options.conn_id)
     _, snapshot = read_jobs(conn_ids, since=since)
     jobs = [job for job in snapshot.jobs if options.dag is None or job.dag_id == options.dag]
-    jobs = with_costs(jobs, _manifests(jobs))
-    unknown = [job for job in jobs if job.cost_usd is None and job.usage is None and job.output_file_id][
-        : int(most)
-    ]
-    estimated = {job.id: job for job in _estimated(unknown, conn_ids, errors)}
+    manifests = _manifests(jobs, errors)
+    jobs = with_costs(jobs, manifests)
+    unknown = [job for job in jobs if job.cost_usd is None and job.usage is None and job.output_file_id]
+    estimated = {job.id: job for job in _estimated(unknown[: int(most)], conn_ids, errors)}
     jobs = _with_expected_costs([estimated.get(job.id, job) for job in jobs])
     groups, total = sums(jobs, options.by), summed("total", jobs)
     if options.json:
@@ -303,13 +322,31 @@ def _cost(options: Namespace, console: Console, errors: Console) -> int:
         )
     else:
         _print_sums(console, options.by, [*groups, total])
-        if total.jobs_without_cost:
-            print_text(
-                errors,
-                f"{total.jobs_without_cost:,} jobs have no known cost: install airflow-provider-mistral-batch[costs] "
-                "for prices, or raise --estimate",
-            )
+        for reason in _reasons_without_cost(jobs, not_read=len(unknown) - len(estimated)):
+            print_text(errors, reason)
     return _say_failures(errors, snapshot.connections)
+
+
+def _reasons_without_cost(jobs: Sequence[JobView], *, not_read: int) -> Iterator[str]:
+    """Say why jobs have no cost, each with what helps."""
+    unknown = [job for job in jobs if job.cost_usd is None and job.completed]
+    unpriced = [job for job in unknown if job.usage]
+    if unpriced:
+        models = ", ".join(sorted({job.model or "no model" for job in unpriced})[:5])
+        yield (
+            f"no price is known for {_count(unpriced)} ({models}): install airflow-provider-mistral-batch[costs], "
+            "or pass prices to their tasks"
+        )
+    if not_read:
+        yield f"the first rows of {not_read:,} more jobs were not read: raise --estimate"
+    if running := [job for job in unknown if not job.is_over]:
+        yield f"{_count(running)} not over yet: see what they are expected to cost"
+    if gone := [job for job in unknown if job.is_over and not job.usage and not job.output_file_id]:
+        yield f"{_count(gone)} left no results to estimate a cost from"
+
+
+def _count(jobs: Sequence[JobView]) -> str:
+    return f"{len(jobs):,} {'job' if len(jobs) == 1 else 'jobs'}"
 
 
 def _estimated(jobs: Sequence[JobView], conn_ids: Sequence[str], errors: Console) -> list[JobView]:
@@ -357,11 +394,13 @@ def _with_expected_costs(jobs: Sequence[JobView]) -> list[JobView]:
     return with_expected_costs(jobs, earlier_jobs(jobs, jobs))
 
 
-def _manifests(jobs: Sequence[JobView]) -> dict[TaskKey, dict[str, Any]]:
-    """Look up manifests; none where Airflow's database is out of reach."""
+def _manifests(jobs: Sequence[JobView], errors: Console | None = None) -> dict[TaskKey, dict[str, Any]]:
+    """Look up manifests; none where Airflow's database is out of reach, which is said where it matters."""
     try:
         return landed_manifests(job.task for job in jobs if job.task is not None)
-    except DatabaseUnreachableError:
+    except DatabaseUnreachableError as error:
+        if errors is not None:
+            print_text(errors, f"without what tasks returned, costs are estimates alone: {error}")
         return {}
 
 

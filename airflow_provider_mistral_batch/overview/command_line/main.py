@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if type(error).__name__ != "AirflowNotFoundException":
             raise
-        _say(f"{error}: create the connection in Airflow, or name another one with --conn-id")
+        _say(str(error))
         return WRONG
 
     finally:

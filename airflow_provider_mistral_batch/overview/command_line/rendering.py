@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
@@ -110,7 +111,12 @@ def usd(amount: float | None, *, about: bool = False) -> str:
     """
     if amount is None:
         return ""
-    return f"{'about ' if about else ''}${amount:{',.2f' if amount >= 0.1 else '.3g'}}"
+    if amount >= 0.1 or amount <= 0:
+        text = f"{amount:,.2f}"
+    else:
+        # Three digits that count, but never as 1e-05.
+        text = f"{amount:.{2 - math.floor(math.log10(amount))}f}" if amount >= 1e-9 else "0.00"
+    return f"{'about ' if about else ''}${text}"
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[str] = ()) -> Table:

@@ -77,16 +77,28 @@ def find_job(conn_ids: Sequence[str], batch_id: str) -> tuple[MistralBatchHook, 
 
     :param conn_ids: The connections.
     :param batch_id: The job's id.
-    :raises NotFoundError: When no connection sees it.
+    :raises MistralBatchError: When no connection sees it; says so, or which connection could not be asked.
     """
-    problems: list[MistralBatchError] = []
+    without: list[str] = []
+    failed: list[MistralBatchError] = []
     for hook in hooks(conn_ids):
         try:
             return hook, hook.get(batch_id)
         except MistralBatchError as error:  # noqa: PERF203 - a call is slower
-            problems.append(error)
-    # Where a connection fails, the job may be there all the same.
-    raise next((error for error in problems if not isinstance(error, NotFoundError)), problems[0])
+            # What is no id is answered with 422.
+            if isinstance(error, NotFoundError) or getattr(error, "status_code", None) == 422:
+                without.append(hook.mistral_conn_id)
+            else:
+                failed.append(error)
+    asked = f"no job {batch_id!r:.100} is in the workspace of {', '.join(without)}"
+    if failed and without:
+        # Where a connection fails, the job may be there all the same.
+        raise MistralBatchError(f"{asked}, and this connection could not be asked: {failed[0]}")
+    if failed:
+        raise failed[0]
+    raise MistralBatchError(
+        f"{asked}: pass a whole id, as the command 'jobs' lists it, and name its connection"
+    )
 
 
 def hooks(conn_ids: Sequence[str]) -> Iterator[MistralBatchHook]:

@@ -21,7 +21,7 @@ from airflow_provider_mistral_batch.overview.airflow_database import (
     mistral_connections,
     task_states,
 )
-from airflow_provider_mistral_batch.overview.detail import read_detail
+from airflow_provider_mistral_batch.overview.detail import jobs_of_batch, read_detail
 from airflow_provider_mistral_batch.overview.jobs import JobView
 from airflow_provider_mistral_batch.overview.known_costs import KnownCosts
 from airflow_provider_mistral_batch.overview.landed import manifest_of, read_landed
@@ -145,7 +145,14 @@ def job(batch_id: str, user: User) -> Response:
     if shown.cost_usd is None:
         (costed,), _ = _costed([shown], seen)
         shown = msgspec.structs.replace(shown, expected_cost_usd=costed.expected_cost_usd)
-    return _json({**msgspec.structs.asdict(detail), "job": shown, **_common(seen, [found], user)})
+    return _json(
+        {
+            **msgspec.structs.asdict(detail),
+            "job": shown,
+            "batch": jobs_of_batch(found, seen.jobs),
+            **_common(seen, [found], user),
+        }
+    )
 
 
 def _same_origin(request: Request) -> None:

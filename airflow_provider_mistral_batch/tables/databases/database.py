@@ -31,8 +31,16 @@ _KINDS = {
 #: Databases in which making a table can be undone.
 TRANSACTIONAL = ("postgresql", "sqlite", "duckdb")
 
-#: Errors of a driver (PEP 249) that say that the statement is wrong. All others may pass.
-_WRONG_STATEMENT = {"DataError", "NotSupportedError", "ProgrammingError"}
+#: Errors of a driver (PEP 249) that say that the statement is wrong, and Python's own, which some drivers raise if its
+#: parameters are. All others may pass.
+_WRONG_STATEMENT = {
+    "DataError",
+    "NotSupportedError",
+    "ProgrammingError",
+    "LookupError",
+    "TypeError",
+    "ValueError",
+}
 
 #: SQLite's code for a statement that is wrong; its Python class is the one for a locked database, too.
 _SQLITE_ERROR = 1

@@ -39,6 +39,11 @@ class RowSource(ABC):
     partition: tuple[int, int] | None = None
 
     @property
+    def place(self) -> str | None:
+        """Where the rows are from that were read last, such as a file of many; ``None`` if the source is one."""
+        return None
+
+    @property
     def definition(self) -> dict[str, str]:
         """What the Dag says of the source: with another definition, what an earlier try was given does not count."""
         named = {name: repr(value) for name, value in sorted(vars(self).items()) if not name.startswith("_")}

@@ -21,7 +21,7 @@ from airflow_provider_mistral_batch.tables.sources.base import (
     import_pyarrow,
 )
 from airflow_provider_mistral_batch.tables.sources.text_files import CsvFile, JsonlFile
-from airflow_provider_mistral_batch.tables.sources.types import common_type
+from airflow_provider_mistral_batch.tables.sources.types import common_type, widened
 
 if TYPE_CHECKING:
     import pyarrow
@@ -75,6 +75,12 @@ class FileRows(RowSource):
         self.path = path
         self.file_format = file_format
         self.delimiter = delimiter
+        self._place: str | None = None
+
+    @property
+    def place(self) -> str | None:
+        """The file whose rows were read last."""
+        return self._place
 
     def __repr__(self) -> str:
         path = str(self.path) if not isinstance(self.path, (list, tuple)) else [str(one) for one in self.path]
@@ -112,6 +118,7 @@ class FileRows(RowSource):
         }
         read = _parquet_batches if self._format(files[0].name) == "parquet" else _arrow_batches
         for file in read_ahead(self._own(files)):
+            self._place = str(file)
             for batch in read(file, columns, whole.schema, given[str(file)]):
                 if batch.num_rows:
                     yield batch
@@ -121,6 +128,7 @@ class FileRows(RowSource):
 
         first: pyarrow.Schema | None = None
         for file in read_ahead(self._own(files)):
+            self._place = str(file)
             given = _folder_columns(file)
             for batch in self._text_file(file).read([name for name in columns if name not in given]):
                 for name in given:
@@ -246,7 +254,7 @@ def _parquet_batches(
                 count = batch.num_rows
                 yield pyarrow.record_batch(
                     [
-                        batch.column(name).cast(schema.field(name).type)
+                        widened(name, batch.column(name), schema.field(name).type)
                         if name in own
                         else pyarrow.repeat(pyarrow.scalar(given.get(name), schema.field(name).type), count)
                         for name in columns
@@ -265,8 +273,12 @@ def _arrow_batches(
     with _opened(file, in_blocks=True) as opened:
         fragment = dataset.IpcFileFormat().make_fragment(opened)
         schema = _common_schema(str(file), fragment.physical_schema, first, columns)
-        yield from fragment.to_batches(
-            schema=schema,
+        there = fragment.physical_schema
+        for batch in fragment.to_batches(
+            # With the file's own types: the scanner would not say which column has no room.
+            schema=pyarrow.schema(
+                there.field(one.name) if one.name in there.names else one for one in schema
+            ),
             columns={
                 name: compute.scalar(pyarrow.scalar(given[name], schema.field(name).type))
                 if name in given
@@ -277,7 +289,9 @@ def _arrow_batches(
             batch_readahead=1,
             fragment_readahead=0,
             use_threads=False,
-        )
+        ):
+            arrays = [widened(name, batch.column(name), schema.field(name).type) for name in columns]
+            yield pyarrow.record_batch(arrays, names=list(columns))
 
 
 def _rows_in_batch(group: parquet.RowGroupMetaData, columns: Sequence[str]) -> int:
@@ -330,11 +344,14 @@ def _named(path: str) -> Iterator[None]:
     """Name the file whose content cannot be read. Errors of a disk or a store stay as they are: they may pass."""
     try:
         yield
-    except InvalidInputError:
-        raise
+    except InvalidInputError as error:
+        if str(error).startswith(path):
+            raise
+        raise InvalidInputError(f"{path}: {error}") from None
     except (ValueError, OSError) as error:
         # Arrow's own have neither a number nor a kind.
         if isinstance(error, OSError) and (type(error) is not OSError or error.errno is not None):
             raise
-        reason = str(error).split("\n", 1)[0][:300].rstrip(".")
+        # A dataset repeats the path, and asks whether it is Parquet, before it says what is wrong.
+        reason = str(error).split("\n", 1)[0].rsplit(f"'{path}': ", 1)[-1][:300].rstrip(".")
         raise InvalidInputError(f"{path} cannot be read: {reason}. Write or copy the file again") from error

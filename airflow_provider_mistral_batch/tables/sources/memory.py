@@ -53,6 +53,9 @@ class ArrowRows(RowSource):
                 f"source: the {type(table).__name__} cannot be read: {error}; give each column one type"
             ) from None
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(self._reader.schema.names):.100})"
+
     def columns(self) -> list[str]:
         """Name the columns."""
         return list(self._reader.schema.names)
@@ -94,6 +97,9 @@ class DictRows(RowSource):
         import_pyarrow()
         self._rows = iter(rows)
         self._first = list(islice(self._rows, 1))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({'…' if self._first else ''})"
 
     def columns(self) -> list[str]:
         """Name the keys of the first row."""

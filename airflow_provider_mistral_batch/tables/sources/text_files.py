@@ -95,7 +95,10 @@ class CsvFile:
                     )
                 yield record
         except csv.Error as error:
-            raise InvalidInputError(f"{self._path}, line {reader.line_num}: {error}") from None
+            raise InvalidInputError(
+                f"{self._path}, line {reader.line_num} is no CSV: {error}. Put quotes around texts that have "
+                f"{self._delimiter!r}, quotes or line ends in them, close them, and double those within"
+            ) from None
 
     def _lines(self) -> Iterator[str]:
         for block in line_blocks(file_chunks(self._path, field="path")):

@@ -74,7 +74,8 @@ def matched(
     :param database: The kind of database.
     :param where: What the table is, for messages.
     :param nulls: Columns that will have nulls.
-    :raises InvalidInputError: When a column is missing, cannot take the values, or would stay without a value.
+    :raises InvalidInputError: When a column is missing, cannot take the values, would stay without a value, or would
+        get those of two columns.
     """
     exact = {column.name: column for column in there}
     folded = {column.name.casefold(): column for column in there}
@@ -86,6 +87,14 @@ def matched(
         )
     check_columns(missing, list(exact), where)
     found = [exact.get(name) or folded[name.casefold()] for name in schema.names]
+    writers = {column.name: name for name, column in zip(schema.names, found, strict=True)}
+    for name, column in zip(schema.names, found, strict=True):
+        # SQLite would write one of the two, and say nothing.
+        if writers[column.name] != name:
+            raise InvalidInputError(
+                f"{where}: {name!r} and {writers[column.name]!r} would both be written into the column "
+                f"{column.name!r}: add a column for each, or rename one of them in the source or the response_model"
+            )
     for one, column in zip(schema, found, strict=True):
         kind = kind_of(column_type(one.type, "duckdb"))
         refused = _REFUSES.get(kind, set())

@@ -184,6 +184,20 @@ def test_a_destination_that_is_gone_says_so_and_the_rest_shows(
     assert detail["manifest"]["batch_ids"] == [job_id]
 
 
+def test_a_job_of_several_uses_its_share_of_the_batch(
+    page: TestClient, control: Control, database: Any, tmp_path: Path
+) -> None:
+    ids = [finished_job(control, {**TASK, "airflow_part": f"abc/{number}/0"}) for number in range(2)]
+    usage = {"prompt_tokens": 100, "completion_tokens": 20}
+    land(database, tmp_path / "out", ids[0], batch_ids=ids, usage=usage, counts={"succeeded": 10})
+    detail = page.get(f"/api/jobs/{ids[0]}").json()
+    assert detail["has_landed_rows"]
+    assert detail["job"]["usage"] == {"prompt_tokens": 50, "completion_tokens": 10}
+    assert not detail["is_estimate"]
+    listed = {job["id"]: job["usage"] for job in page.get("/api/jobs").json()["jobs"]}
+    assert listed[ids[0]] == detail["job"]["usage"]
+
+
 def test_another_airflows_job_gets_nothing_of_a_task_of_the_same_name(
     page: TestClient, control: Control, database: Any, tmp_path: Path
 ) -> None:
@@ -271,6 +285,29 @@ def test_a_task_has_the_jobs_of_all_its_tries_and_rounds_by_map_index(
     assert jobs("?map_index=1") == {ids[3]}
     # The summary of a mapped task, and an instance that is not mapped, come without an index.
     assert jobs("") == jobs("?map_index=-1") == set(ids)
+
+
+def test_a_job_names_the_others_of_its_batch_by_round(page: TestClient, control: Control) -> None:
+    second, other_batch, first, of_another_task = (
+        control.make_jobs(1, metadata={**TASK, **more})[0]
+        for more in (
+            {"airflow_part": "abc/1/0"},
+            {"airflow_part": "def/0/0"},
+            {"airflow_part": "abc/0/0"},
+            {"airflow_part": "abc/0/0", "airflow_task_id": "other"},
+        )
+    )
+    alone = control.make_jobs(1, metadata=TASK)[0]
+
+    def batch_of(job_id: str) -> list[str]:
+        return [job["id"] for job in page.get(f"/api/jobs/{job_id}").json()["batch"]]
+
+    assert batch_of(second) == batch_of(first) == [first, second]
+    assert [batch_of(job_id) for job_id in (other_batch, of_another_task, alone)] == [
+        [other_batch],
+        [of_another_task],
+        [alone],
+    ]
 
 
 def test_pending_are_the_jobs_that_one_sees_and_the_share_is_the_workspaces(

@@ -131,6 +131,18 @@ def test_an_emptied_destination_costs_nothing(ask, reviews, jobs, new_ti, tmp_pa
         assert ids(outcome.value) == [1, 2, 3]
 
 
+def test_a_value_that_the_table_cannot_take_says_what_to_do(ask, reviews, jobs, new_ti):
+    target, ti = SqlTable("classes", conn_id="warehouse", create=True), new_ti()
+    assert ask(ti, target=target).state == "success"
+    reviews.run("CREATE TRIGGER full BEFORE INSERT ON classes BEGIN SELECT json_extract('{', '$'); END")
+    outcome = ask(ti.cleared(), target=target)
+    assert outcome.state == "failed"
+    assert "alter the table, and clear the task" in outcome.message
+    reviews.run("DROP TRIGGER full")
+    assert ask(ti.cleared(), target=target).state == "success"
+    assert len(jobs()) == 1
+
+
 @pytest.mark.parametrize("delete_files", ["never", "on_success"])
 def test_a_target_that_is_down_costs_a_try_and_no_answer(
     ask, reviews, jobs, new_ti, way, delete_files, tmp_path

@@ -398,6 +398,18 @@ def test_a_wrong_statement_is_the_users_own(database: TestDatabase, wrong: dict[
         assert caught.value.__cause__ is None
 
 
+@pytest.mark.parametrize("parameters", [[1], [1, 2, 3], {"id": 1}])
+def test_parameters_that_do_not_fit_are_the_users_own(database: TestDatabase, parameters: Any) -> None:
+    database.run(*REVIEWS)
+    value = "?" if database.kind in ("sqlite", "duckdb") else "%s"
+    source = SqlRows(
+        f"select id from reviews where id in ({value}, {value})", conn_id="warehouse", parameters=parameters
+    )
+    for attempt in (source.columns, lambda: list(source.read(["id"]))):
+        with pytest.raises(InvalidInputError, match="cannot be read: "):
+            attempt()
+
+
 def test_a_database_that_cannot_be_reached(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("airflow.providers.postgres.hooks.postgres")
     fields = {"conn_type": "postgres", "host": "127.0.0.1", "port": 1, "login": "me", "password": PASSWORD}

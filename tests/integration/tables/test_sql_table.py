@@ -272,6 +272,15 @@ def test_what_does_not_fit_is_found_before(database: TestDatabase, columns: str,
     assert str(caught.value).startswith("SqlTable('answers', conn_id='warehouse')")
 
 
+def test_two_columns_are_never_written_into_one(database: TestDatabase) -> None:
+    database.run("create table answers (id integer, label varchar(9), score double precision)")
+    schema = ANSWERS.append(pyarrow.field("Label", pyarrow.string()))
+    with pytest.raises(
+        InvalidInputError, match="'label' and 'Label' would both be written into the column 'label'"
+    ):
+        SqlTable("answers", conn_id="warehouse").check(schema, ["id"])
+
+
 def test_a_column_that_takes_no_null_is_found_before(database: TestDatabase) -> None:
     database.run("create table answers (id integer, label varchar(9) not null, score double precision)")
     target = SqlTable("answers", conn_id="warehouse")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -14,6 +15,7 @@ import pydantic
 import pytest
 from airflow.sdk import DAG, task
 
+from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.operators.base import prompt_path
 from airflow_provider_mistral_batch.operators.inference import MistralBatchInferenceOperator
 from airflow_provider_mistral_batch.results import read_models, read_table
@@ -21,6 +23,7 @@ from airflow_provider_mistral_batch.tables.answers import AnswerColumns
 from airflow_provider_mistral_batch.tables.sources.files import FileRows
 
 DAY = datetime.date(2026, 1, 31)
+MOMENT = datetime.datetime(2026, 1, 31, 10, 20, tzinfo=datetime.timezone.utc)
 ROWS = [{"day": DAY, "id": number, "title": f"T{number}", "body": f"Body {number}"} for number in range(6)]
 
 
@@ -28,6 +31,10 @@ class Review(pydantic.BaseModel):
     sentiment: Literal["good", "bad"]
     topics: list[str]
     confidence: float
+
+
+class Other(pydantic.BaseModel):
+    stars: int
 
 
 @pytest.fixture(params=[False, True], ids=["worker", "deferrable"])
@@ -92,6 +99,8 @@ def test_structured_answers_come_back_as_the_users_own_model(ask, way):
     models = dict(read_models(manifest, Review))
     assert sorted(models) == list(range(6))
     assert all(isinstance(model, Review) for model in models.values())
+    with pytest.raises(InvalidInputError, match="the answer of 0 does not match Other: 1 validation error"):
+        list(read_models(manifest, Other))
 
 
 def test_messages_have_columns_in_their_texts_and_urls(ask, hook, jobs):
@@ -145,8 +154,8 @@ def test_a_relative_prompt_file_is_where_airflow_looks_for_templates(where, tmp_
     [
         ("{% if %}", "review.jinja, line 1 is not valid Jinja"),
         ("{{ titel }}", "prompt_file: the source has no column 'titel': did you mean 'title'?"),
-        ("{{ title.__class__.__mro__ }}", "fails on a row"),
-        ("{{ title.nothing }}", "fails on a row"),
+        ("{{ title.__class__.__mro__ }}", "fails on the row with id=0, title='T0'"),
+        ("{{ title.nothing }}", "fails on the row with id=0, title='T0'"),
         ("no column", "names no column"),
         (None, "there is no such file"),
     ],
@@ -269,6 +278,80 @@ def test_rows_that_cannot_be_asked_about_are_named(ask, jobs, rows, said):
     outcome = ask(rows, fails=True)
     assert outcome.state == "failed"
     assert said in outcome.message
+    assert not jobs()
+
+
+def of_two_files(folder, name, *keys):
+    for number, key in enumerate(keys):
+        pq.write_table(pa.table({name: key, "body": [f"B{number}"]}), folder / f"{number}.parquet")
+    return FileRows(str(folder / "[01].parquet"))
+
+
+@pytest.mark.parametrize(
+    ("narrow", "wide"),
+    [
+        (pa.array([7]), pa.array([Decimal("7.25")], pa.decimal128(30, 2))),
+        (pa.array([Decimal("1.5")]), pa.array([Decimal("1.25")])),
+        (pa.array([datetime.time(9)], pa.time32("s")), pa.array([datetime.time(10)], pa.time64("us"))),
+        (
+            pa.array([MOMENT], pa.timestamp("ms", "UTC")),
+            pa.array([MOMENT.replace(microsecond=1)], pa.timestamp("us", "UTC")),
+        ),
+    ],
+    ids=["int and decimal", "places", "times", "moments"],
+)
+def test_no_answer_is_lost_where_later_files_have_a_wider_type_in_the_key(ask, tmp_path, narrow, wide):
+    answered = read_table(ask(source=of_two_files(tmp_path, "id", narrow, wide), prompt="{body}")).read_all()
+    assert answered.column("id").to_pylist() == [*narrow.to_pylist(), *wide.to_pylist()]
+    assert ["B0" in answered["answer"][0].as_py(), "B1" in answered["answer"][1].as_py()] == [True, True]
+
+
+def test_one_key_in_two_types_is_a_key_that_is_there_twice(ask, jobs, tmp_path):
+    source = of_two_files(tmp_path, "id", pa.array([Decimal("1.5")]), pa.array([Decimal("1.50")]))
+    outcome = ask(source=source, prompt="{body}", fails=True)
+    assert 'row 2: custom_id = "1.5": the same as on row 1' in outcome.message
+    assert not jobs()
+
+
+@pytest.mark.parametrize(
+    ("rows", "options", "said"),
+    [
+        ({"id": [1.5], "body": ["B"]}, {}, "1.parquet: key: column 'id' is double"),
+        (
+            {"id": [2], "body": [None]},
+            {},
+            "1.parquet: the row with id=2 cannot be asked about: column 'body' is null",
+        ),
+        ({"id": [None], "body": ["B"]}, {}, "1.parquet: key: column 'id' has a null"),
+        (
+            {"id": [2], "body": ["B"], "n": [2**60 + 1]},
+            {"keep": ["n"]},
+            "1.parquet: column 'n': no type has room",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_row_names_its_file(ask, jobs, tmp_path, rows, options, said):
+    pq.write_table(pa.table({"id": [1], "body": ["A"], "n": [0.5]}), tmp_path / "0.parquet")
+    pq.write_table(pa.table(rows), tmp_path / "1.parquet")
+    outcome = ask(source=FileRows(str(tmp_path / "[01].parquet")), prompt="{body}", fails=True, **options)
+    assert said in outcome.message.replace("\n", " ")
+    assert outcome.state == "failed"
+    assert not jobs()
+
+
+def test_a_function_without_rows_says_so(airflow, hook, jobs, tmp_path):
+    def make() -> Any:
+        with DAG("dag", schedule=None):
+            ask = task.mistral_batch(
+                task_id="ask", key="id", prompt="{body}", destination=str(tmp_path / "out")
+            )
+            return cast("Any", ask(lambda: iter(()))()).operator
+
+    outcome = airflow.run(make)
+    assert outcome.state == "failed"
+    assert "source=DictRows(): it has no rows, so there is nothing to ask" in outcome.message.replace(
+        "\n", " "
+    )
     assert not jobs()
 
 

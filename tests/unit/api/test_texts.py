@@ -13,7 +13,7 @@ import pytest
 from airflow_provider_mistral_batch.api import limits
 from airflow_provider_mistral_batch.api.dialects import wire
 from airflow_provider_mistral_batch.api.dialects.registry import DIALECTS
-from airflow_provider_mistral_batch.api.texts import forms_of, kept, label
+from airflow_provider_mistral_batch.api.texts import forms_of, kept, label, sentence
 
 KEYS = ["k3y-of/nobody+==", "Abc123XYZ", "quo\"te\\back&<a>'"]
 
@@ -169,3 +169,10 @@ def test_an_id_is_exact_or_none(dialect, bad, field):
 def test_other_ids_stay_as_they_are(dialect, good):
     assert _job(dialect, id=good).id == good
     assert wire.decode_file(json.dumps({"id": good}).encode()).id == good
+
+
+@pytest.mark.parametrize(
+    ("message", "said"), [("no", "no."), ("no.", "no."), ("Why?", "Why?"), ("cut…", "cut…"), ("", ".")]
+)
+def test_another_sentence_can_follow_an_error(message: str, said: str) -> None:
+    assert sentence(ValueError(message)) == sentence(message) == said

@@ -26,6 +26,12 @@ def view(**fields: Any) -> JobView:
         ({"expires_at": 500, "completion_window": "24h"}, 500),
         ({"completion_window": "24h"}, 100 + 24 * 3600),
         ({"completion_window": "soon"}, None),
+        # Mistral's API tells neither.
+        ({"metadata": {"airflow_window_hours": "48"}}, 100 + 48 * 3600),
+        ({"metadata": {"airflow_window_hours": "48"}, "completion_window": "24h"}, 100 + 24 * 3600),
+        ({"metadata": {"airflow_window_hours": "48"}, "created_at": 0}, None),
+        ({"metadata": {"airflow_window_hours": "0"}}, None),
+        ({"metadata": {"airflow_window_hours": "soon"}}, None),
         ({}, None),
     ],
 )

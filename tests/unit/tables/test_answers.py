@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pydantic
 import pytest
 
+from airflow_provider_mistral_batch.api.errors import MistralBatchError
 from airflow_provider_mistral_batch.jsonl import lines as jsonl_lines
 from airflow_provider_mistral_batch.jsonl.results import row_columns
 from airflow_provider_mistral_batch.jsonl.results.placeholder_rows import missing_row
@@ -105,6 +106,11 @@ class Meanwhile(TextShape):
     def read(self, rows, unfit):
         next(self.happens)()
         return super().read(rows, unfit)
+
+
+def test_an_answer_without_a_row_is_an_error_rather_than_lost(tmp_path):
+    with pytest.raises(MistralBatchError, match="1 answers belong to no row"):
+        Table(tmp_path, [{"id": 1}]).land([chat_row("1", "A"), chat_row("2", "B")])
 
 
 def test_two_tables_can_be_written_at_the_same_moment(tmp_path, monkeypatch):
@@ -326,10 +332,11 @@ def test_embeddings_become_vectors_of_fixed_size(tmp_path, kind, number):
 @pytest.mark.parametrize(
     ("kind", "vector", "said"),
     [
-        ("int8", [0.25, 1], "output_dtype"),
-        ("int8", [1, 128], "int8 has no room"),
-        ("float16", [1, -65505], "float16 has no room"),
-        ("float32", [1, 1e39], "float32 has no room"),
+        ("int8", [1, 0.25], "such as 0.25; ask for them with parameters={'output_dtype': 'int8'}"),
+        ("int8", [1, 128], "int8 has no room for numbers such as 128"),
+        ("int8", [-129, 1], "int8 has no room for numbers such as -129"),
+        ("float16", [1, -65505], "float16 has no room for numbers such as -65505"),
+        ("float32", [1, 1e39], "float32 has no room for numbers such as inf"),
     ],
 )
 def test_a_vector_whose_numbers_would_change_is_a_failed_row(tmp_path, kind, vector, said):
@@ -347,6 +354,19 @@ def test_a_vector_whose_numbers_would_change_is_a_failed_row(tmp_path, kind, vec
     ]
     assert errors.column("id").to_pylist() == [1]
     assert said in errors.column("error").to_pylist()[0]
+
+
+@pytest.mark.parametrize(
+    ("kind", "vector"),
+    [("int8", [-128, 127]), ("float16", [-65504, 65504]), ("float32", [-(2.0**127), 2.0**127])],
+)
+def test_each_number_of_its_type_has_room_in_a_vector(tmp_path, kind, vector):
+    found, _ = Table(tmp_path, [{"id": 0}]).land(
+        [result_row("0", {"data": [{"embedding": vector}]})],
+        endpoint="/v1/embeddings",
+        columns=AnswerColumns(embedding=kind),
+    )
+    assert found.column("embedding").to_pylist() == [vector]
 
 
 HUGE = 10**400

@@ -58,7 +58,8 @@ def test_what_is_no_template_over_columns_is_refused(template, said):
 
 
 def test_a_value_that_does_not_fit_its_format_names_the_column():
-    with pytest.raises(InvalidInputError, match="column 'price' does not fit its format"):
+    said = r"prompt: 'cheap' of column 'price' does not fit its format: .*; change the format"
+    with pytest.raises(InvalidInputError, match=said):
         Prompt("{price:.2f}").parts(pa.RecordBatch.from_pylist([{"price": "cheap"}]))
 
 

@@ -106,6 +106,8 @@ function span(seconds) {
   return `${Math.max(0, Math.floor(seconds / length))} ${unit}`;
 }
 
+const roundName = ({ round, part }) => `round ${round + 1}, job ${part + 1}`;
+
 const tokens = (job) =>
   job.usage ? (job.usage.prompt_tokens ?? 0) + (job.usage.completion_tokens ?? 0) : null;
 
@@ -199,12 +201,12 @@ const COLUMNS = [
   { title: "Status", sort: "status", cell: (job) => h(Status, job) },
   { title: "Progress", sort: "progress", cell: (job) => h(Progress, { job }) },
   { title: "Dag and task", sort: "dag_id", cell: (job) => h(TaskLink, { job }) },
-  { title: "Model", sort: "model", cell: (job) => h("div", null, h("span", null, job.model ?? "–"), h("small", null, job.endpoint)) },
+  { title: "Model", sort: "model", cell: (job) => h("div", { title: job.model ?? undefined }, h("span", null, job.model ?? "–"), h("small", null, job.endpoint)) },
   { title: "Age", sort: "created_at", cell: (job, now) => h("time", { title: when(job.created_at) }, span(now - job.created_at)) },
   { title: "Time left", sort: "expires_at", cell: (job, now) => (job.is_over || !job.expires_at ? "–" : h("time", { title: when(job.expires_at) }, span(job.expires_at - now))) },
   { title: "Tokens", sort: "tokens", numeric: true, cell: (job) => number(tokens(job)) },
   { title: "Cost", sort: "cost_usd", numeric: true, cell: (job) => h(Cost, { job }) },
-  { title: "Job", cell: (job, now, go) => h("a", { href: `#view=job&id=${segment(job.id)}`, onClick: (event) => { event.preventDefault(); go({ view: "job", id: job.id }); } }, h("code", null, job.id.slice(0, 8))) },
+  { title: "Job", cell: (job, now, go) => h("a", { href: `#view=job&id=${segment(job.id)}`, onClick: (event) => { event.preventDefault(); go({ view: "job", id: job.id }); } }, h("code", null, job.id.slice(0, 8)), (job.round > 0 || job.part > 0) && h("small", null, roundName(job))) },
 ];
 
 function Table({ jobs, now, go, sort, descending, onSort, mayCancel = [], onDone, caption }) {
@@ -303,7 +305,7 @@ function Rows({ title: name, head, ofBatch }) {
   return h(Section, { title },
     h("p", { className: "mb-muted" }, head.rows_read === 0 ? "The file has no rows." : `${head.is_whole ? "All rows of the file" : "The first rows"} were read: ${number(head.rows_read)}.${codes && ` By HTTP status: ${codes}.`}`),
     head.errors.length > 0 && h("ul", null, head.errors.map((kind, index) =>
-      h("li", { key: index }, `${number(kind.count)} × ${kind.status_code ?? "no status"}: ${kind.message ?? kind.code ?? "no message"} (such as ${kind.example ?? "–"})`))),
+      h("li", { key: index }, kindOfError(kind)))),
     head.rows.length > 0 && h("div", { className: "mb-table", tabIndex: 0, role: "region", "aria-label": title }, h("table", null,
       h("thead", null, h("tr", null, ["Custom id", "HTTP", "Text"].map((name) => h("th", { key: name, scope: "col" }, name)))),
       h("tbody", null, head.rows.map((row, index) => h("tr", { key: index },
@@ -311,10 +313,41 @@ function Rows({ title: name, head, ofBatch }) {
         h("td", { "data-title": "Text", className: "mb-text" }, row.error ?? row.text ?? "–")))))));
 }
 
+// An error of a digest, of the first rows or of the manifest, whose values are texts.
+const kindOfError = (kind) => `${number(kind.count)} × ${kind.status_code ?? "no status"}: ${kind.message ?? kind.code ?? "no message"} (such as ${kind.example ?? "–"})`;
+
+const amounts = (values) =>
+  Object.entries(values ?? {}).filter(([, amount]) => typeof amount === "number" && amount > 0).map(([name, amount]) => `${number(amount)} ${name.replaceAll("_", " ")}`).join(", ");
+
+function Landed({ manifest }) {
+  const { counts = {}, errors = [] } = manifest;
+  const codes = Object.entries(counts.by_status ?? {}).map(([code, count]) => `${code}: ${number(count)}`).join(", ");
+  return h(Section, { title: "Landed" },
+    h(Facts, { facts: [
+      ["Results", manifest.results_path], ["Errors", manifest.errors_path],
+      ["Requests", amounts(counts)], ["By HTTP status", codes], ["Usage", amounts(manifest.usage)],
+      ["Cost", manifest.estimated_cost_usd == null ? null : dollars(manifest.estimated_cost_usd)],
+      ["Started", manifest.started_at == null ? null : when(manifest.started_at)], ["Completed", manifest.completed_at == null ? null : when(manifest.completed_at)],
+      ["Jobs", (manifest.batch_ids ?? []).join(", ")],
+    ] }),
+    errors.length > 0 && h("ul", null, errors.map((kind, index) => h("li", { key: index }, kindOfError(kind)))));
+}
+
+function Rounds({ jobs, id, go }) {
+  if (jobs.length < 2) return null;
+  return h(Section, { title: "Jobs of this batch, by round" }, h("ol", { className: "mb-timeline" }, jobs.map((job) =>
+    h("li", { key: job.id },
+      h("span", null, job.id === id ? h("strong", null, roundName(job)) : h("a", { href: `#view=job&id=${segment(job.id)}`, onClick: (event) => { event.preventDefault(); go({ view: "job", id: job.id }); } }, roundName(job))),
+      h(Status, { status: job.status }),
+      h("span", { className: "mb-muted" }, `${number(job.completed)} of ${number(job.total)} done, ${number(job.failed)} failed`),
+      h("time", null, when(job.created_at))))));
+}
+
 function Job({ id, go, back }) {
   const { answer, error, again } = useAnswer(`api/jobs/${segment(id)}`, (detail) => !detail.job.is_over);
   const [copied, setCopied] = useState("Copy the id");
-  const backButton = h("button", { type: "button", className: "mb-button", onClick: back }, "← All batches");
+  // Where the keyboard was is gone.
+  const backButton = h("button", { type: "button", className: "mb-button", autoFocus: true, onClick: back }, "← All batches");
   if (!answer) return h(React.Fragment, null, backButton, error ? h(Trouble, { error }) : h("p", { className: "mb-muted", role: "status" }, "Reading the job…"));
   const { job, manifest } = answer;
   const copy = async () => {
@@ -348,7 +381,8 @@ function Job({ id, go, back }) {
         ["Expected cost", job.expected_cost_usd == null ? null : `about ${dollars(job.expected_cost_usd)} (by earlier jobs of this task)`],
         ["Input files", job.input_files.join(", ")], ["Output file", job.output_file_id], ["Error file", job.error_file_id],
       ] })),
-      manifest && h(Section, { title: "Landed" }, h(Facts, { facts: Object.entries(manifest).map(([name, value]) => [name.replaceAll("_", " "), typeof value === "string" ? value : JSON.stringify(value)]) })),
+      h(Rounds, { jobs: answer.batch, id: job.id, go }),
+      manifest && h(Landed, { manifest }),
       Object.keys(job.metadata).length > 0 && h(Section, { title: "Metadata" }, h(Facts, { facts: Object.entries(job.metadata) }))),
     h(Rows, { title: "First failures", head: answer.failures, ofBatch: answer.has_landed_rows }), h(Rows, { title: "First answers", head: answer.answers, ofBatch: answer.has_landed_rows }));
 }
@@ -395,12 +429,12 @@ function Overview({ go }) {
   ].filter(Boolean).join(" · ") || "no cost";
   const isCosted = month.cost_usd != null;
   const value = (group) => (isCosted ? group.cost_usd ?? 0 : group.requests);
-  const label = (group) => (isCosted ? `${dollars(group.cost_usd)} · ${number(group.requests)}` : number(group.requests));
+  const label = (group) => [isCosted && dollars(group.cost_usd), some(group.requests, "request"), group.tokens > 0 && `${number(group.tokens)} tokens`].filter(Boolean).join(" · ");
   const what = isCosted ? "Cost" : "Requests";
   return h(React.Fragment, null,
     h(Trouble, { error }), h(Connections, { answer }),
     h("div", { className: "mb-cards" },
-      h(Tile, { title: "Today", value: some(today.jobs, "job"), note: `${some(today.requests, "request")} · ${number(today.failed)} failed · ${cost(today)}` }),
+      h(Tile, { title: "Today", value: some(today.jobs, "job"), note: `${some(today.requests, "request")} · ${number(today.failed)} failed${today.tokens ? ` · ${number(today.tokens)} tokens` : ""} · ${cost(today)}` }),
       h(Tile, { title: "This month", value: some(month.jobs, "job"), note: `${some(month.requests, "request")}${month.tokens ? ` · ${number(month.tokens)} tokens` : ""} · ${cost(month)}` }),
       h(Tile, { title: "Pending", value: some(pending.requests, "request"), note: `in ${some(pending.jobs, "job")} that you may see; with those of all others, the fullest workspace is ${percent(pending.share)} full` })),
     h(Section, { title: "Orphans: jobs that run although no task waits for them" },

@@ -165,7 +165,11 @@ def test_a_long_listing_survives_a_busy_api(run, control: Control) -> None:
     ("arguments", "message"),
     [
         (("jobs", "--since", "yesterday"), "--since='yesterday'"),
-        (("jobs", "--limit", "0"), "page_size=0"),
+        (("jobs", "--limit", "0"), "--limit=0"),
+        (("jobs", "--limit", "1001"), "--limit=1001"),
+        (("jobs", "--page", "one"), "--page='one'"),
+        (("jobs", "--until", "tomorrow"), "--until='tomorrow'"),
+        (("jobs", "--status", "complete"), "--status='complete'"),
         (("jobs", "--running", "--status", "failed"), "exclude each other"),
         (("cost", "--estimate", "many"), "--estimate='many'"),
         (("show", ""), "batch_id"),
@@ -213,7 +217,53 @@ def test_large_results_are_not_read_to_their_end(run, api: BaseUrlSession) -> No
 def test_a_job_that_nobody_knows(run) -> None:
     status, _, err = run("show", "00000000-0000-0000-0000-000000000000")
     assert status == 1
-    assert "404" in err
+    assert "is in the workspace of mistral_default: pass a whole id" in err
+    # As the page's table shows it.
+    status, _, err = run("show", "00000000")
+    assert status == 1
+    assert "no job '00000000'" in err
+
+
+def test_a_job_that_a_broken_connection_may_hide(run, connect: Callable[..., None], control: Control) -> None:
+    connect("broken", key="")
+    (job_id,) = control.make_jobs(1)
+    assert run("show", job_id)[0] == 0
+    status, _, err = run("show", "00000000-0000-0000-0000-000000000000")
+    assert status == 1
+    assert "workspace of mistral_default, and this connection could not be asked: connection 'broken'" in err
+
+
+def test_a_connection_that_is_not_there(run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AIRFLOW_CONN_MISTRAL_DEFAULT")
+    for command in (("jobs",), ("show", "00000000-0000-0000-0000-000000000000")):
+        assert "'mistral_default' does not exist: create it" in run(*command)[2]
+
+
+def test_a_status_that_only_the_api_knows_can_be_asked_for(run, control: Control) -> None:
+    (job_id,) = control.make_jobs(1)
+    control.plan_job(job_id, status="PAUSED")
+    name = json.loads(run("jobs", "--json")[1])["jobs"][0]["status"]
+    status, out, _ = run("jobs", "--status", name)
+    assert (status, len(out.splitlines())) == (0, 2)
+
+
+def test_nobody_answers_the_question(run, control: Control, monkeypatch: pytest.MonkeyPatch) -> None:
+    (job_id,) = control.make_jobs(1)
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True  # type: ignore[method-assign]
+    monkeypatch.setattr(sys, "stdin", terminal)
+    status, _, err = run("cancel", job_id)
+    assert status == 2
+    assert err.endswith("not cancelled\n")
+
+
+def test_files_without_rows_are_said_to_have_none(run, api: BaseUrlSession, control: Control) -> None:
+    (job_id,) = control.make_jobs(1)
+    control.end_jobs([job_id])
+    until = time.monotonic() + 30
+    while (out := run("show", job_id)[1]).splitlines()[1].split()[1] != "completed":
+        assert time.monotonic() < until
+    assert "\nAnswers: none\n" in out
 
 
 def test_a_job_is_cancelled_only_when_asked_twice(run, control: Control) -> None:
@@ -287,6 +337,19 @@ def test_cost_is_estimated_from_the_first_rows(run, api: BaseUrlSession, control
     assert answer["sums"][0]["cost_usd"] > 0
     assert answer["total"]["tokens"] == answer["sums"][0]["tokens"] > 0
     assert json.loads(run("cost", "--estimate", "0", "--json")[1])["total"]["cost_usd"] is None
+
+
+def test_costs_that_are_not_known_say_why(run, api: BaseUrlSession, control: Control) -> None:
+    finished_job(api, metadata=TASK)
+    control.make_jobs(1, status="SUCCESS")
+    _, out, err = run("cost")
+    assert "e-0" not in out
+    assert "without what tasks returned, costs are estimates alone: Airflow's database cannot be asked" in err
+    assert "1 job left no results to estimate a cost from" in err
+    assert "--estimate" not in err
+    assert "1 more jobs were not read: raise --estimate" in run("cost", "--estimate", "0")[2]
+    finished_job(api, model="model-of-nobody")
+    assert "no price is known for 1 job (model-of-nobody): install" in run("cost")[2]
 
 
 def test_the_cost_of_running_jobs_is_expected(run, api: BaseUrlSession, control: Control) -> None:

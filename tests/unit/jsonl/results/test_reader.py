@@ -150,6 +150,11 @@ def test_what_is_no_model_is_refused_at_once(model):
         read_results("/nowhere", response_model=model)
 
 
+def test_what_is_no_manifest_is_named():
+    with pytest.raises(InvalidInputError, match=r"^results=\{'counts': 1\} is no manifest"):
+        read_results({"counts": 1})
+
+
 def test_tables_of_answers_are_read_by_their_rows_if_they_have_them(tmp_path):
     path = tmp_path / "results.parquet"
     pyarrow.parquet.write_table(pyarrow.table({"id": [1], "answer": ["Hé"]}), path)
