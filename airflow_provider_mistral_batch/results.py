@@ -45,7 +45,7 @@ def _rows(results: Any, *, failed: bool) -> Iterator[ResultRow]:
         note_read(path)
         return reader.read_rows(path)
     if "results_path" not in results:
-        raise InvalidInputError(f"results={results!r:.80} is no manifest: pass what the task returned")
+        raise InvalidInputError(f"results={results!r:.80} is not a manifest: pass what the task returned")
     results_path, errors_path = (
         storage_path(results[name], field=name) for name in ("results_path", "errors_path")
     )

@@ -151,7 +151,7 @@ def test_what_is_no_model_is_refused_at_once(model):
 
 
 def test_what_is_no_manifest_is_named():
-    with pytest.raises(InvalidInputError, match=r"^results=\{'counts': 1\} is no manifest"):
+    with pytest.raises(InvalidInputError, match=r"^results=\{'counts': 1\} is not a manifest"):
         read_results({"counts": 1})
 
 
