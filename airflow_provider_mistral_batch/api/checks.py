@@ -280,7 +280,8 @@ def check_exactly_one(**values: object) -> None:
     """
     given = [name for name, value in values.items() if value is not None]
     if len(given) > 1:
-        raise InvalidInputError(f"{' and '.join(given)} are both given: pass exactly one of them")
+        together = "both" if len(given) == 2 else "all"
+        raise InvalidInputError(f"{' and '.join(given)} are {together} given: pass exactly one of them")
     if not given:
         *others, last = values
         raise InvalidInputError(
