@@ -120,8 +120,8 @@ def check_no_table(**given: object) -> None:
         # Not all values can be told true or false.
         if value is not None and value != ():
             raise InvalidInputError(
-                f"{name}={value!r:.80} belongs to a table, whose requests come of a prompt over its columns: pass "
-                "prompt, such as prompt='Summarise: {body}'"
+                f"{name}={value!r:.80} belongs to a table, whose requests are made from a prompt over its columns: "
+                "pass prompt, such as prompt='Summarise: {body}'"
             )
 
 
