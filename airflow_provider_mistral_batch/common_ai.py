@@ -30,6 +30,7 @@ from airflow.providers.common.ai.exceptions import (
 from airflow.sdk import Connection, get_current_context
 
 from airflow_provider_mistral_batch.api.body_fields import check_body_fields
+from airflow_provider_mistral_batch.api.checks import completion_window_hours
 from airflow_provider_mistral_batch.api.endpoints import CHAT
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.api.limits import MAX_FILE_BYTES, MAX_REQUESTS_PER_JOB
@@ -163,6 +164,10 @@ class MistralBatchAdapter(BatchAdapter):
         :raises LLMBatchInputError: When the requests cannot be sent.
         :raises MistralCallError: When the job can neither be created nor found.
         """
+        try:
+            completion_window_hours(completion_window)
+        except InvalidInputError as error:
+            raise LLMBatchInputError(str(error)) from error
         model = self._model_of_all(requests, model)
         with tempfile.TemporaryDirectory(prefix="airflow-mistral-") as directory:
             prepared = self._prepare(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 
@@ -41,6 +42,17 @@ def sentence(error: object) -> str:
     """
     text = str(error)
     return text if text.endswith((".", "!", "?", "…")) else f"{text}."
+
+
+def us_dollars(amount: float) -> str:
+    """
+    Write an amount of US dollars: three digits that count of a small one, and never as ``1e-05``.
+
+    :param amount: How many.
+    """
+    if 1e-9 <= amount < 0.1:
+        return f"${amount:.{2 - math.floor(math.log10(amount))}f}"
+    return f"${amount:,.2f}"
 
 
 def kept(text: str, without_secrets: Callable[[str], str], limit: int = MESSAGE_LENGTH) -> str:

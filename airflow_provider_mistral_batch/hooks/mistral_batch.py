@@ -133,8 +133,8 @@ class MistralBatchHook(BaseHook):
             connection: Connection = self.get_connection(self.mistral_conn_id)
         except AirflowNotFoundException:
             raise AirflowNotFoundException(
-                f"connection {self.mistral_conn_id!r:.200} does not exist: create it in Airflow (Admin, Connections) "
-                "with the type Mistral, or name another one"
+                f"conn_id={self.mistral_conn_id!r:.200}: there is no such connection: create it in Airflow (Admin, "
+                "Connections) with the type Mistral, or correct its name"
             ) from None
         return connection
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
+from airflow_provider_mistral_batch.api.texts import us_dollars
 
 if TYPE_CHECKING:
     from airflow_provider_mistral_batch.inference.options import BatchOptions
@@ -86,11 +87,11 @@ def can_afford(
     if spent + more <= options.max_cost_usd:
         return True
     log.warning(
-        "max_cost_usd=%g: the rounds so far cost about $%.3g, and another one may cost $%.3g, so no request is "
+        "max_cost_usd=%g: the rounds so far cost about %s, and another one may cost %s, so no request is "
         "asked again.",
         options.max_cost_usd,
-        spent,
-        more,
+        us_dollars(spent),
+        us_dollars(more),
     )
     return False
 

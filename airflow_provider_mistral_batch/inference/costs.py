@@ -15,7 +15,7 @@ import msgspec
 from airflow_provider_mistral_batch.api.decoding import UNREADABLE
 from airflow_provider_mistral_batch.api.endpoints import ENDPOINTS
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
-from airflow_provider_mistral_batch.api.texts import WORD_LENGTH, excerpt
+from airflow_provider_mistral_batch.api.texts import WORD_LENGTH, excerpt, us_dollars
 from airflow_provider_mistral_batch.inference.prices import Prices, own_price
 from airflow_provider_mistral_batch.jsonl.lines import ANY_LENGTH, MissingExtraError, file_chunks, line_blocks
 from airflow_provider_mistral_batch.jsonl.results.tally import NOT_MEASURED
@@ -93,7 +93,7 @@ class CostEstimate(msgspec.Struct, frozen=True, kw_only=True):
 
     def __str__(self) -> str:
         return (
-            f"about ${self.usd:.3g}, for {self.prompt_tokens:,} prompt tokens and at most "
+            f"about {us_dollars(self.usd)}, for {self.prompt_tokens:,} prompt tokens and at most "
             f"{self.completion_tokens:,} completion tokens"
         )
 

@@ -190,7 +190,12 @@ def batch_traced(manifest: Mapping[str, Any], model: str | None, endpoint: str) 
             "mistral_batch.model": model or "",
             "mistral_batch.endpoint": endpoint,
             "mistral_batch.rounds": manifest["rounds"],
-            **{f"mistral_batch.{name}": count for name, count in manifest["counts"].items()},
+            # Not `by_status`: older exporters take no mapping, and say so in the task's log.
+            **{
+                f"mistral_batch.{name}": count
+                for name, count in manifest["counts"].items()
+                if isinstance(count, int)
+            },
         },
     )
     span.end(end_time=int(manifest["completed_at"] * 1e9))

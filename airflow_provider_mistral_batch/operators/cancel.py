@@ -12,6 +12,7 @@ from airflow_provider_mistral_batch.api.errors import BadRequestError
 from airflow_provider_mistral_batch.api.models import BatchStatus
 from airflow_provider_mistral_batch.compat import AirflowException
 from airflow_provider_mistral_batch.links.mistral_batch import MistralBatchJobLink
+from airflow_provider_mistral_batch.observability import metrics
 from airflow_provider_mistral_batch.observability.lineage.told import Told, about_job
 from airflow_provider_mistral_batch.operators.base import MistralBatchOperator
 from airflow_provider_mistral_batch.policies.cadence import DEFAULT_POLL_INTERVAL_MIN, Cadence
@@ -80,6 +81,7 @@ class MistralCancelBatchJobOperator(MistralBatchOperator):
                     "increase timeout, or wait for the job with MistralBatchJobSensor"
                 )
             job = ended
+            metrics.job_ended(job)
         self.job_seen = job
         self.log.info("Batch job %s is %s.", job.id, job.status)
         push_xcoms(context["ti"], job_xcoms(job))

@@ -32,7 +32,7 @@ from airflow_provider_mistral_batch.operators.base import (
 from airflow_provider_mistral_batch.operators.submitting import MistralSubmittingOperator
 from airflow_provider_mistral_batch.policies.cadence import DEFAULT_POLL_INTERVAL, DEFAULT_POLL_INTERVAL_MIN
 from airflow_provider_mistral_batch.storage.paths import absolute_path
-from airflow_provider_mistral_batch.tasks.outlets import describe_results
+from airflow_provider_mistral_batch.tasks.outlets import describe_results, own_extras, write_own_extras
 
 if TYPE_CHECKING:
     from airflow.sdk import Context, ObjectStoragePath
@@ -278,9 +278,11 @@ class MistralBatchInferenceOperator(MistralSubmittingOperator):
         plan: Mapping[str, Any] | None = None,
         may_have_duplicates: bool = False,
         datasets_read: Sequence[Sequence[str]] = (),
+        outlet_extras: Sequence[Sequence[Any]] = (),
     ) -> dict[str, Any]:
         """Continue after a wait; the API tells how the jobs ended."""
         self._datasets_read = datasets_read
+        write_own_extras(context, outlet_extras)
         begun = None if plan is None else BatchPlan.from_builtins(plan)
         if begun is not None:
             self.submission.resume(begun.batch_ids, may_have_duplicates=may_have_duplicates)
@@ -300,7 +302,11 @@ class MistralBatchInferenceOperator(MistralSubmittingOperator):
             self.defer(
                 trigger=reached.trigger,
                 method_name="execute_complete",
-                kwargs={**reached.carried, "datasets_read": [list(name) for name in self._datasets_read]},
+                kwargs={
+                    **reached.carried,
+                    "datasets_read": [list(name) for name in self._datasets_read],
+                    "outlet_extras": [list(written) for written in own_extras(context)],
+                },
                 timeout=reached.timeout,
             )
         self._manifest = reached

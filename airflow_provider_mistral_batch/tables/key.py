@@ -87,6 +87,38 @@ def check_key_type(name: str, kind: pyarrow.DataType) -> None:
         )
 
 
+def python_values(column: pyarrow.Array, name: str, *, field: str) -> list[Any]:
+    """
+    Give the values of a column as Python's.
+
+    :param column: The column.
+    :param name: Its name.
+    :param field: The parameter that names it.
+    :raises InvalidInputError: When Python has no type for one.
+    """
+    try:
+        return column.to_pylist()  # type: ignore[no-any-return]
+    except ValueError:
+        raise InvalidInputError(
+            f"{field}: column {name!r} has nanoseconds, for which Python has no type: install pandas, or cast the "
+            "column to microseconds in the source"
+        ) from None
+
+
+def shown(value: pyarrow.Scalar, most: int = 60) -> str:
+    """
+    Show a value in a message.
+
+    :param value: The value.
+    :param most: Characters at most.
+    """
+    try:
+        return f"{value.as_py()!r:.{most}}"
+    except ValueError:
+        # Without pandas, Python has no value for a moment with nanoseconds.
+        return f"{value.value} ns"
+
+
 def _texts(column: Any, name: str, batch: pyarrow.RecordBatch, key: Sequence[str]) -> pyarrow.StringArray:
     import pyarrow
 
@@ -141,11 +173,11 @@ def _null(name: str, batch: pyarrow.RecordBatch, index: int, key: Sequence[str])
 def _beside(name: str, batch: pyarrow.RecordBatch, index: int, key: Sequence[str]) -> str:
     """Describe a row without this column."""
     others = [other for other in batch.schema.names if other != name]
-    shown = ", ".join(
-        f"{other}={batch.column(other)[index].as_py()!r:.40}"
+    row = ", ".join(
+        f"{other}={shown(batch.column(other)[index], 40)}"
         for other in sorted(others, key=lambda other: other not in key)[:3]
     )
-    return f", in the row with {shown}" if shown else ""
+    return f", in the row with {row}" if row else ""
 
 
 def _is_uuid(kind: Any) -> bool:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
+from airflow_provider_mistral_batch.tables.key import python_values, shown
 
 if TYPE_CHECKING:
     import pyarrow
@@ -110,9 +111,14 @@ class Prompt:
                 texts.validate(full=True)
             else:
                 texts = pyarrow.array(
-                    [None if value is None else convert(value) for value in values.to_pylist()],
+                    [
+                        None if value is None else convert(value)
+                        for value in python_values(values, name, field=self._field)
+                    ],
                     pyarrow.string(),
                 )
+        except InvalidInputError:
+            raise
         except (ValueError, TypeError) as error:
             raise InvalidInputError(
                 f"{self._field}: {_first_unfit(values, convert)} of column {name!r} does not fit its format: {error}; "
@@ -186,7 +192,7 @@ class PromptFile:
         from jinja2 import TemplateError
 
         names = self.columns
-        values = [rows.column(name).to_pylist() for name in names]
+        values = [python_values(rows.column(name), name, field="prompt_file") for name in names]
         texts: list[str] = []
         try:
             for row in zip(*values, strict=True):
@@ -197,23 +203,23 @@ class PromptFile:
         except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError) as error:
             number = next((number for number, text in enumerate(texts) if not _is_text(text)), len(texts))
             # The key's columns come first.
-            shown = ", ".join(
-                f"{name}={rows.column(name)[number].as_py()!r:.40}" for name in rows.schema.names[:3]
+            row_shown = ", ".join(
+                f"{name}={shown(rows.column(name)[number], 40)}" for name in rows.schema.names[:3]
             )
             raise InvalidInputError(
-                f"prompt_file: {self._name} fails on the row with {shown}: {error}; correct the template, or leave "
-                "such rows out of the source"
+                f"prompt_file: {self._name} fails on the row with {row_shown}: {str(error).rstrip('.')}; correct the "
+                "template, or leave such rows out of the source"
             ) from None
 
 
 def _first_unfit(values: pyarrow.Array, convert: Callable[[Any], str]) -> str:
-    for value in values.to_pylist():
+    for value in values:
         try:
-            if value is None or _is_text(convert(value)):
+            if not value.is_valid or _is_text(convert(value.as_py())):
                 continue
         except (ValueError, TypeError):
             pass
-        return f"{value!a:.60}"
+        return shown(value)
     return "a value"
 
 

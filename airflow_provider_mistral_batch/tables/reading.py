@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -14,7 +15,9 @@ from airflow_provider_mistral_batch.storage.many import side_by_side
 from airflow_provider_mistral_batch.storage.paths import StoragePath, storage_path
 from airflow_provider_mistral_batch.storage.reading import reading
 from airflow_provider_mistral_batch.tables.columns import IS_JSON
+from airflow_provider_mistral_batch.tables.key import python_values
 from airflow_provider_mistral_batch.tables.sources.base import ROWS_IN_BATCH, import_pyarrow
+from airflow_provider_mistral_batch.tables.sources.types import common_type, widened
 
 if TYPE_CHECKING:
     import pyarrow
@@ -39,13 +42,7 @@ def read_table(
     manifests = _manifests(manifest)
     name = "errors_path" if failed else "results_path"
     paths = [storage_path(one[name], field=name) for one in manifests]
-    schemas = _with_sizes(list(side_by_side(_schema, paths)))
-    try:
-        schema = pyarrow.unify_schemas(schemas, promote_options="permissive")
-    except pyarrow.ArrowTypeError as error:
-        raise InvalidInputError(
-            f"manifest: the tables have different columns ({error}): read them one by one"
-        ) from None
+    schema = _common_schema(_with_sizes(list(side_by_side(_schema, paths))))
 
     def batches() -> Iterator[pyarrow.RecordBatch]:
         for path in read_ahead(paths):
@@ -60,6 +57,9 @@ def read_models(
 ) -> Iterator[tuple[Any, ModelT]]:
     """
     Read the answers of a table as instances of the model that the task had as ``response_model``.
+
+    They are as of the answers' own JSON. But a table does not tell a null from a field that was left out: a field that
+    takes a null is then null, whatever its default.
 
     :param manifest: What the task returned; or several of mapped tasks.
     :param model: The pydantic model class.
@@ -76,7 +76,7 @@ def read_models(
     fields = [name for name in manifests[0]["table"]["answer"] if name in reader.schema.names]
     encoded = {name for name in fields if IS_JSON in (reader.schema.field(name).metadata or {})}
     for batch in reader:
-        keys = list(zip(*(batch.column(name).to_pylist() for name in key), strict=True))
+        keys = list(zip(*(python_values(batch.column(name), name, field="key") for name in key), strict=True))
         columns = {
             name: list(map(_from_json, values)) if name in encoded else values
             for name in fields
@@ -85,9 +85,8 @@ def read_models(
         for index, row_key in enumerate(keys):
             answer = {name: values[index] for name, values in columns.items()}
             one_key = row_key if len(key) > 1 else row_key[0]
-            given = {name: value for name, value in answer.items() if value is not None}
             try:
-                read = model.model_validate(given)  # type: ignore[attr-defined]
+                read = _instance(model, answer)
             # Pydantic's own errors are of this kind.
             except ValueError as error:
                 reason = " ".join(str(error).split())
@@ -96,6 +95,39 @@ def read_models(
                     "with the response_model of their task"
                 ) from error
             yield one_key, read
+
+
+def _instance(model: type[ModelT], answer: dict[str, Any]) -> ModelT:
+    """
+    Make an instance of a model, as of the answer's own JSON.
+
+    A null may be the answer's, or stand for a field that it left out: it is left out where the model takes no null.
+
+    :raises ValueError: When the answer does not match the model.
+    """
+    from pydantic_core import ValidationError, to_json
+
+    validate: Callable[[bytes], ModelT] = model.model_validate_json  # type: ignore[attr-defined]
+    try:
+        return validate(to_json(answer))
+    except ValidationError as error:
+        if not _leave_out_nulls(answer, error):
+            raise
+    return validate(to_json(answer))
+
+
+def _leave_out_nulls(answer: dict[str, Any], error: Any) -> bool:
+    """Take out the nulls that a model has refused; tell whether there are any."""
+    places = [one["loc"] for one in error.errors() if one["input"] is None]
+    for place in places:
+        within: Any = answer
+        try:
+            for step in place[:-1]:
+                within = within[step]
+            del within[place[-1]]
+        except (LookupError, TypeError):
+            return False
+    return bool(places)
 
 
 def _from_json(text: str | None) -> Any:
@@ -154,11 +186,27 @@ def _with_sizes(schemas: Sequence[pyarrow.Schema]) -> list[pyarrow.Schema]:
     ]
 
 
+def _common_schema(schemas: Sequence[pyarrow.Schema]) -> pyarrow.Schema:
+    """Give all columns of some tables, each with a type that has room for the values of all."""
+    import pyarrow
+
+    fields: dict[str, pyarrow.Field] = {}
+    for field in chain.from_iterable(schemas):
+        before = fields.setdefault(field.name, field)
+        if before.type != field.type:
+            try:
+                kind = common_type(field.name, before.type, field.type)
+            except InvalidInputError as error:
+                raise InvalidInputError(f"manifest: the tables have different columns: {error}") from None
+            fields[field.name] = before.with_type(kind)
+    return pyarrow.schema(list(fields.values()))
+
+
 def _fitted(batch: pyarrow.RecordBatch, schema: pyarrow.Schema) -> pyarrow.RecordBatch:
     import pyarrow
 
     columns = [
-        batch.column(field.name).cast(field.type)
+        widened(field.name, batch.column(field.name), field.type)
         if field.name in batch.schema.names and batch.column(field.name).null_count < batch.num_rows
         else pyarrow.nulls(batch.num_rows, field.type)
         for field in schema

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -63,6 +63,47 @@ def describe_job(context: Context, job: BatchJobOut) -> None:
             "request_counts": msgspec.to_builtins(job.request_counts),
         },
     )
+
+
+def own_extras(context: Context) -> list[tuple[int, dict[str, Any]]]:
+    """
+    Give what the user's code has written into the events of the task's outlets so far.
+
+    Airflow forgets it when the task is deferred, so that it has to be carried to the next worker.
+
+    :param context: The task's context.
+    :return: Numbers of outlets with what was written: what JSON can hold of it, and nothing of aliases.
+    """
+    found = []
+    try:
+        from airflow.sdk import AssetAlias
+
+        for number, outlet in enumerate(getattr(context.get("task"), "outlets", None) or ()):
+            if isinstance(outlet, AssetAlias):
+                continue
+            extra = dict(context["outlet_events"][outlet].extra)
+            if extra:
+                # What cannot be stored would fail the deferral, and with it a batch that is paid for.
+                found.append((number, msgspec.json.decode(msgspec.json.encode(extra))))
+    except Exception as error:
+        log.warning("What was written into outlet_events is lost, as the task is deferred: %s", error)
+    return found
+
+
+def write_own_extras(context: Context, carried: Iterable[Sequence[Any]]) -> None:
+    """
+    Write again what the user's code has written into the events of the task's outlets.
+
+    :param context: The task's context.
+    :param carried: What :func:`own_extras` gave to the last worker.
+    """
+    try:
+        outlets = list(getattr(context.get("task"), "outlets", None) or ())
+        for number, extra in carried:
+            event = context["outlet_events"][outlets[number]]
+            event.extra = {**extra, **event.extra}
+    except Exception as error:
+        log.warning("What was written into outlet_events before the task was deferred is lost: %s", error)
 
 
 def _describe(context: Context, extra: dict[str, Any]) -> None:

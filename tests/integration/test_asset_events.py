@@ -57,6 +57,40 @@ def decorated(folder: Path, **options: Any) -> Any:
         return asked.operator
 
 
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_what_a_function_writes_into_its_event_wins_also_on_another_worker(
+    deferrable: bool, airflow: Any, new_ti: Any, control: Any, tmp_path: Path, logged: Any
+) -> None:
+    control.settings(job_seconds=0.1)
+    ti = new_ti()
+
+    def make() -> Any:
+        with DAG("dag", schedule=None):
+
+            @task.mistral_batch(
+                task_id="ask",
+                model="m",
+                max_tokens=9,
+                destination=str(tmp_path / "out"),
+                deferrable=deferrable,
+                **SOON,
+                **OUTLETS,
+            )
+            def ask(outlet_events: Any = None) -> list[str]:
+                outlet_events[ANSWERS].extra.update(usage="mine", team="x", odd={"a": [1]})
+                return PROMPTS
+
+            asked: Any = ask()
+            return asked.operator
+
+    outcome = airflow.run(make, ti)
+    assert outcome.state == "success", outcome.message
+    extra = ti.outlet_events[ANSWERS].extra
+    assert (extra["usage"], extra["team"], extra["odd"]) == ("mine", "x", {"a": [1]})
+    assert extra["counts"]["succeeded"] == 3
+    assert not [line for line in logged() if "outlet_events" in line]
+
+
 @pytest.mark.parametrize("make", [inference, decorated])
 @pytest.mark.parametrize("deferrable", [False, True])
 def test_a_batch_that_lands(make: Any, deferrable: bool, extras: Any, control: Any, tmp_path: Path) -> None:

@@ -53,7 +53,8 @@ def test_a_connection_that_does_not_exist_says_what_to_do(connection, monkeypatc
     connection(host="http://127.0.0.1:9")
     monkeypatch.delenv("AIRFLOW_CONN_MISTRAL_DEFAULT")
     with pytest.raises(
-        AirflowNotFoundException, match=r"'mistral_default' does not exist: create it in Airflow"
+        AirflowNotFoundException,
+        match=r"'mistral_default': there is no such connection: create it in Airflow",
     ):
         MistralBatchHook().get("j")
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from airflow_provider_mistral_batch.emulator.client import Control
+from airflow_provider_mistral_batch.observability import metrics
 from airflow_provider_mistral_batch.operators.mistral_batch import MistralCancelBatchJobOperator
 
 CANCEL = "POST /v1/batch/jobs/{id}/cancel"
@@ -43,14 +45,21 @@ def test_a_running_job_without_waiting(cancel: Any, control: Control, make_job: 
 
 
 def test_a_running_job_until_it_is_really_over(
-    cancel: Any, control: Control, make_job: Any, jobs: Any
+    cancel: Any, control: Control, make_job: Any, jobs: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    counted = []
+    stats = SimpleNamespace(
+        incr=lambda name, count=1, **options: counted.append((name, options["tags"].get("status"))),
+        timing=lambda *_, **__: None,
+    )
+    monkeypatch.setattr(metrics, "_stats", lambda: stats)
     control.settings(cancel_seconds=0.3)
     batch_id = running(make_job, jobs)
     outcome = cancel(batch_id, wait_for_completion=True)
     assert (outcome.state, outcome.value) == ("success", batch_id)
     assert outcome.xcoms["status"] == "cancelled"
     assert jobs()[0]["status"] == "CANCELLED"
+    assert counted.count((metrics.ENDED, "cancelled")) == 1
 
 
 def test_a_job_of_which_some_is_done_keeps_it(

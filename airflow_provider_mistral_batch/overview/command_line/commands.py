@@ -340,7 +340,7 @@ def _reasons_without_cost(jobs: Sequence[JobView], *, not_read: int) -> Iterator
     if not_read:
         yield f"the first rows of {not_read:,} more jobs were not read: raise --estimate"
     if running := [job for job in unknown if not job.is_over]:
-        yield f"{_count(running)} not over yet: see what they are expected to cost"
+        yield f"{_count(running)} still running: see what they are expected to cost"
     if gone := [job for job in unknown if job.is_over and not job.usage and not job.output_file_id]:
         yield f"{_count(gone)} left no results to estimate a cost from"
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mistral_batch.api.models import BatchStatus
+from airflow_provider_mistral_batch.api.texts import us_dollars
 from airflow_provider_mistral_batch.overview.jobs import JobView
 
 if TYPE_CHECKING:
@@ -111,12 +111,7 @@ def usd(amount: float | None, *, about: bool = False) -> str:
     """
     if amount is None:
         return ""
-    if amount >= 0.1 or amount <= 0:
-        text = f"{amount:,.2f}"
-    else:
-        # Three digits that count, but never as 1e-05.
-        text = f"{amount:.{2 - math.floor(math.log10(amount))}f}" if amount >= 1e-9 else "0.00"
-    return f"{'about ' if about else ''}${text}"
+    return f"{'about ' if about else ''}{us_dollars(amount)}"
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[str] = ()) -> Table:

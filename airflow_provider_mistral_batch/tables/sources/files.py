@@ -182,10 +182,16 @@ class FileRows(RowSource):
     def _format(self, name: str) -> str:
         if self.file_format is not None:
             return self.file_format
+        plain = name
         for compression in _COMPRESSIONS:
-            name = name.removesuffix(compression)
+            plain = plain.removesuffix(compression)
         for file_format, endings in FORMATS.items():
-            if name.lower().endswith(endings):
+            if plain.lower().endswith(endings):
+                if file_format in _BINARY and plain != name:
+                    raise InvalidInputError(
+                        f"path={name!r:.200} is compressed as a whole, and such files are read in parts: decompress "
+                        f"it; {file_format} compresses what is in it"
+                    )
                 return file_format
         raise InvalidInputError(
             f"path={name!r:.200} does not say its format: pass file_format, one of {', '.join(FORMATS)}"
@@ -193,7 +199,7 @@ class FileRows(RowSource):
 
     def _dataset(self, files: list[StoragePath], first: StoragePath) -> dataset.FileSystemDataset:
         """Read the schema of the first file, and what the names of all files' folders give."""
-        from pyarrow import PythonFile, dataset, fs
+        from pyarrow import ArrowTypeError, PythonFile, dataset, fs
 
         names = [str(local_path(file) or without_connection(file)) for file in files]
         is_parquet = self._format(files[0].name) == "parquet"
@@ -201,12 +207,18 @@ class FileRows(RowSource):
             # It opens no file but the first.
             handler = fs.FSSpecHandler(None)
             handler.open_input_file = lambda _: file if local_path(first) else PythonFile(file, mode="r")
-            return dataset.dataset(
-                names,
-                format="parquet" if is_parquet else "ipc",
-                filesystem=fs.PyFileSystem(handler),
-                partitioning=dataset.partitioning(flavor="hive") if "=" in names[0] else None,
-            )
+            try:
+                return dataset.dataset(
+                    names,
+                    format="parquet" if is_parquet else "ipc",
+                    filesystem=fs.PyFileSystem(handler),
+                    partitioning=dataset.partitioning(flavor="hive") if "=" in names[0] else None,
+                )
+            except ArrowTypeError as error:
+                raise InvalidInputError(
+                    f"{first}: a column has the name that a folder gives a column, such as day=2026-01-31, and another "
+                    f"type ({str(error).rstrip('.')}): write the files without that column, or rename the folders"
+                ) from None
 
 
 @contextmanager
@@ -354,4 +366,6 @@ def _named(path: str) -> Iterator[None]:
             raise
         # A dataset repeats the path, and asks whether it is Parquet, before it says what is wrong.
         reason = str(error).split("\n", 1)[0].rsplit(f"'{path}': ", 1)[-1][:300].rstrip(".")
+        if reason == "Not an Arrow file":
+            reason = "it is no Arrow file. Of a stream, make a file with pyarrow.ipc.new_file"
         raise InvalidInputError(f"{path} cannot be read: {reason}. Write or copy the file again") from error

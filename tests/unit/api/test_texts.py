@@ -13,7 +13,7 @@ import pytest
 from airflow_provider_mistral_batch.api import limits
 from airflow_provider_mistral_batch.api.dialects import wire
 from airflow_provider_mistral_batch.api.dialects.registry import DIALECTS
-from airflow_provider_mistral_batch.api.texts import forms_of, kept, label, sentence
+from airflow_provider_mistral_batch.api.texts import forms_of, kept, label, sentence, us_dollars
 
 KEYS = ["k3y-of/nobody+==", "Abc123XYZ", "quo\"te\\back&<a>'"]
 
@@ -176,3 +176,18 @@ def test_other_ids_stay_as_they_are(dialect, good):
 )
 def test_another_sentence_can_follow_an_error(message: str, said: str) -> None:
     assert sentence(ValueError(message)) == sentence(message) == said
+
+
+@pytest.mark.parametrize(
+    ("amount", "written"),
+    [
+        (0, "$0.00"),
+        (1e-12, "$0.00"),
+        (1.03e-5, "$0.0000103"),
+        (0.0999, "$0.0999"),
+        (0.1, "$0.10"),
+        (1234.5, "$1,234.50"),
+    ],
+)
+def test_dollars_are_written_out(amount: float, written: str) -> None:
+    assert us_dollars(amount) == written

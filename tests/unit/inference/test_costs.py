@@ -13,6 +13,7 @@ import pytest
 from packaging.version import Version
 
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
+from airflow_provider_mistral_batch.api.texts import us_dollars
 from airflow_provider_mistral_batch.inference.budget import can_afford, estimated_cost
 from airflow_provider_mistral_batch.inference.costs import estimate, price_usd
 from airflow_provider_mistral_batch.inference.estimate import estimate_cost
@@ -326,7 +327,7 @@ def test_a_user_estimates_request_files(tmp_path: Path) -> None:
     assert estimate_cost(path=f"file://{path}") == estimate_cost(path=[f"file://{path}"]) == cost
     assert (
         str(cost)
-        == f"about ${cost.usd:.3g}, for {cost.prompt_tokens} prompt tokens and at most 10 completion tokens"
+        == f"about {us_dollars(cost.usd)}, for {cost.prompt_tokens} prompt tokens and at most 10 completion tokens"
     )
 
 

@@ -18,7 +18,7 @@ JOB = BatchJobOut(
 )
 MANIFEST = {
     "batch_ids": ["j"],
-    "counts": {"total": 3, "succeeded": 2, "failed": 1, "missing": 0},
+    "counts": {"total": 3, "succeeded": 2, "failed": 1, "missing": 0, "by_status": {"200": 2}},
     "rounds": 1,
     "started_at": 100,
     "completed_at": 160,
@@ -128,3 +128,4 @@ def test_a_batch_leaves_one_span_from_its_start_to_its_end(monkeypatch: pytest.M
     assert span.attributes is not None
     assert span.attributes["mistral_batch.batch_ids"] == ("j",)
     assert span.attributes["mistral_batch.succeeded"] == 2
+    assert not any(isinstance(value, dict) for value in span.attributes.values())

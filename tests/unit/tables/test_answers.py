@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import random
+from decimal import Decimal
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,7 +13,7 @@ import pyarrow.parquet as pq
 import pydantic
 import pytest
 
-from airflow_provider_mistral_batch.api.errors import MistralBatchError
+from airflow_provider_mistral_batch.api.errors import InvalidInputError, MistralBatchError
 from airflow_provider_mistral_batch.jsonl import lines as jsonl_lines
 from airflow_provider_mistral_batch.jsonl.results import row_columns
 from airflow_provider_mistral_batch.jsonl.results.placeholder_rows import missing_row
@@ -442,3 +443,42 @@ def test_a_table_without_answers_has_its_columns(tmp_path, endpoint):
     assert found.num_rows == 0
     assert errors.num_rows == 1
     assert found.schema.names[0] == "id"
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "kind"),
+    [
+        (1, Decimal("1.25"), pa.decimal128(22, 2)),
+        (Decimal("1.5"), Decimal("1.25"), pa.decimal128(3, 2)),
+        (1, None, pa.int64()),
+    ],
+)
+def test_tables_of_several_tasks_are_one_if_their_values_have_room(tmp_path, first, second, kind):
+    read = read_table(manifests(tmp_path, first, second)).read_all()
+    assert read.schema.field("extra").type == kind
+    assert read.column("extra").to_pylist() == [first, second]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "said"),
+    [
+        (1, "x", "manifest: the tables have different columns: column 'extra' is string, and int64"),
+        (0.5, 2**60 + 1, "column 'extra': no type has room for the values of all rows"),
+    ],
+)
+def test_tables_of_several_tasks_that_are_not_one_are_named(tmp_path, first, second, said):
+    with pytest.raises(InvalidInputError, match=said):
+        read_table(manifests(tmp_path, first, second)).read_all()
+
+
+def manifests(folder, *values):
+    """Land a table for each value, which is beside the answer."""
+    found = []
+    for number, value in enumerate(values):
+        path = folder / str(number)
+        path.mkdir()
+        Table(path, [{"id": number, "extra": value}]).land([chat_row(str(number), "A")])
+        found.append(
+            {"results_path": str(path / "results.parquet"), "table": {"key": ["id"], "answer": ["answer"]}}
+        )
+    return found

@@ -141,12 +141,40 @@ def test_partitions_are_disjoint_and_complete(tmp_path):
         ("a.parquet", b"PAR1nonsense", "a.parquet"),
         ("a.txt", b"x", "pass file_format, one of parquet, csv, jsonl, arrow"),
         ("a.csv", b"", "a.csv: the first line is missing"),
+        (
+            "a.parquet.gz",
+            b"x",
+            "path='a.parquet.gz' is compressed as a whole, .*: decompress it; parquet compresses",
+        ),
+        (
+            "a.arrow.zst",
+            b"x",
+            "path='a.arrow.zst' is compressed as a whole, .*: decompress it; arrow compresses",
+        ),
     ],
 )
 def test_a_file_that_cannot_be_read_is_named(tmp_path, name, content, said):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(InvalidInputError, match=said):
         read(FileRows(tmp_path / name))
+
+
+@pytest.mark.parametrize("name", ["a.parquet", "a.arrow"])
+def test_a_column_of_a_file_that_its_folder_names_otherwise_is_told(tmp_path, name):
+    write(tmp_path / "shop=1" / name, [{"id": 1, "shop": "Lyon"}])
+    with pytest.raises(
+        InvalidInputError, match=rf"{name}: a column has the name that a folder gives .* Field shop has"
+    ):
+        read(FileRows(tmp_path), ["id"])
+
+
+def test_an_arrow_stream_is_told_from_a_file(tmp_path):
+    with pa.ipc.new_stream(str(tmp_path / "a.arrow"), pa.schema([("id", pa.int64())])) as stream:
+        stream.write_batch(pa.RecordBatch.from_pylist([{"id": 1}]))
+    with pytest.raises(
+        InvalidInputError, match=r"a\.arrow cannot be read: .*make a file with pyarrow\.ipc\.new_file"
+    ):
+        read(FileRows(tmp_path))
 
 
 def test_a_file_that_is_cut_at_its_end_is_refused(tmp_path):

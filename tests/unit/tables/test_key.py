@@ -80,6 +80,7 @@ def test_several_columns_cannot_be_confused():
         (pa.array([1, None]), "column 'id' has a null, in the row with title='B'"),
         (pa.nulls(2), "column 'id' has a null, in the row with title='A'"),
         (pa.array(["x", ""]), "has an empty text, in the row with title='B'"),
+        (pa.array([None, 1], pa.timestamp("ns")), "column 'id' has a null, in the row with title='A'"),
         (pa.array([0.1, 0.2]), "is double, of which two values may have one text"),
         (pa.array([[1], [2]]), "is list<"),
         (pa.array([(1, 2, 3), (1, 2, 4)], pa.month_day_nano_interval()), "is month_day_nano"),
@@ -88,6 +89,12 @@ def test_several_columns_cannot_be_confused():
 def test_what_cannot_be_a_key_is_named(array, said):
     batch = pa.record_batch([array, pa.array(["A", "B"])], names=["id", "title"])
     with pytest.raises(InvalidInputError, match=said):
+        custom_ids(batch, ["id"])
+
+
+def test_a_row_is_shown_by_a_moment_with_nanoseconds():
+    batch = pa.record_batch([pa.nulls(1), pa.array([1_001], pa.timestamp("ns"))], names=["id", "at"])
+    with pytest.raises(InvalidInputError, match=r"in the row with at=(1001 ns|Timestamp\()"):
         custom_ids(batch, ["id"])
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.tables.json_texts import joined
-from airflow_provider_mistral_batch.tables.prompt import Prompt, check_columns
+from airflow_provider_mistral_batch.tables.prompt import Prompt, PromptFile, check_columns
 
 DAY = datetime.date(2026, 1, 31)
 
@@ -61,6 +61,19 @@ def test_a_value_that_does_not_fit_its_format_names_the_column():
     said = r"prompt: 'cheap' of column 'price' does not fit its format: .*; change the format"
     with pytest.raises(InvalidInputError, match=said):
         Prompt("{price:.2f}").parts(pa.RecordBatch.from_pylist([{"price": "cheap"}]))
+
+
+def test_a_moment_with_nanoseconds_is_named():
+    rows = pa.record_batch([pa.array([None, 1_001], pa.timestamp("ns"))], names=["at"])
+    try:
+        rows.column("at").to_pylist()
+    except ValueError:
+        with pytest.raises(
+            InvalidInputError, match=r"^prompt: column 'at' has nanoseconds, .*: install pandas, or"
+        ):
+            Prompt("{at}").parts(rows)
+        with pytest.raises(InvalidInputError, match=r"^prompt_file: column 'at' has nanoseconds"):
+            PromptFile("{{ at }}", name="x.jinja").parts(rows)
 
 
 @pytest.mark.parametrize(

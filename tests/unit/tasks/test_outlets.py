@@ -10,7 +10,13 @@ from airflow.sdk import Asset, AssetAlias
 from airflow.sdk.execution_time.context import OutletEventAccessors
 
 from airflow_provider_mistral_batch.api.models import BatchJobOut
-from airflow_provider_mistral_batch.tasks.outlets import asset_uri, describe_job, describe_results
+from airflow_provider_mistral_batch.tasks.outlets import (
+    asset_uri,
+    describe_job,
+    describe_results,
+    own_extras,
+    write_own_extras,
+)
 
 ASSET, ALIAS = Asset("answers"), AssetAlias("latest")
 MANIFEST = {
@@ -77,3 +83,27 @@ def test_no_trouble_with_an_event_fails_the_task(context: Any) -> None:
 def test_the_uri_of_an_asset(path: str, uri: str) -> None:
     assert asset_uri(path) == uri
     assert Asset(uri).uri == uri
+
+
+def test_what_was_written_is_carried_to_the_next_worker() -> None:
+    other = Asset("other")
+    before, after = context_with(other, ALIAS, ASSET), context_with(other, ALIAS, ASSET)
+    before["outlet_events"][ASSET].extra.update(note="x", since="before")
+    carried = own_extras(before)
+    assert carried == [(2, {"note": "x", "since": "before"})]
+    after["outlet_events"][ASSET].extra.update(since="after")
+    write_own_extras(after, carried)
+    assert after["outlet_events"][ASSET].extra == {"note": "x", "since": "after"}
+    assert after["outlet_events"][other].extra == {}
+
+
+def test_what_cannot_be_carried_is_said_and_fails_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    context = context_with(ASSET)
+    context["outlet_events"][ASSET].extra.update(note=object())
+    assert own_extras(context) == []
+    assert "is lost" in caplog.text
+    caplog.clear()
+    # The Dag was changed meanwhile.
+    write_own_extras(context_with(), [(0, {"note": "x"})])
+    assert "is lost" in caplog.text
+    assert own_extras({}) == []

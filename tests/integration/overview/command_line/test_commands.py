@@ -236,7 +236,7 @@ def test_a_job_that_a_broken_connection_may_hide(run, connect: Callable[..., Non
 def test_a_connection_that_is_not_there(run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AIRFLOW_CONN_MISTRAL_DEFAULT")
     for command in (("jobs",), ("show", "00000000-0000-0000-0000-000000000000")):
-        assert "'mistral_default' does not exist: create it" in run(*command)[2]
+        assert "'mistral_default': there is no such connection: create it" in run(*command)[2]
 
 
 def test_a_status_that_only_the_api_knows_can_be_asked_for(run, control: Control) -> None:
