@@ -29,7 +29,7 @@ define install
 @touch $@
 endef
 
-.PHONY: help install demo ui test test-distributed test-gateway test-matrix test-oldest soak lint format bench docs build constraints clean
+.PHONY: help install demo ui test test-distributed test-browser test-gateway test-matrix test-oldest soak lint format bench docs build constraints clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list

@@ -33,8 +33,8 @@ def read_results(
         return _rows(results, failed=failed)
     if not isinstance(response_model, type) or not hasattr(response_model, "model_validate_json"):
         raise InvalidInputError(
-            f"response_model={response_model!r:.80} is no pydantic model class; leave it out, and row.parsed has the "
-            "answer's JSON"
+            f"response_model={response_model!r:.80} is not a pydantic model class: pass one, or leave it "
+            "out, and row.parsed has the answer's JSON"
         )
     return (row_with_model(row, response_model) for row in _rows(results, failed=failed))
 
@@ -45,7 +45,7 @@ def _rows(results: Any, *, failed: bool) -> Iterator[ResultRow]:
         note_read(path)
         return reader.read_rows(path)
     if "results_path" not in results:
-        raise InvalidInputError(f"results={results!r:.80} is no manifest: pass what the task returned")
+        raise InvalidInputError(f"results={results!r:.80} is not a manifest: pass what the task returned")
     results_path, errors_path = (
         storage_path(results[name], field=name) for name in ("results_path", "errors_path")
     )

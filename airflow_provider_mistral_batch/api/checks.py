@@ -120,8 +120,8 @@ def check_no_table(**given: object) -> None:
         # Not all values can be told true or false.
         if value is not None and value != ():
             raise InvalidInputError(
-                f"{name}={value!r:.80} belongs to a table, whose requests come of a prompt over its columns: pass "
-                "prompt, such as prompt='Summarise: {body}'"
+                f"{name}={value!r:.80} belongs to a table, whose requests are made from a prompt over its columns: "
+                "pass prompt, such as prompt='Summarise: {body}'"
             )
 
 
@@ -235,14 +235,24 @@ def check_inline_requests(requests: Sequence[Mapping[str, Any]]) -> None:
     :param requests: Rows with a ``body``.
     :raises InvalidInputError: When they are not a list of rows, or not as many as the API takes.
     """
-    if isinstance(requests, (str, bytes)) or not isinstance(requests, Sequence):
-        raise InvalidInputError(f"requests={requests!r:.80} is not a list: pass a list of rows")
+    check_is_list_of_rows(requests)
     check_inline_count(len(requests))
     for number, row in enumerate(requests):
         if not isinstance(row, Mapping) or not isinstance(row.get("body"), Mapping):
             raise InvalidInputError(
                 f'requests[{number}]={row!r:.80} is not a row: write {{"custom_id": "…", "body": {{…}}}}'
             )
+
+
+def check_is_list_of_rows(requests: Any) -> None:
+    """
+    Check that inline requests are a list, whatever is in it.
+
+    :param requests: The value.
+    :raises InvalidInputError: When they are anything else.
+    """
+    if isinstance(requests, (str, bytes)) or not isinstance(requests, Sequence):
+        raise InvalidInputError(f"requests={requests!r:.80} is not a list: pass a list of rows")
 
 
 def check_inline_count(count: int) -> None:
@@ -270,7 +280,8 @@ def check_exactly_one(**values: object) -> None:
     """
     given = [name for name, value in values.items() if value is not None]
     if len(given) > 1:
-        raise InvalidInputError(f"{' and '.join(given)} are both given: pass exactly one of them")
+        together = "both" if len(given) == 2 else "all"
+        raise InvalidInputError(f"{' and '.join(given)} are {together} given: pass exactly one of them")
     if not given:
         *others, last = values
         raise InvalidInputError(

@@ -11,7 +11,12 @@ from typing import IO, TYPE_CHECKING, Any
 
 import msgspec
 
-from airflow_provider_mistral_batch.api.checks import chosen_model, chosen_window
+from airflow_provider_mistral_batch.api.checks import (
+    check_exactly_one,
+    check_is_list_of_rows,
+    chosen_model,
+    chosen_window,
+)
 from airflow_provider_mistral_batch.api.endpoints import DEFAULT_ENDPOINT
 from airflow_provider_mistral_batch.api.errors import MistralAPIError, NotFoundError
 from airflow_provider_mistral_batch.api.models import (
@@ -254,7 +259,7 @@ class MistralBatchHook(BaseHook):
         completion_window: str | None = None,
         metadata: Mapping[str, str] | None = None,
         *,
-        requests: Sequence[Mapping[str, Any]] | None = None,
+        requests: Sequence[Mapping[str, Any] | str] | None = None,
         model: str | None = None,
         agent_id: str | None = None,
         timeout_hours: int | None = None,
@@ -268,13 +273,23 @@ class MistralBatchHook(BaseHook):
             default.
         :param metadata: Keys of 1 to 32 characters, values of 1 to 512.
         :param requests: Up to 10,000 requests instead of files, each ``{"custom_id", "prompt"}`` or ``{"custom_id",
-            "body"}``; requests without ``custom_id`` are numbered.
+            "body"}``, or a prompt as a plain string; requests without ``custom_id`` are numbered.
         :param model: The model for all requests; by default the model that they name, or else the connection's
             ``default_model``, unless they name an agent.
         :param agent_id: An agent to use instead of a model.
         :param timeout_hours: ``completion_window`` as a number of hours.
         :raises InvalidInputError: When a field is wrong; nothing was sent.
         """
+        check_exactly_one(input_files=input_files, requests=requests)
+        named = named_agent = None
+        if requests is not None:
+            # Imported late: parsing a Dag needs none of it.
+            from airflow_provider_mistral_batch.jsonl.requests.inline import validate_inline
+
+            # First, since a row may have a prompt, of which this makes the body.
+            check_is_list_of_rows(requests)
+            inline = validate_inline(requests, endpoint=endpoint)
+            requests, named, named_agent = inline.rows, inline.model, inline.agent
         job = BatchJobIn(
             input_files=input_files,
             requests=requests,
@@ -284,14 +299,6 @@ class MistralBatchHook(BaseHook):
             model=model,
             agent_id=agent_id,
         )
-        named = named_agent = None
-        if job.requests is not None:
-            # Imported late: parsing a Dag needs none of it.
-            from airflow_provider_mistral_batch.jsonl.requests.inline import validate_inline
-
-            inline = validate_inline(job.requests, endpoint=endpoint)
-            named, named_agent = inline.model, inline.agent
-            job = msgspec.structs.replace(job, requests=inline.rows)
         chosen = self.model_of_job(model, agent_id, named=named, named_agent=named_agent)
         return self.get_conn().create(msgspec.structs.replace(job, model=chosen))
 

@@ -295,8 +295,8 @@ def _max_tokens(body: Mapping[str, Any], custom_id: str) -> int:
     answers = 1 if body.get("n") is None else body["n"]
     if not isinstance(answers, int | float) or isinstance(answers, bool) or answers != int(answers):
         raise CostUnknownError(
-            f"row {_shown(custom_id)} has n={answers!r:.80}, which is no number of answers, so its cost has no upper "
-            "bound",
+            f"row {_shown(custom_id)} has n={answers!r:.80}, which is not a number of answers, so its cost has no "
+            "upper bound",
             "write n as a whole number",
         )
     return value * max(int(answers), 1)

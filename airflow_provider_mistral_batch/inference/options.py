@@ -201,13 +201,13 @@ class BatchOptions:
 
     def _check_table(self) -> None:
         if self.target is not None and not hasattr(self.target, "write"):
-            raise InvalidInputError(f"target={self.target!r:.80} is no SqlTable: pass target=SqlTable(…)")
+            raise InvalidInputError(f"target={self.target!r:.80} is not an SqlTable: pass target=SqlTable(…)")
         if self.columns is not None:
             from airflow_provider_mistral_batch.tables.answers import AnswerColumns
 
             if not isinstance(self.columns, AnswerColumns):
                 raise InvalidInputError(
-                    f"columns={self.columns!r:.80} is no AnswerColumns: pass columns=AnswerColumns(…)"
+                    f"columns={self.columns!r:.80} is not an AnswerColumns: pass columns=AnswerColumns(…)"
                 )
         if self.is_table:
             if self.output_format == "jsonl":

@@ -37,7 +37,9 @@ def check_prices(prices: Any) -> None:
         raise InvalidInputError(f"prices={prices!r:.80} is not a dict of prices by model: {example}")
     for model, of_model in prices.items():
         if not isinstance(model, str) or not model:
-            raise InvalidInputError(f"prices has the key {model!r:.80}, which is no model's name: {example}")
+            raise InvalidInputError(
+                f"prices has the key {model!r:.80}, which is not the name of a model: {example}"
+            )
         field = f"prices[{model!r:.80}]"
         if not isinstance(of_model, Mapping) or not of_model:
             raise InvalidInputError(f"{field}={of_model!r:.80} has no prices: {example}")
@@ -45,7 +47,7 @@ def check_prices(prices: Any) -> None:
             check_choice(f"{field}: the name", name, tuple(UNITS))
             if not isinstance(price, (int, float)) or isinstance(price, bool) or not 0 <= price < math.inf:
                 raise InvalidInputError(
-                    f"{field}[{name!r}]={price!r:.80} is not an amount of US dollars of 0 or more"
+                    f"{field}[{name!r}]={price!r:.80} is not a number of US dollars of 0 or more: pass such a number"
                 )
 
 

@@ -68,7 +68,8 @@ class RequestFiles:
         # Requests are asked again, and paid, by what these files say, and others may write into the workspace.
         if hash_of_hashes(map(_sha256, paths)) != job.content:
             raise InvalidInputError(
-                f"the content of request file {', '.join(job.input_files)} is not what this task uploaded"
+                f"the content of request file {', '.join(job.input_files)} is not what this task uploaded, so "
+                "somebody has replaced it: delete the file from the account, and clear the task, which pays anew"
             )
         self._paths.update(zip(job.input_files, paths, strict=True))
         return paths

@@ -54,7 +54,8 @@ class StructuredOutput:
             self._problem = _model_checker(response_model)
         else:
             raise InvalidInputError(
-                f"response_model={response_model!r:.100} is neither a pydantic model class nor a JSON schema as a dict"
+                f"response_model={response_model!r:.100} is neither a pydantic model class nor a JSON schema as a "
+                "dict: pass one of them"
             )
         self.name = re.sub(r"[^A-Za-z0-9_-]", "_", name)[:64]
 
@@ -191,7 +192,10 @@ def _schema_checker(schema: dict[str, Any]) -> Callable[[str], str | None]:
     try:
         validator_class.check_schema(schema)
     except jsonschema.SchemaError as error:
-        raise InvalidInputError(f"response_model is not a JSON schema: {error.message}") from None
+        raise InvalidInputError(
+            f"response_model is not a valid JSON schema ({error.message}): correct the schema, or pass a "
+            "pydantic model class"
+        ) from None
     _check_references(schema, REGISTRY)
     # Without a registry of ours, the library would fetch referenced documents from the network.
     validator = validator_class(schema, registry=REGISTRY)

@@ -148,7 +148,9 @@ def file_chunks(path: StoragePath | str, *, field: str = "") -> Iterator[bytes]:
         elif name.endswith((".gz", ".zst")):
             kind = "gzip" if name.endswith(".gz") else "Zstandard"
             what = "is empty" if not first else f"does not start like a {kind} file"
-            raise DamagedFileError(f"{name} {what}: it may be cut, or not compressed at all")
+            raise DamagedFileError(
+                f"{name} {what}: it may be cut, or not compressed at all. Write it again, or rename it"
+            )
         else:
             while first:
                 yield first
@@ -175,11 +177,13 @@ def _gunzipped(file: _Replayed, name: str) -> Iterator[bytes]:
             try:
                 chunk = unzipped.read(CHUNK_BYTES)
             except EOFError:
-                raise DamagedFileError(f"{name} is cut: its gzip stream is incomplete") from None
+                raise DamagedFileError(
+                    f"{name} is cut, because its gzip stream is incomplete: write or copy the file again"
+                ) from None
             except (OSError, zlib.error) as error:
                 if isinstance(error, OSError) and not isinstance(error, gzip.BadGzipFile):
                     raise
-                raise DamagedFileError(f"{name} is damaged: {error}") from None
+                raise DamagedFileError(f"{name} is damaged ({error}): write or copy the file again") from None
             if not chunk:
                 return
             yield chunk
@@ -210,6 +214,8 @@ def _unzstandarded(file: _Replayed, name: str) -> Iterator[bytes]:
             raise DamagedFileError(
                 f"{name} takes more than 128 MB of memory to decompress: compress it with zstd --long=27 or less"
             ) from None
-        raise DamagedFileError(f"{name} is damaged: {error}") from None
+        raise DamagedFileError(f"{name} is damaged ({error}): write or copy the file again") from None
     if not fresh and not frame.eof:
-        raise DamagedFileError(f"{name} is cut: its Zstandard frame is incomplete")
+        raise DamagedFileError(
+            f"{name} is cut, because its Zstandard frame is incomplete: write or copy the file again"
+        )

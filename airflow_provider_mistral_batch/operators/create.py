@@ -59,7 +59,8 @@ class MistralCreateBatchJobOperator(MistralSubmittingOperator):
     ``status``, ``output_file_id``, ``error_file_id``, ``request_counts``.
 
     :param input_files: Ids of uploaded request files. Either these or ``requests``.
-    :param requests: Up to 10,000 requests, each ``{"custom_id", "prompt"}`` or ``{"custom_id", "body"}``.
+    :param requests: Up to 10,000 requests, each ``{"custom_id", "prompt"}`` or ``{"custom_id", "body"}``, or prompts as
+        plain strings.
     :param endpoint: API endpoint that each request goes to.
     :param model: The model for all requests; by default the model that they name, or else the connection's
         ``default_model``, unless they name an agent.
@@ -115,7 +116,7 @@ class MistralCreateBatchJobOperator(MistralSubmittingOperator):
         self,
         *,
         input_files: Sequence[str] | None = None,
-        requests: Sequence[Mapping[str, Any]] | None = None,
+        requests: Sequence[Mapping[str, Any] | str] | None = None,
         endpoint: str = DEFAULT_ENDPOINT,
         model: str | None = None,
         agent_id: str | None = None,

@@ -55,7 +55,7 @@ class MistralBatchInferenceOperator(MistralSubmittingOperator):
     seconds). XComs: the sensor's, for the last job. Results land before the task fails.
 
     :param requests: Rows, each ``{"custom_id", "prompt"}`` or ``{"custom_id", "body"}``, or prompts as plain strings.
-        Either these or ``path``.
+        Exactly one of these, ``path`` and ``source``.
     :param path: JSONL file, plain or ``.gz`` or ``.zst``, local or on any object storage
         (``s3://conn@bucket/key``); also a list of them or a glob.
     :param source: Instead of requests, the rows of a table: files, a query, documents. Each row becomes one request.

@@ -40,7 +40,7 @@ class MistralUploadBatchFileOperator(MistralBatchOperator):
     ``file_ids``, ``request_count``.
 
     :param requests: Rows, each ``{"custom_id", "prompt"}`` or ``{"custom_id", "body"}``, or prompts as plain strings.
-        Either these or ``path``.
+        Exactly one of these, ``path`` and ``source``.
     :param path: JSONL file, plain or ``.gz`` or ``.zst``, local or on any object storage
         (``s3://conn@bucket/key``); also a list of them or a glob.
     :param source: Instead of requests, the rows of a table: files or a query. Each row becomes one request.
@@ -67,7 +67,7 @@ class MistralUploadBatchFileOperator(MistralBatchOperator):
     def __init__(
         self,
         *,
-        requests: Iterable[Mapping[str, Any]] | None = None,
+        requests: Iterable[Mapping[str, Any] | str] | None = None,
         path: str | ObjectStoragePath | Sequence[str | ObjectStoragePath] | None = None,
         source: RowSource | None = None,
         key: str | Sequence[str] | None = None,

@@ -125,14 +125,14 @@ def _read(path: str, batch_id: str, without_secrets: Callable[[str], str]) -> La
 def _manifest(inside: Inside, batch_id: str) -> dict[str, Any]:
     content, size = inside.beginning(MANIFEST, _MANIFEST_BYTES)
     if size > _MANIFEST_BYTES:
-        raise InvalidInputError(f"{MANIFEST} there has {size:,} bytes, and no manifest of ours is as large")
+        raise InvalidInputError(f"{MANIFEST} there has {size:,} bytes, more than any manifest has")
     try:
         manifest = msgspec.json.decode(content)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidInputError(f"{MANIFEST} there is cut or damaged ({error})") from None
     batch_ids = manifest.get("batch_ids") if isinstance(manifest, dict) else None
     if not isinstance(batch_ids, list) or batch_id not in batch_ids:
-        raise InvalidInputError(f"{MANIFEST} there is of another batch, so that its files are not shown")
+        raise InvalidInputError(f"{MANIFEST} there is another batch's, so its files are not shown")
     return dict(manifest)
 
 

@@ -169,7 +169,7 @@ def query_of(parameters: Mapping[str, Any], *, now: float, named: Mapping[str, s
     written = named or {}
     if unknown := sorted(set(given) - set(Query.__struct_fields__)):
         raise InvalidInputError(
-            f"{unknown[0]!r:.80} is no filter of jobs: use {', '.join(Query.__struct_fields__)}"
+            f"{unknown[0]!r:.80} is not a filter of jobs: use {', '.join(Query.__struct_fields__)}"
         )
     for name in ("since", "until"):
         if name in given:
@@ -205,7 +205,7 @@ def moment(value: Any, *, field: str, now: float) -> float:
         return (time if time.tzinfo else time.replace(tzinfo=timezone.utc)).timestamp()
     except (ValueError, OverflowError):
         raise InvalidInputError(
-            f"{field}={text!r:.80} is no time: write an age such as 24h or 7d, or a date such as 2026-01-31"
+            f"{field}={text!r:.80} is not a time: write an age such as 24h or 7d, or a date such as 2026-01-31"
         ) from None
 
 

@@ -104,5 +104,5 @@ class Inside:
 
 def _plain(name: str) -> str:
     if not name or "/" in name or "\\" in name or name in (".", ".."):
-        raise InvalidInputError(f"{name!r:.100} is no name of a file inside the folder")
+        raise InvalidInputError(f"{name!r:.100} is not the name of a file inside the folder")
     return name

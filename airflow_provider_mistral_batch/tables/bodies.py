@@ -155,7 +155,8 @@ def check_messages(messages: Any, endpoint: str) -> None:
         or not all(isinstance(one, Mapping) and isinstance(one.get("role"), str) for one in messages)
     ):
         raise InvalidInputError(
-            f"messages={messages!r:.80} is no list of messages, each a dict with role and content"
+            f"messages={messages!r:.80} is not a list of messages: pass dicts with role and content, such as "
+            "[{'role': 'user', 'content': 'Summarise: {body}'}]"
         )
     if not bodies_of_messages(messages, RowTemplate()).texts:
         raise InvalidInputError(

@@ -165,7 +165,7 @@ def _resolved(node: Any, root: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _text(value: Any) -> Any:
     if value is not None and not isinstance(value, str):
-        raise ValueError(f"{value!r:.60} is no text")
+        raise ValueError(f"{value!r:.60} is not a string")
     return value
 
 
@@ -176,7 +176,7 @@ def _whole(value: Any) -> Any:
         return value
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
         return int(value)
-    raise ValueError(f"{value!r:.60} is no whole number of 64 bits")
+    raise ValueError(f"{value!r:.60} is not a whole number of 64 bits")
 
 
 def _number(value: Any) -> Any:
@@ -185,7 +185,7 @@ def _number(value: Any) -> Any:
             return None if value is None else float(value)
         except OverflowError:
             pass
-    raise ValueError(f"{value!r:.60} is no number of 64 bits")
+    raise ValueError(f"{value!r:.60} is not a number of 64 bits")
 
 
 def _boolean(value: Any) -> Any:
@@ -216,7 +216,7 @@ def _moment(text: str) -> datetime.datetime:
         return msgspec.convert(text, datetime.datetime)
     except msgspec.ValidationError:
         # No ValueError in older versions of msgspec.
-        raise ValueError(f"{text!r:.60} is no time") from None
+        raise ValueError(f"{text!r:.60} is not a time") from None
 
 
 def _as_json(value: Any) -> Any:
@@ -226,7 +226,7 @@ def _as_json(value: Any) -> Any:
 def _list_reader(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
     def as_list(value: Any) -> Any:
         if not isinstance(value, list):
-            raise ValueError(f"{value!r:.60} is no list")
+            raise ValueError(f"{value!r:.60} is not a list")
         return [None if one is None else read(one) for one in value]
 
     return as_list
@@ -235,7 +235,7 @@ def _list_reader(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
 def _struct_reader(fields: Mapping[str, Callable[[Any], Any]]) -> Callable[[Any], Any]:
     def as_struct(value: Any) -> Any:
         if not isinstance(value, dict):
-            raise ValueError(f"{value!r:.60} is no object")
+            raise ValueError(f"{value!r:.60} is not an object")
         return {
             name: None if (one := value.get(name)) is None else read(one) for name, read in fields.items()
         }

@@ -35,7 +35,7 @@ def key_columns(key: str | Sequence[str] | None) -> tuple[str, ...]:
             f"key={key!r:.80} names no column: name the column, or columns, that tell the rows of the source apart"
         )
     if len(set(names)) < len(names):
-        raise InvalidInputError(f"key={list(names)!r:.200} names a column twice")
+        raise InvalidInputError(f"key={list(names)!r:.200} names a column twice: name each once")
     return names
 
 
@@ -131,7 +131,8 @@ def _texts(column: Any, name: str, batch: pyarrow.RecordBatch, key: Sequence[str
     texts = _exact_texts(column)
     if (empty := texts.index(pyarrow.scalar("", pyarrow.string())).as_py()) >= 0:
         raise InvalidInputError(
-            f"key: column {name!r} has an empty text{_beside(name, batch, empty, key)}: each row needs a key"
+            f"key: column {name!r} has an empty text{_beside(name, batch, empty, key)}: each row needs a key; "
+            "leave such rows out"
         )
     return texts
 

@@ -59,7 +59,7 @@ class Prompt:
     def __init__(self, template: str, *, field: str = "prompt") -> None:
         if not isinstance(template, str):
             raise InvalidInputError(
-                f"{field}={template!r:.80} is no text: pass a template such as 'Summarise: {{body}}'"
+                f"{field}={template!r:.80} is not a string: pass a template such as 'Summarise: {{body}}'"
             )
         check_no_jinja(template, field=field)
         self.template = template
@@ -75,7 +75,7 @@ class Prompt:
             raise
         except ValueError as error:
             raise InvalidInputError(
-                f"{field}={template!r:.80} is no template: {error}; write {{{{ and }}}} for braces that stay"
+                f"{field}={template!r:.80} is not a valid template ({error}): write {{{{ and }}}} for braces that stay"
             ) from None
 
     @property
@@ -139,11 +139,12 @@ class Prompt:
             )
         if spec and "{" in spec:
             raise InvalidInputError(
-                f"{self._field}={self.template!r:.80}: the format of {{{name}}} has braces: write the number itself"
+                f"{self._field}={self.template!r:.80}: the format of {{{name}}} has braces, which are "
+                "not filled in there: write the number itself"
             )
         if conversion not in _CONVERSIONS:
             raise InvalidInputError(
-                f"{self._field}={self.template!r:.80}: there is no conversion !{conversion}"
+                f"{self._field}={self.template!r:.80}: there is no conversion !{conversion}: use !s, !r or !a"
             )
         if not spec and conversion is None:
             return _plain
@@ -175,7 +176,8 @@ class PromptFile:
             self._compiled = environment.from_string(template)
         except TemplateSyntaxError as error:
             raise InvalidInputError(
-                f"prompt_file: {name}, line {error.lineno} is no Jinja template: {error.message}"
+                f"prompt_file: {name}, line {error.lineno} is not valid Jinja: {error.message}; "
+                "correct that line"
             ) from None
         self.columns = sorted(names - set(environment.globals))
 

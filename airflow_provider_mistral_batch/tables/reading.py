@@ -69,7 +69,9 @@ def read_models(
     manifests = _manifests(manifest)
     key: Sequence[str] = manifests[0]["table"]["key"]
     if not isinstance(model, type) or not hasattr(model, "model_validate"):
-        raise InvalidInputError(f"model={model!r:.80} is no pydantic model class")
+        raise InvalidInputError(
+            f"model={model!r:.80} is not a pydantic model class: pass the response_model of the task"
+        )
     reader = read_table(manifests)
     fields = [name for name in manifests[0]["table"]["answer"] if name in reader.schema.names]
     encoded = {name for name in fields if IS_JSON in (reader.schema.field(name).metadata or {})}
@@ -137,7 +139,7 @@ def _manifests(manifest: Any) -> list[Mapping[str, Any]]:
     several = isinstance(manifest, Iterable) and not isinstance(manifest, (Mapping, str, bytes))
     found = [one for one in manifest if one is not None] if several else [manifest]
     if not found:
-        raise InvalidInputError("manifest: there is none; pass what the task returned")
+        raise InvalidInputError("manifest is empty: pass what the task returned")
     for one in found:
         _check_is_table(one)
     return found
@@ -145,10 +147,10 @@ def _manifests(manifest: Any) -> list[Mapping[str, Any]]:
 
 def _check_is_table(manifest: Any) -> None:
     if not isinstance(manifest, Mapping) or "results_path" not in manifest:
-        raise InvalidInputError(f"manifest={manifest!r:.80} is no manifest: pass what the task returned")
+        raise InvalidInputError(f"manifest={manifest!r:.80} is not a manifest: pass what the task returned")
     if not manifest.get("table"):
         raise InvalidInputError(
-            f"manifest: {manifest['results_path']} is no table, since the task had no prompt over columns: use "
+            f"manifest: {manifest['results_path']} is not a table, because the task had no prompt over columns: use "
             "read_results"
         )
 

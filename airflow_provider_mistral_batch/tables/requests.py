@@ -80,7 +80,9 @@ class TableQuestion:
                 + ("" if given == "prompt" else " in Jinja's double ones")
             )
         if isinstance(self.keep, str) or not all(isinstance(name, str) for name in self.keep):
-            raise InvalidInputError(f"keep={self.keep!r:.80} is no list of columns")
+            raise InvalidInputError(
+                f"keep={self.keep!r:.80} is not a list of columns: pass one such as ['title']"
+            )
         _ = self.key_columns
 
     @cached_property

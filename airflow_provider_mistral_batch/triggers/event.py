@@ -250,7 +250,8 @@ def _checked_statuses(status: Any) -> list[str] | None:
     for name in statuses:
         if isinstance(name, str) and name in BatchStatus.ACTIVE:
             raise InvalidInputError(
-                f"status={name!r} is no end of a job: choose from {', '.join(sorted(BatchStatus.TERMINAL))}"
+                f"status={name!r} is not a status in which jobs end: choose from "
+                f"{', '.join(sorted(BatchStatus.TERMINAL))}"
             )
         check_choice("status", name, sorted(BatchStatus.TERMINAL))
     return sorted(set(statuses))

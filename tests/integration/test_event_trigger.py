@@ -358,8 +358,8 @@ def test_without_a_state_store_one_warning_says_what_is_missed(
     ("options", "names"),
     [
         ({"status": "done"}, "status"),
-        ({"status": "in_progress"}, "no end of a job"),
-        ({"status": ["completed", "cancelling"]}, "no end of a job"),
+        ({"status": "in_progress"}, "is not a status in which jobs end"),
+        ({"status": ["completed", "cancelling"]}, "is not a status in which jobs end"),
         ({"status": []}, "status"),
         ({"status": 3}, "status"),
         ({"status": [3]}, "status"),

@@ -148,7 +148,7 @@ def test_what_create_sends(monkeypatch, given, sent):
             {"input_files": ["f"], "completion_window": "12h", "timeout_hours": 48},
             "completion_window='12h' and timeout_hours=48 are both given",
         ),
-        ({"requests": [{"custom_id": "a"}]}, "requests[0]="),
+        ({"requests": [{"custom_id": "a"}]}, "row 1: body: missing"),
         ({"requests": [{"url": "/v1/ocr", "body": {}}]}, 'row 1: url = "/v1/ocr"'),
         ({"requests": [{"method": "GET", "body": {}}]}, 'row 1: method = "GET"'),
         ({"requests": [{"custom_id": 5, "body": {}}]}, "row 1: custom_id = 5"),
@@ -178,3 +178,15 @@ def test_inline_requests_without_an_id_are_numbered(monkeypatch, logged):
         sent = json.loads(server.requests[0].body)["requests"]
     assert [row["custom_id"] for row in sent] == ["row-1", "row-3", "row_3"]
     assert "info: 2 of 3 requests had no custom_id and were numbered." in logged()
+
+
+def test_inline_requests_may_be_prompts(monkeypatch):
+    with ScriptedServer(as_json({"id": "j", "status": "QUEUED"})) as server:
+        connection = {"conn_type": "mistral", "host": server.url, "password": "k3y"}
+        monkeypatch.setenv("AIRFLOW_CONN_MISTRAL_DEFAULT", json.dumps(connection))
+        MistralBatchHook().create(requests=[{"custom_id": "a", "prompt": "Hello"}, "Good night"])
+        sent = json.loads(server.requests[0].body)["requests"]
+    assert [(row["custom_id"], row["body"]["messages"][0]["content"]) for row in sent] == [
+        ("a", "Hello"),
+        ("row-2", "Good night"),
+    ]

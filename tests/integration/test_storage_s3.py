@@ -165,7 +165,7 @@ def test_first_rows_are_shown_of_this_batch_and_of_no_other(
     assert (landed.failures.problem, landed.failures.rows) == (None, [])
     assert len(server.requests) <= 20, "\n".join(server.requests)
     other = read_landed(outcome.value, "another", str, seconds=60)
-    assert "of another batch" in str(other.problem)
+    assert "is another batch's" in str(other.problem)
     assert other.answers is None
 
 

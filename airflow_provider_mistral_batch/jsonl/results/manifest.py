@@ -36,7 +36,7 @@ def read_manifest(path: StoragePath | str) -> dict[str, Any]:
     try:
         manifest = msgspec.json.decode(text)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidInputError(f"{path} is not a manifest: {error}") from error
+        raise InvalidInputError(f"{path} is not a manifest ({error}): check the path") from error
     if not isinstance(manifest, dict) or "results_path" not in manifest:
-        raise InvalidInputError(f"{path} is not a manifest: it has no results_path")
+        raise InvalidInputError(f"{path} is not a manifest, because it has no results_path: check the path")
     return manifest

@@ -122,7 +122,7 @@ def first_parquet_rows(
     file.seek(max(0, size - _FOOTER_END))
     end = file.read(_FOOTER_END)
     if len(end) < _FOOTER_END or not end.endswith(PARQUET_MAGIC):
-        raise InvalidInputError("the file is no Parquet file, or is cut")
+        raise InvalidInputError("the file is not a Parquet file, or is cut: look at it where it is")
     if int.from_bytes(end[:4], "little") > most_bytes:
         raise _too_large("footer", int.from_bytes(end[:4], "little"))
     try:
@@ -141,13 +141,16 @@ def first_parquet_rows(
             batch = next(table.iter_batches(batch_size=most_rows, row_groups=[0], columns=names), None)
             rows = [] if batch is None else batch.to_pylist()
     except pyarrow.ArrowException as error:
-        raise InvalidInputError(f"the file is no Parquet file, or is damaged: {error}") from None
+        raise InvalidInputError(
+            f"the file is not a Parquet file, or is damaged ({error}): look at it where it is"
+        ) from None
     return [row["raw"] if isinstance(row.get("raw"), bytes) else row for row in rows], count
 
 
 def _too_large(what: str, size: int) -> InvalidInputError:
     return InvalidInputError(
-        f"the {what} of the Parquet file has {size:,} bytes, too many to read for a look"
+        f"the {what} of the Parquet file has {size:,} bytes, too many to read for a look: read it with "
+        "read_table or read_results"
     )
 
 

@@ -298,7 +298,7 @@ def _cost(options: Namespace, console: Console, errors: Console) -> int:
     most = options.estimate
     if not (most.isascii() and most.isdigit() and len(most) < 6 and int(most) <= _MOST_ESTIMATES):
         raise InvalidInputError(
-            f"--estimate={most!r:.80} is no number of jobs: write one from 0 to {_MOST_ESTIMATES}"
+            f"--estimate={most!r:.80} is not a number of jobs: write one from 0 to {_MOST_ESTIMATES}"
         )
     conn_ids = connection_ids(options.conn_id)
     _, snapshot = read_jobs(conn_ids, since=since)

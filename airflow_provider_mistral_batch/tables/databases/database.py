@@ -198,7 +198,9 @@ def table_parts(table: str) -> list[str]:
     """
     parts = table.split(".")
     if not all(part.strip() for part in parts) or len(parts) > 3:
-        raise InvalidInputError(f"table={table!r:.80} is no name of a table: write 'table' or 'schema.table'")
+        raise InvalidInputError(
+            f"table={table!r:.80} is not a name of a table: write 'table' or 'schema.table'"
+        )
     return parts
 
 

@@ -69,7 +69,9 @@ class FileRows(RowSource):
         if file_format is not None:
             check_choice("file_format", file_format, FORMATS)
         if delimiter is not None and (len(delimiter) != 1 or not delimiter.isascii()):
-            raise InvalidInputError(f"delimiter={delimiter!r} is not one ASCII character")
+            raise InvalidInputError(
+                f"delimiter={delimiter!r:.80} is not one ASCII character: pass one such as ';'"
+            )
         self.path = path
         self.file_format = file_format
         self.delimiter = delimiter

@@ -29,7 +29,7 @@ def rows_of(value: Any) -> RowSource:
     if isinstance(value, Iterable) and not isinstance(value, (str, bytes, Mapping)):
         return DictRows(value)
     raise InvalidInputError(
-        f"source={value!r:.80} is no table: take a source such as FileRows(path) or SqlRows, a DataFrame, an Arrow "
+        f"source={value!r:.80} is not a table: pass a source such as FileRows(path) or SqlRows, a DataFrame, an Arrow "
         "table, or dicts"
     )
 
@@ -106,7 +106,7 @@ class DictRows(RowSource):
         for row in self._first:
             if not isinstance(row, Mapping) or not all(isinstance(name, str) for name in row):
                 raise InvalidInputError(
-                    f"row 1 is {shortened(row)}: expected a dict whose keys are column names"
+                    f"source: row 1 is {shortened(row)}, not a dict whose keys are column names: give such dicts"
                 )
             return list(row)
         return []
@@ -125,7 +125,9 @@ class DictRows(RowSource):
         while some := list(islice(rows, ROWS_IN_BATCH)):
             for offset, row in enumerate(some, number + 1):
                 if not isinstance(row, Mapping):
-                    raise InvalidInputError(f"row {offset} is {shortened(row)}: expected a dict")
+                    raise InvalidInputError(
+                        f"source: row {offset} is {shortened(row)}, not a dict: give dicts only"
+                    )
             arrays = [array_of(name, [row.get(name) for row in some], number + 1) for name in columns]
             yield pyarrow.record_batch(arrays, names=list(columns))
             number += len(some)

@@ -91,18 +91,17 @@ class SqlRows(RowSource):
         for field in ("sql", "table", "conn_id", "partition_key"):
             value = getattr(self, field)
             if (value is not None or field == "conn_id") and not (isinstance(value, str) and value.strip()):
-                raise InvalidInputError(
-                    f"{field}={value!r:.80} is no text: write it as one, for example in quotes"
-                )
+                raise InvalidInputError(f"{field}={value!r:.80} is not a string, or is empty: pass a string")
         if self.parameters is not None and self.table is not None:
             raise InvalidInputError(
-                "parameters are for the placeholders of a query: pass sql, or leave them out"
+                "parameters are for the placeholders of a query, and table has none: pass sql, or leave parameters out"
             )
         if self.parameters is not None and (
             isinstance(self.parameters, (str, bytes)) or not isinstance(self.parameters, (Sequence, Mapping))
         ):
             raise InvalidInputError(
-                f"parameters is a {type(self.parameters).__name__}: pass a list, or a dict by name"
+                f"parameters is a {type(self.parameters).__name__}, not a list or a dict: pass a "
+                "list, or a dict by name"
             )
 
     def __repr__(self) -> str:

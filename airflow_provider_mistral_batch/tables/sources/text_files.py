@@ -179,8 +179,10 @@ class JsonlFile:
                     row = decoded(decode, line)
                 except UNREADABLE as error:
                     return InvalidInputError(
-                        f"{self._path}, line {number} is no row: {error}; write one object in a line"
+                        f"{self._path}, line {number} is not valid JSON ({error}): write one object in each line"
                     )
                 if not isinstance(row, (dict, msgspec.Struct)):
                     break
-        return InvalidInputError(f"{self._path}, line {number} is no object; write one object in a line")
+        return InvalidInputError(
+            f"{self._path}, line {number} is not a JSON object: write one object in each line"
+        )

@@ -122,7 +122,7 @@ class ColumnValues:
             return pyarrow.array(list(map(_as_text, values)), type=pyarrow.string())
         except UnicodeDecodeError:
             raise InvalidInputError(
-                f"column {self.name!r} has texts and bytes that are no text: give it one type in the query"
+                f"column {self.name!r} has both text and bytes: give it one type in the query"
             ) from None
 
     def _unfit(self, values: Iterable[Any]) -> str:

@@ -96,9 +96,7 @@ class SqlTable:
         """
         for field, value in (("name", self.name), ("conn_id", self.conn_id)):
             if not (isinstance(value, str) and value.strip()):
-                raise InvalidInputError(
-                    f"{field}={value!r:.80} is no text: write it as one, for example in quotes"
-                )
+                raise InvalidInputError(f"{field}={value!r:.80} is not a string, or is empty: pass a string")
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r}, conn_id={self.conn_id!r})"

@@ -451,10 +451,10 @@ def test_a_connection_that_leads_nowhere(
     [
         ({}, "sql and table are both missing"),
         ({"sql": "select 1", "table": "t"}, "sql and table are both given"),
-        ({"sql": " "}, "sql=' ' is no text"),
-        ({"table": "t", "conn_id": None}, "conn_id=None is no text"),
+        ({"sql": " "}, "sql=' ' is not a string, or is empty"),
+        ({"table": "t", "conn_id": None}, "conn_id=None is not a string, or is empty"),
         ({"table": "t", "parameters": ["x"]}, "parameters are for the placeholders of a query"),
-        ({"sql": "select 1", "parameters": "x"}, "parameters is a str: pass a list"),
+        ({"sql": "select 1", "parameters": "x"}, "parameters is a str, not a list or a dict: pass a list"),
     ],
 )
 def test_arguments_are_checked_at_once(arguments: dict[str, Any], told: str) -> None:

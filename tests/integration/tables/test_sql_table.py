@@ -362,6 +362,6 @@ def test_schemas(postgresql: TestDatabase) -> None:
 
 
 def test_arguments_are_checked_at_once() -> None:
-    with pytest.raises(InvalidInputError, match="name='' is no text"):
+    with pytest.raises(InvalidInputError, match="name='' is not a string, or is empty"):
         SqlTable("", conn_id="warehouse")
     assert repr(SqlTable("t", conn_id="warehouse", create=True)) == "SqlTable('t', conn_id='warehouse')"

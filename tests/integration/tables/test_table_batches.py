@@ -152,7 +152,7 @@ def test_a_relative_prompt_file_is_where_airflow_looks_for_templates(where, tmp_
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("{% if %}", "review.jinja, line 1 is no Jinja template"),
+        ("{% if %}", "review.jinja, line 1 is not valid Jinja"),
         ("{{ titel }}", "prompt_file: the source has no column 'titel': did you mean 'title'?"),
         ("{{ title.__class__.__mro__ }}", "fails on the row with id=0, title='T0'"),
         ("{{ title.nothing }}", "fails on the row with id=0, title='T0'"),
@@ -244,11 +244,11 @@ def test_rows_that_are_asked_again_have_one_outcome(ask, control, way):
             {"response_model": {"type": "object", "properties": {"model": {"type": "string"}}}},
             "rename the field",
         ),
-        ({"target": "moods"}, "target='moods' is no SqlTable: pass target=SqlTable(…)"),
-        ({"columns": {"raw": True}}, "columns={'raw': True} is no AnswerColumns"),
+        ({"target": "moods"}, "target='moods' is not an SqlTable: pass target=SqlTable(…)"),
+        ({"columns": {"raw": True}}, "columns={'raw': True} is not an AnswerColumns"),
         (
             {"source": "/data/x.parquet"},
-            "source='/data/x.parquet' is no table:\ntake a source such as FileRows(path)",
+            "source='/data/x.parquet' is not a table:\npass a source such as FileRows(path)",
         ),
         ({"source": FileRows("/nowhere/x.parquet")}, "there is no such file"),
     ],

@@ -117,6 +117,10 @@ def test_of_numpys_numbers_the_one_that_is_a_float():
             "requests and path are both given: pass exactly one of them",
         ),
         (
+            lambda: check_exactly_one(requests=1, path=2, source=3),
+            "requests and path and source are all given: pass exactly one of them",
+        ),
+        (
             lambda: check_exactly_one(requests=None, path=None),
             "requests and path are both missing: pass exactly one of them",
         ),

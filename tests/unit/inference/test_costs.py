@@ -255,8 +255,8 @@ def test_a_limit_obeys_the_prices_of_the_user(tmp_path: Path) -> None:
     ("prices", "named"),
     [
         ([], "prices=[]"),
-        ({"": {"input": 1}}, "no model's name"),
-        ({1: {"input": 1}}, "no model's name"),
+        ({"": {"input": 1}}, "not the name of a model"),
+        ({1: {"input": 1}}, "not the name of a model"),
         ({"m": {}}, "prices['m']={} has no prices"),
         ({"m": 1}, "prices['m']=1 has no prices"),
         ({"m": {"inputs": 1}}, "'inputs' is not known: use one of input, output, cached"),

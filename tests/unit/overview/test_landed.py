@@ -164,12 +164,12 @@ def test_no_other_file_is_shown_in_place_of_ours(
 @pytest.mark.parametrize(
     ("fields", "problem"),
     [
-        ({"batch_ids": ["other"]}, "is of another batch"),
-        ({"batch_ids": ID}, "is of another batch"),
+        ({"batch_ids": ["other"]}, "is another batch's"),
+        ({"batch_ids": ID}, "is another batch's"),
         ({"results_path": "/etc/passwd"}, "names no results that this provider writes"),
         ({"results_path": "results.jsonl/../secret"}, "names no results that this provider writes"),
         ({"results_path": None}, "names no results that this provider writes"),
-        ({"note": "x" * (2 << 20)}, "no manifest of ours is as large"),
+        ({"note": "x" * (2 << 20)}, "more than any manifest has"),
     ],
 )
 def test_only_our_manifest_opens_our_files(folder: Path, fields: dict[str, Any], problem: str) -> None:
@@ -242,5 +242,5 @@ def test_a_folder_that_is_replaced_meanwhile_is_not_followed(folder: Path, tmp_p
 def test_parquet_is_known_by_its_end(tmp_path: Path) -> None:
     path = tmp_path / "x"
     path.write_bytes(b"PAR1" + b"\xff" * 100)
-    with path.open("rb") as file, pytest.raises(ValueError, match="no Parquet file, or is cut"):
+    with path.open("rb") as file, pytest.raises(ValueError, match="not a Parquet file, or is cut"):
         parquet.first_parquet_rows(file, 104, most_rows=1, most_bytes=10)

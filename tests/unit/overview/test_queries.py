@@ -73,7 +73,7 @@ def test_no_jobs_are_one_empty_page() -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"colour": "red"}, "'colour' is no filter"),
+        ({"colour": "red"}, "'colour' is not a filter"),
         ({"sort": "password"}, "sort='password'"),
         ({"page": "0"}, "page=0"),
         ({"page": "-1"}, "page='-1'"),

@@ -132,7 +132,7 @@ def test_partitions_are_disjoint_and_complete(tmp_path):
     ("name", "content", "said"),
     [
         ("a.csv", b"id,x\n1,2\n1,2,3\n", "a.csv, line 3: the row has 3 fields, and the header 2"),
-        ("a.jsonl", b'{"id": 1}\n{"id": \n', "a.jsonl, line 2 is no row"),
+        ("a.jsonl", b'{"id": 1}\n{"id": \n', "a.jsonl, line 2 is not valid JSON"),
         ("a.jsonl", b'{"id": 1}\n[1]\n', "a.jsonl, line 2 is no"),
         ("a.jsonl", b'{"id": 1}\n{"id": "x"}\n', "a.jsonl: column 'id', rows 1 to 2: the values are not of"),
         ("a.csv", b'id,x\n1,"2\n', "a.csv, line 2 is no CSV: unexpected end of data. .* close them"),

@@ -45,10 +45,10 @@ def test_a_template_is_filled_as_python_would(template, row, text):
         ("{}", "names no column"),
         ("{0}", "names no column"),
         ("{x:{width}}", "has braces"),
-        ("{x!z}", "no conversion"),
-        ("{x", "is no template"),
-        ('{"a": 1}', "names no column|is no template|does not fit|attributes"),
-        (7, "is no text"),
+        ("{x!z}", "no conversion !z: use !s"),
+        ("{x", "is not a valid template"),
+        ('{"a": 1}', "names no column|is not a valid template|does not fit|attributes"),
+        (7, "is not a string"),
     ],
 )
 def test_what_is_no_template_over_columns_is_refused(template, said):

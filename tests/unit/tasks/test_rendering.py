@@ -199,7 +199,11 @@ WITHIN: dict[str, tuple[Any, str, Any]] = {
     "query that is a number": (SqlRows(N, conn_id="c"), "sql", "5"),
     "query that looks like a list": (SqlRows(TEXT, conn_id="c"), "sql", "['a']"),
     "query without a value": (SqlRows(NONE, conn_id="c"), "sql", "sql and table are both missing"),
-    "query that is a list": (SqlRows(LIST, conn_id="c"), "sql", r"sql=\['a', '5'\] is no text"),
+    "query that is a list": (
+        SqlRows(LIST, conn_id="c"),
+        "sql",
+        r"sql=\['a', '5'\] is not a string, or is empty",
+    ),
     "table": (SqlRows(table=N, conn_id="c"), "table", "5"),
     "parameters keep their types": (
         SqlRows("select ?", conn_id="c", parameters=[N, TEXT, NONE, LIST, "{{ run_id }}"]),
@@ -208,7 +212,11 @@ WITHIN: dict[str, tuple[Any, str, Any]] = {
     ),
     "parameters by name": (SqlRows("s", conn_id="c", parameters={"n": N}), "parameters", {"n": 5}),
     "connection": (SqlRows("s", conn_id=N), "conn_id", "5"),
-    "connection without a value": (SqlRows("s", conn_id=NONE), "conn_id", "conn_id=None is no text"),
+    "connection without a value": (
+        SqlRows("s", conn_id=NONE),
+        "conn_id",
+        "conn_id=None is not a string, or is empty",
+    ),
     "key of parts": (SqlRows("s", conn_id="c", partition_key=N), "partition_key", "5"),
     "path": (FileRows(N), "path", "5"),
     "path that looks like a list": (FileRows(TEXT), "path", "['a']"),
@@ -223,8 +231,12 @@ WITHIN: dict[str, tuple[Any, str, Any]] = {
     "document": (Documents(N), "path", "5"),
     "target": (SqlTable(N, conn_id="c"), "name", "5"),
     "target's connection": (SqlTable("t", conn_id=N), "conn_id", "5"),
-    "target without a name": (SqlTable(NONE, conn_id="c"), "name", "name=None is no text"),
-    "target with several": (SqlTable(LIST, conn_id="c"), "name", r"name=\['a', '5'\] is no text"),
+    "target without a name": (SqlTable(NONE, conn_id="c"), "name", "name=None is not a string, or is empty"),
+    "target with several": (
+        SqlTable(LIST, conn_id="c"),
+        "name",
+        r"name=\['a', '5'\] is not a string, or is empty",
+    ),
 }
 
 

@@ -144,12 +144,14 @@ def test_with_a_model_parsed_is_its_instance(tmp_path):
 
 @pytest.mark.parametrize("model", [{"type": "object"}, Mood(mood="x"), dict])
 def test_what_is_no_model_is_refused_at_once(model):
-    with pytest.raises(InvalidInputError, match=r"^response_model=.* is no pydantic model class"):
+    with pytest.raises(
+        InvalidInputError, match=r"^response_model=.* is not a pydantic model class: pass one"
+    ):
         read_results("/nowhere", response_model=model)
 
 
 def test_what_is_no_manifest_is_named():
-    with pytest.raises(InvalidInputError, match=r"^results=\{'counts': 1\} is no manifest"):
+    with pytest.raises(InvalidInputError, match=r"^results=\{'counts': 1\} is not a manifest"):
         read_results({"counts": 1})
 
 
