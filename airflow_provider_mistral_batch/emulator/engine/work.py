@@ -184,8 +184,8 @@ class Work:
         with self._tools.store.blob(blob).open("ab") as file:
             # A killed engine may have written more than was stored. Those rows are executed again.
             file.truncate(size)
-            file.write(b"".join(lines))
-            return file.tell()
+            # Not what the file tells: its position is where its end was when it was opened.
+            return size + file.write(b"".join(lines))
 
     def _end(self, step: Step) -> None:
         """Publish the results so far, and set the final status."""

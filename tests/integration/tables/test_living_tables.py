@@ -134,7 +134,7 @@ def test_an_emptied_destination_costs_nothing(ask, reviews, jobs, new_ti, tmp_pa
 def test_a_value_that_the_table_cannot_take_says_what_to_do(ask, reviews, jobs, new_ti):
     target, ti = SqlTable("classes", conn_id="warehouse", create=True), new_ti()
     assert ask(ti, target=target).state == "success"
-    reviews.run("CREATE TRIGGER full BEFORE INSERT ON classes BEGIN SELECT json_extract('{', '$'); END")
+    reviews.run("CREATE TRIGGER full BEFORE INSERT ON classes BEGIN SELECT fitted(new.id); END")
     outcome = ask(ti.cleared(), target=target)
     assert outcome.state == "failed"
     assert "alter the table, and clear the task" in outcome.message
