@@ -106,6 +106,7 @@ def test_parameters_of_python_values_are_written_as_in_rows(prepare):
         ({"parameters": {"top_p": float("inf")}}, "^top_p = Infinity: NaN and Infinity"),
         ({"parameters": {"top_p": decimal.Decimal("NaN")}}, "^top_p = .*NaN and Infinity"),
         ({"parameters": {"x": {"y": [float("nan")]}}}, r"^x\.y\[0\] = .*NaN and Infinity"),
+        ({"parameters": {"x": {"y": [decimal.Decimal("-Infinity")]}}}, r"^x\.y\[0\] = .*NaN and Infinity"),
         ({"parameters": {"x": object()}}, "^x = <object .*cannot be written as JSON"),
         ({"parameters": {"x": "\ud800"}}, "^x = .*cannot be written as JSON"),
         ({"parameters": {5: 1}}, "^parameters=.*keys are strings"),
