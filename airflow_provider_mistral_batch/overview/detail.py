@@ -116,13 +116,16 @@ def jobs_of_batch(job: JobView, jobs: Iterable[JobView]) -> list[JobView]:
     :param job: The job.
     :param jobs: The jobs to choose from.
     """
-    batch = job.metadata.get(PART, "").partition("/")[0]
+    batch = _batch_of(job)
     if not batch or job.task is None:
         return [job]
-    found = [
-        one for one in jobs if one.task == job.task and one.metadata.get(PART, "").partition("/")[0] == batch
-    ]
+    found = [one for one in jobs if one.task == job.task and _batch_of(one) == batch]
     return sorted(found, key=lambda one: (one.round or 0, one.part or 0, one.created_at))[:_MOST_JOBS]
+
+
+def _batch_of(job: JobView) -> str:
+    """Read the batch of ``<batch>/<round>/<part>``; empty if the job is part of none."""
+    return job.metadata.get(PART, "").partition("/")[0]
 
 
 def timeline(job: BatchJobOut) -> list[Moment]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
+from airflow_provider_mistral_batch.tables.python_values import row_shown
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -87,38 +88,6 @@ def check_key_type(name: str, kind: pyarrow.DataType) -> None:
         )
 
 
-def python_values(column: pyarrow.Array, name: str, *, field: str) -> list[Any]:
-    """
-    Give the values of a column as Python's.
-
-    :param column: The column.
-    :param name: Its name.
-    :param field: The parameter that names it.
-    :raises InvalidInputError: When Python has no type for one.
-    """
-    try:
-        return column.to_pylist()  # type: ignore[no-any-return]
-    except ValueError:
-        raise InvalidInputError(
-            f"{field}: column {name!r} has nanoseconds, for which Python has no type: install pandas, or cast the "
-            "column to microseconds in the source"
-        ) from None
-
-
-def shown(value: pyarrow.Scalar, most: int = 60) -> str:
-    """
-    Show a value in a message.
-
-    :param value: The value.
-    :param most: Characters at most.
-    """
-    try:
-        return f"{value.as_py()!r:.{most}}"
-    except ValueError:
-        # Without pandas, Python has no value for a moment with nanoseconds.
-        return f"{value.value} ns"
-
-
 def _texts(column: Any, name: str, batch: pyarrow.RecordBatch, key: Sequence[str]) -> pyarrow.StringArray:
     import pyarrow
 
@@ -173,10 +142,7 @@ def _null(name: str, batch: pyarrow.RecordBatch, index: int, key: Sequence[str])
 def _beside(name: str, batch: pyarrow.RecordBatch, index: int, key: Sequence[str]) -> str:
     """Describe a row without this column."""
     others = [other for other in batch.schema.names if other != name]
-    row = ", ".join(
-        f"{other}={shown(batch.column(other)[index], 40)}"
-        for other in sorted(others, key=lambda other: other not in key)[:3]
-    )
+    row = row_shown(batch, index, sorted(others, key=lambda other: other not in key)[:3], 40)
     return f", in the row with {row}" if row else ""
 
 

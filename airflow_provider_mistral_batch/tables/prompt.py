@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
-from airflow_provider_mistral_batch.tables.key import python_values, shown
+from airflow_provider_mistral_batch.tables.python_values import python_values, row_shown, shown
 
 if TYPE_CHECKING:
     import pyarrow
@@ -203,11 +203,9 @@ class PromptFile:
         except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError) as error:
             number = next((number for number, text in enumerate(texts) if not _is_text(text)), len(texts))
             # The key's columns come first.
-            row_shown = ", ".join(
-                f"{name}={shown(rows.column(name)[number], 40)}" for name in rows.schema.names[:3]
-            )
+            place = row_shown(rows, number, rows.schema.names[:3], 40)
             raise InvalidInputError(
-                f"prompt_file: {self._name} fails on the row with {row_shown}: {str(error).rstrip('.')}; correct the "
+                f"prompt_file: {self._name} fails on the row with {place}: {str(error).rstrip('.')}; correct the "
                 "template, or leave such rows out of the source"
             ) from None
 

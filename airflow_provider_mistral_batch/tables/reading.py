@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
+from airflow_provider_mistral_batch.jsonl.results.rows import no_match
 from airflow_provider_mistral_batch.observability.lineage.reads import note_read
 from airflow_provider_mistral_batch.storage.ahead import read_ahead
 from airflow_provider_mistral_batch.storage.many import side_by_side
 from airflow_provider_mistral_batch.storage.paths import StoragePath, storage_path
 from airflow_provider_mistral_batch.storage.reading import reading
 from airflow_provider_mistral_batch.tables.columns import IS_JSON
-from airflow_provider_mistral_batch.tables.key import python_values
+from airflow_provider_mistral_batch.tables.python_values import python_values
 from airflow_provider_mistral_batch.tables.sources.base import ROWS_IN_BATCH, import_pyarrow
 from airflow_provider_mistral_batch.tables.sources.types import common_type, widened
 
@@ -89,11 +90,7 @@ def read_models(
                 read = _instance(model, answer)
             # Pydantic's own errors are of this kind.
             except ValueError as error:
-                reason = " ".join(str(error).split())
-                raise InvalidInputError(
-                    f"the answer of {one_key!r:.100} does not match {model.__name__}: {reason:.300}; read the results "
-                    "with the response_model of their task"
-                ) from error
+                raise no_match(one_key, model, error) from error
             yield one_key, read
 
 

@@ -26,8 +26,9 @@ from airflow_provider_mistral_batch.tables.bodies import (
     check_messages,
 )
 from airflow_provider_mistral_batch.tables.json_texts import joined
-from airflow_provider_mistral_batch.tables.key import custom_ids, key_columns, shown
+from airflow_provider_mistral_batch.tables.key import custom_ids, key_columns
 from airflow_provider_mistral_batch.tables.prompt import Prompt, PromptFile, check_columns, check_no_jinja
+from airflow_provider_mistral_batch.tables.python_values import row_shown
 from airflow_provider_mistral_batch.tables.rows_beside import RowsWriter
 from airflow_provider_mistral_batch.tables.sources.documents import FILE_ID
 from airflow_provider_mistral_batch.tables.sources.memory import rows_of
@@ -288,7 +289,7 @@ class TableRequests:
     def _unfit(self, batch: pyarrow.RecordBatch, fit: pyarrow.BooleanArray, reason: str) -> InvalidInputError:
         """Name the first row that does not fit."""
         index = fit.index(value=False).as_py()
-        key = ", ".join(f"{name}={shown(batch.column(name)[index])}" for name in self.question.key_columns)
+        key = row_shown(batch, index, self.question.key_columns)
         return InvalidInputError(
             f"the row with {key} cannot be asked about: {reason}. Leave such rows out of the source, or pass "
             "on_null='skip' to skip them, or on_null='empty' to send an empty text"

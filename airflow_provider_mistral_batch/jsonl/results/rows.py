@@ -102,11 +102,22 @@ class ModelRow(ResultRow, gc=False, frozen=True):
         try:
             return self.response_model.model_validate_json(self.content or "")
         except ValueError as error:
-            reason = " ".join(str(error).split())
-            raise InvalidInputError(
-                f"the answer of {self.custom_id!r:.100} does not match {self.response_model.__name__}: {reason:.300}; "
-                "read the results with the response_model of their task"
-            ) from error
+            raise no_match(self.custom_id, self.response_model, error) from error
+
+
+def no_match(key: Any, model: type, error: ValueError) -> InvalidInputError:
+    """
+    Say that an answer does not match a model.
+
+    :param key: What names the answer.
+    :param model: The pydantic model class.
+    :param error: Why, as pydantic says it.
+    """
+    reason = " ".join(str(error).split())
+    return InvalidInputError(
+        f"the answer of {key!r:.100} does not match {model.__name__}: {reason:.300}; read the results with the "
+        "response_model of their task"
+    )
 
 
 def row_with_model(row: ResultRow, response_model: Any) -> ModelRow:

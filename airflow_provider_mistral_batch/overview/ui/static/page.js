@@ -195,6 +195,9 @@ function TaskLink({ job }) {
     h("span", null, job.dag_id), h("small", null, `${job.task_id}${job.map_index >= 0 ? ` [${job.map_index}]` : ""}`));
 }
 
+const JobLink = ({ job, go, children }) =>
+  h("a", { href: `#view=job&id=${segment(job.id)}`, onClick: (event) => { event.preventDefault(); go({ view: "job", id: job.id }); } }, children);
+
 // ---- The table ---------------------------------------------------------------------------------------------------
 
 const COLUMNS = [
@@ -206,7 +209,7 @@ const COLUMNS = [
   { title: "Time left", sort: "expires_at", cell: (job, now) => (job.is_over || !job.expires_at ? "–" : h("time", { title: when(job.expires_at) }, span(job.expires_at - now))) },
   { title: "Tokens", sort: "tokens", numeric: true, cell: (job) => number(tokens(job)) },
   { title: "Cost", sort: "cost_usd", numeric: true, cell: (job) => h(Cost, { job }) },
-  { title: "Job", cell: (job, now, go) => h("a", { href: `#view=job&id=${segment(job.id)}`, onClick: (event) => { event.preventDefault(); go({ view: "job", id: job.id }); } }, h("code", null, job.id.slice(0, 8)), (job.round > 0 || job.part > 0) && h("small", null, roundName(job))) },
+  { title: "Job", cell: (job, now, go) => h(JobLink, { job, go }, h("code", null, job.id.slice(0, 8)), (job.round > 0 || job.part > 0) && h("small", null, roundName(job))) },
 ];
 
 function Table({ jobs, now, go, sort, descending, onSort, mayCancel = [], onDone, caption }) {
@@ -301,7 +304,7 @@ function Rows({ title: name, head, ofBatch }) {
   const title = ofBatch ? `${name} of the whole batch, as they landed` : name;
   if (!head) return null;
   if (head.problem) return h(Section, { title }, h(Note, { kind: "warning" }, head.problem));
-  const codes = Object.entries(head.by_status).map(([code, count]) => `${code}: ${number(count)}`).join(", ");
+  const codes = byStatus(head.by_status);
   return h(Section, { title },
     h("p", { className: "mb-muted" }, head.rows_read === 0 ? "The file has no rows." : `${head.is_whole ? "All rows of the file" : "The first rows"} were read: ${number(head.rows_read)}.${codes && ` By HTTP status: ${codes}.`}`),
     head.errors.length > 0 && h("ul", null, head.errors.map((kind, index) =>
@@ -316,16 +319,17 @@ function Rows({ title: name, head, ofBatch }) {
 // An error of a digest, of the first rows or of the manifest, whose values are texts.
 const kindOfError = (kind) => `${number(kind.count)} × ${kind.status_code ?? "no status"}: ${kind.message ?? kind.code ?? "no message"} (such as ${kind.example ?? "–"})`;
 
+const byStatus = (counts) => Object.entries(counts ?? {}).map(([code, count]) => `${code}: ${number(count)}`).join(", ");
+
 const amounts = (values) =>
   Object.entries(values ?? {}).filter(([, amount]) => typeof amount === "number" && amount > 0).map(([name, amount]) => `${number(amount)} ${name.replaceAll("_", " ")}`).join(", ");
 
 function Landed({ manifest }) {
   const { counts = {}, errors = [] } = manifest;
-  const codes = Object.entries(counts.by_status ?? {}).map(([code, count]) => `${code}: ${number(count)}`).join(", ");
   return h(Section, { title: "Landed" },
     h(Facts, { facts: [
       ["Results", manifest.results_path], ["Errors", manifest.errors_path],
-      ["Requests", amounts(counts)], ["By HTTP status", codes], ["Usage", amounts(manifest.usage)],
+      ["Requests", amounts(counts)], ["By HTTP status", byStatus(counts.by_status)], ["Usage", amounts(manifest.usage)],
       ["Cost", manifest.estimated_cost_usd == null ? null : dollars(manifest.estimated_cost_usd)],
       ["Started", manifest.started_at == null ? null : when(manifest.started_at)], ["Completed", manifest.completed_at == null ? null : when(manifest.completed_at)],
       ["Jobs", (manifest.batch_ids ?? []).join(", ")],
@@ -337,7 +341,7 @@ function Rounds({ jobs, id, go }) {
   if (jobs.length < 2) return null;
   return h(Section, { title: "Jobs of this batch, by round" }, h("ol", { className: "mb-timeline" }, jobs.map((job) =>
     h("li", { key: job.id },
-      h("span", null, job.id === id ? h("strong", null, roundName(job)) : h("a", { href: `#view=job&id=${segment(job.id)}`, onClick: (event) => { event.preventDefault(); go({ view: "job", id: job.id }); } }, roundName(job))),
+      h("span", null, job.id === id ? h("strong", null, roundName(job)) : h(JobLink, { job, go }, roundName(job))),
       h(Status, { status: job.status }),
       h("span", { className: "mb-muted" }, `${number(job.completed)} of ${number(job.total)} done, ${number(job.failed)} failed`),
       h("time", null, when(job.created_at))))));
