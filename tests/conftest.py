@@ -97,7 +97,12 @@ def bucket() -> Iterator[ObjectStoragePath]:
 @pytest.fixture
 def logged(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
     """What was logged since the last call: by tasks and triggers through structlog, by modules through logging."""
+    # Imported late: it takes Airflow.
+    from airflow_provider_mistral_batch.hooks.connection import say_warning
+
     caplog.set_level("INFO")
+    # Other tests have caused the same ones.
+    say_warning.cache_clear()
 
     def logged() -> list[str]:
         entries = re.finditer(r"^\S+ \[(\w+) *\] (.*?) +\[[\w.]+\]", capsys.readouterr().out, re.M | re.S)

@@ -47,12 +47,14 @@ class Settings(NamedTuple):
     :param default_model: Model to use if neither task nor requests name a model or an agent (extra ``default_model``).
     :param deployment: Name of this Airflow among several that share a workspace (extra ``deployment``).
     :param rows_have_url: Whether each row of a request file must have ``method`` and ``url`` (extra ``rows_have_url``).
+    :param warnings: What works but is probably a mistake.
     """
 
     client: MistralBatchClient
     default_model: str | None
     deployment: str
     rows_have_url: bool
+    warnings: list[str]
 
 
 def api_key_of(connection: Connection) -> str:
@@ -88,6 +90,16 @@ def say_key_is_in_environment(conn_id: str, base_url: str) -> None:
     log.info("Connection %r has no password: %s gets the API key in %s.", conn_id, base_url, KEY_VARIABLE)
 
 
+@cache
+def say_warning(warning: str) -> None:
+    """
+    Log a warning about a connection, once in a process: poll loops read theirs again after each failure.
+
+    :param warning: The warning.
+    """
+    log.warning("%s", warning)
+
+
 def read_connection(
     connection: Connection, conn_id: str, *, longest_timeout: float | None, **options: Any
 ) -> Settings:
@@ -101,27 +113,20 @@ def read_connection(
     :raises InvalidInputError: When a field is wrong; names the field.
     """
     try:
-        return Settings(
-            default_model=_text(connection, "default_model") or None,
-            deployment=_text(connection, "deployment"),
-            rows_have_url=_flag(connection, "rows_have_url"),
-            # Last: a client that was made has to be closed.
-            client=_client_of(connection, longest_timeout=longest_timeout, **options),
-        )
+        default_model = _text(connection, "default_model") or None
+        deployment = _text(connection, "deployment")
+        rows_have_url = _flag(connection, "rows_have_url")
+        # Last: a client that was made has to be closed.
+        client = _client_of(connection, longest_timeout=longest_timeout, **options)
     except InvalidInputError as error:
         # The first word of the client's message is its parameter: name the connection's field instead.
         message = re.sub(r"^\w+", lambda name: _FIELDS.get(name[0], name[0]), str(error))
         raise InvalidInputError(f"connection {conn_id!r}: {message}") from None
+    warnings = list(_warnings(connection, conn_id, client))
+    return Settings(client, default_model, deployment, rows_have_url, warnings)
 
 
-def warnings_about(connection: Connection, conn_id: str, client: MistralBatchClient) -> Iterator[str]:
-    """
-    Warn of settings that work but are probably mistakes.
-
-    :param connection: The connection.
-    :param conn_id: Its id, for messages.
-    :param client: The client that was made of it.
-    """
+def _warnings(connection: Connection, conn_id: str, client: MistralBatchClient) -> Iterator[str]:
     # Airflow itself adds no fields: since Airflow 3 its form writes plain names, and it unpacks ``__extra__`` of a URI.
     # So ``extra__mistral__timeout`` and ``__extra__`` are also mistakes.
     extra = _extra(connection)

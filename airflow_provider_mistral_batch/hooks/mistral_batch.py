@@ -36,7 +36,7 @@ from airflow_provider_mistral_batch.hooks.connection import (
     key_source,
     read_connection,
     say_key_is_in_environment,
-    warnings_about,
+    say_warning,
 )
 
 if TYPE_CHECKING:
@@ -122,8 +122,8 @@ class MistralBatchHook(BaseHook):
                 key_source=key_source(connection, self.mistral_conn_id),
                 **options,
             )
-            for warning in warnings_about(connection, self.mistral_conn_id, self._settings.client):
-                self.log.warning("%s", warning)
+            for warning in self._settings.warnings:
+                say_warning(warning)
             if not (connection.password or "").strip():
                 say_key_is_in_environment(self.mistral_conn_id, self._settings.client.base_url)
         return self._settings
@@ -230,12 +230,16 @@ class MistralBatchHook(BaseHook):
         tested._settings, tested.retries = None, RetryPolicy(attempts=_TEST_ATTEMPTS)
         try:
             succeeded, message = tested._test()
+            if succeeded:
+                # Whoever looks at the form does not see the log.
+                message = " ".join(map(sentence, (message, *tested._read_settings().warnings)))
         finally:
             tested.close()
         # The form's button saves the connection under a random id, which would tell the user nothing.
         conn_id = repr(self.mistral_conn_id)
         message = message.removeprefix(f"connection {conn_id}: ")
-        return succeeded, message.replace(f"connection {conn_id}", "this connection")
+        message = message.replace(f"connection {conn_id}", "this connection")
+        return succeeded, message.replace(f"Connection {conn_id}", "This connection")
 
     def _test(self) -> tuple[bool, str]:
         try:

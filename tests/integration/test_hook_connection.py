@@ -70,8 +70,20 @@ def test_the_hooks_retries_win_over_the_connections(connection):
 def test_a_connection_that_works(connection):
     with ScriptedServer(NO_JOBS) as server:
         hook = connection(host=server.url)
-        assert hook.test_connection() == (True, f"{server.url} accepts the API key")
+        assert hook.test_connection() == (True, f"{server.url} accepts the API key.")
         assert [request.path.partition("?")[0] for request in server.requests] == ["/v1/batch/jobs"]
+
+
+def test_a_connection_that_works_and_has_a_slip_says_so_in_its_test(connection):
+    with ScriptedServer(NO_JOBS) as server:
+        hook = connection(host=server.url, extra={"timout": 5, "verify": False})
+        works, message = hook.test_connection()
+    assert works
+    assert message.startswith(
+        f"{server.url} accepts the API key. The extra of this connection has unknown fields"
+    )
+    assert "'timout'" in message
+    assert "This connection has verify=false" in message
 
 
 def test_a_connections_test_makes_two_attempts_and_has_no_ids(connection):
