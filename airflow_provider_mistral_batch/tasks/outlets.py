@@ -74,20 +74,36 @@ def own_extras(context: Context) -> list[tuple[int, dict[str, Any]]]:
     :param context: The task's context.
     :return: Numbers of outlets with what was written: what JSON can hold of it, and nothing of aliases.
     """
-    found = []
-    try:
-        from airflow.sdk import AssetAlias
+    found = [(number, _own_extra(context, outlet)) for number, outlet in enumerate(_outlets(context))]
+    return [(number, extra) for number, extra in found if extra]
 
-        for number, outlet in enumerate(getattr(context.get("task"), "outlets", None) or ()):
-            if isinstance(outlet, AssetAlias):
-                continue
-            extra = dict(context["outlet_events"][outlet].extra)
-            if extra:
-                # What cannot be stored would fail the deferral, and with it a batch that is paid for.
-                found.append((number, msgspec.json.decode(msgspec.json.encode(extra))))
+
+def _own_extra(context: Context, outlet: Any) -> dict[str, Any]:
+    from airflow.sdk import AssetAlias
+
+    if not _has_event(outlet) or isinstance(outlet, AssetAlias):
+        return {}
+    try:
+        written = dict(context["outlet_events"][outlet].extra)
     except Exception as error:
-        log.warning("What was written into outlet_events is lost, as the task is deferred: %s", error)
-    return found
+        log.warning("What was written into the event of outlet %.200r is lost: %s", outlet, error)
+        return {}
+    kept: dict[str, Any] = {}
+    for key, value in written.items():
+        kept |= _storable(key, value)
+    return kept
+
+
+def _storable(key: str, value: Any) -> dict[str, Any]:
+    """Keep what JSON can hold: anything else would fail the deferral, and with it a batch that is paid for."""
+    try:
+        stored: dict[str, Any] = msgspec.json.decode(msgspec.json.encode({key: value}))
+    except Exception as error:
+        log.warning(
+            "outlet_events: %.100r is lost, as the task is deferred and JSON cannot hold it: %s", key, error
+        )
+        return {}
+    return stored
 
 
 def write_own_extras(context: Context, carried: Iterable[Sequence[Any]]) -> None:
@@ -97,34 +113,50 @@ def write_own_extras(context: Context, carried: Iterable[Sequence[Any]]) -> None
     :param context: The task's context.
     :param carried: What :func:`own_extras` gave to the last worker.
     """
+    for number, extra in carried:
+        _write_own_extra(context, number, extra)
+
+
+def _write_own_extra(context: Context, number: int, extra: Mapping[str, Any]) -> None:
     try:
-        outlets = list(getattr(context.get("task"), "outlets", None) or ())
-        for number, extra in carried:
-            event = context["outlet_events"][outlets[number]]
-            event.extra = {**extra, **event.extra}
+        event = context["outlet_events"][_outlets(context)[number]]
+        event.extra = {**extra, **event.extra}
     except Exception as error:
         log.warning("What was written into outlet_events before the task was deferred is lost: %s", error)
 
 
 def _describe(context: Context, extra: dict[str, Any]) -> None:
-    try:
-        outlets = getattr(context.get("task"), "outlets", None) or ()
-        if not outlets:
-            return
-        # Imported late: parsing a Dag needs none of it.
-        from airflow.sdk import Asset, AssetAlias
+    # One by one: trouble with one event takes nothing from the others.
+    for outlet in _outlets(context):
+        _describe_event(context, outlet, extra)
 
-        events = context["outlet_events"]
-        for outlet in outlets:
-            if isinstance(outlet, AssetAlias):
-                if path := extra.get("results_path"):
-                    events[outlet].add(Asset(asset_uri(str(path))), extra=dict(extra))
-            else:
-                event = events[outlet]
-                # The user's own keys win.
-                event.extra = {**extra, **event.extra}
+
+def _describe_event(context: Context, outlet: Any, extra: dict[str, Any]) -> None:
+    from airflow.sdk import Asset, AssetAlias
+
+    if not _has_event(outlet):
+        return
+    try:
+        event = context["outlet_events"][outlet]
+        if not isinstance(outlet, AssetAlias):
+            # The user's own keys win.
+            event.extra = {**extra, **event.extra}
+        elif path := extra.get("results_path"):
+            event.add(Asset(asset_uri(str(path))), extra=dict(extra))
     except Exception as error:
-        log.warning("The events of the task's outlets do not tell of its batch: %s", error)
+        log.warning("The event of outlet %.200r does not tell of the batch: %s", outlet, error)
+
+
+def _outlets(context: Context) -> list[Any]:
+    return list(getattr(context.get("task"), "outlets", None) or ())
+
+
+def _has_event(outlet: Any) -> bool:
+    """Tell whether Airflow has an event for an outlet: it takes others, too, such as OpenLineage's files and tables."""
+    # Imported late: parsing a Dag needs none of it.
+    from airflow.sdk.definitions.asset import BaseAsset
+
+    return isinstance(outlet, BaseAsset)
 
 
 def asset_uri(path: str) -> str:

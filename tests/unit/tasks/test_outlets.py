@@ -61,6 +61,22 @@ def test_a_job_without_landed_results_adds_no_asset_to_an_alias() -> None:
     assert context["outlet_events"][ASSET].extra["batch_ids"] == ["b1"]
 
 
+def test_an_outlet_without_events_takes_nothing_from_the_others(caplog: pytest.LogCaptureFixture) -> None:
+    other = Asset("other")
+    # As OpenLineage's files: Airflow takes any object for an outlet.
+    context = context_with(object(), ASSET, Asset.ref(name="nowhere"), other)
+    describe_results(context, MANIFEST)
+    for asset in (ASSET, other):
+        assert context["outlet_events"][asset].extra["batch_ids"] == ["b1"]
+    # Only what Airflow cannot resolve is worth a line.
+    (line,) = caplog.messages
+    assert "nowhere" in line
+    context["outlet_events"][other].extra["note"] = "x"
+    carried = own_extras(context)
+    assert [number for number, _ in carried] == [1, 3]
+    assert carried[1][1]["note"] == "x"
+
+
 @pytest.mark.parametrize(
     "context", [{}, {"task": SimpleNamespace(outlets=[ASSET])}, context_with(object()), context_with(3)]
 )
@@ -98,10 +114,12 @@ def test_what_was_written_is_carried_to_the_next_worker() -> None:
 
 
 def test_what_cannot_be_carried_is_said_and_fails_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    context = context_with(ASSET)
-    context["outlet_events"][ASSET].extra.update(note=object())
-    assert own_extras(context) == []
-    assert "is lost" in caplog.text
+    other = Asset("other")
+    context = context_with(ASSET, other)
+    context["outlet_events"][ASSET].extra.update(note=object(), kept=1)
+    context["outlet_events"][other].extra.update(note="x")
+    assert own_extras(context) == [(0, {"kept": 1}), (1, {"note": "x"})]
+    assert "'note' is lost" in caplog.text
     caplog.clear()
     # The Dag was changed meanwhile.
     write_own_extras(context_with(), [(0, {"note": "x"})])
