@@ -30,7 +30,8 @@ class MistralRetryPolicy(RetryPolicy):  # type: ignore[misc, unused-ignore]
 
     For ``retry_policy=`` of any task that calls the API: tasks of yours with :class:`MistralBatchHook`, common-ai's
     operators, and ours. An error that no retry can mend fails the task at once. If the server asked for a wait
-    (``Retry-After``), the next try begins after it. All else is left to ``retries`` and ``retry_delay``.
+    (``Retry-After``) that is longer than the task's ``retry_delay``, the next try begins after it. All else is left to
+    ``retries`` and ``retry_delay``.
 
     :param longest_delay: Longest wait that a server can ask for.
     :raises RuntimeError: Before Airflow 3.3.
@@ -51,7 +52,7 @@ class MistralRetryPolicy(RetryPolicy):  # type: ignore[misc, unused-ignore]
         :param exception: The error; also one that was raised from an error of ours.
         :param try_number: Not used.
         :param max_tries: Not used.
-        :param context: Not used.
+        :param context: The task's context, for its ``retry_delay``.
         :return: Airflow's ``RetryDecision``.
         """
         error = _ours(exception)
@@ -60,9 +61,10 @@ class MistralRetryPolicy(RetryPolicy):  # type: ignore[misc, unused-ignore]
         if _never_passes(error):
             return RetryDecision.fail(f"no retry can mend this: {error}")
         retry_after = error.retry_after if isinstance(error, MistralCallError) else None
-        if retry_after is None:
+        delay = timedelta(seconds=min(retry_after or 0.0, self.longest_delay.total_seconds()))
+        if delay <= _retry_delay(context):
+            # The task waits longer by itself. A server that is overloaded for long may ask for seconds.
             return RetryDecision.default()
-        delay = min(timedelta(seconds=retry_after), self.longest_delay)
         return RetryDecision.retry(delay, f"the server asked for a wait of {retry_after:g} s")
 
     def serialize(self) -> dict[str, Any]:
@@ -81,11 +83,20 @@ class MistralRetryPolicy(RetryPolicy):  # type: ignore[misc, unused-ignore]
 
 def _ours(exception: BaseException | None) -> BaseException | None:
     """Give the first error, from the last raised to its cause, that we know; ``None`` if there is none."""
-    while exception is not None:
+    seen: set[int] = set()
+    # `raise error from error` makes a circle.
+    while exception is not None and id(exception) not in seen:
         if isinstance(exception, MistralBatchError) or _is_bad_input_of_common_ai(exception):
             return exception
+        seen.add(id(exception))
         exception = exception.__cause__
     return None
+
+
+def _retry_delay(context: Context | None) -> timedelta:
+    """Give the task's own delay, without the growth of ``retry_exponential_backoff``."""
+    delay = getattr((context or {}).get("task"), "retry_delay", None)
+    return delay if isinstance(delay, timedelta) else timedelta(0)
 
 
 def _never_passes(error: BaseException) -> bool:

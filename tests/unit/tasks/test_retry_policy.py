@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,8 +22,12 @@ from airflow_provider_mistral_batch.tasks import retry_policy
 from airflow_provider_mistral_batch.tasks.retry_policy import MistralRetryPolicy
 
 
-def decided(error: BaseException, **options: Any) -> tuple[str, float | None]:
-    decision = MistralRetryPolicy(**options).evaluate(error, 1, 3)
+def decided(
+    error: BaseException, retry_delay: float | None = None, **options: Any
+) -> tuple[str, float | None]:
+    task = SimpleNamespace(retry_delay=None if retry_delay is None else timedelta(seconds=retry_delay))
+    context: Any = {"task": task}
+    decision = MistralRetryPolicy(**options).evaluate(error, 1, 3, context)
     delay = decision.retry_delay
     return decision.action.value, None if delay is None else delay.total_seconds()
 
@@ -32,6 +37,12 @@ def wrapped(error: BaseException) -> BaseException:
         raise RuntimeError("the lookup failed") from error
     except RuntimeError as wrapper:
         return wrapper
+
+
+def circular(error: BaseException) -> BaseException:
+    """As ``raise error from error`` leaves it."""
+    error.__cause__ = error
+    return error
 
 
 LIMITED = RateLimitError("slow down", status_code=429, retry_after=90.0)
@@ -50,10 +61,31 @@ LIMITED = RateLimitError("slow down", status_code=429, retry_after=90.0)
         (NotFoundError("no such job", status_code=404, retry_after=5.0), ("fail", None)),
         (wrapped(NotFoundError("no such job", status_code=404)), ("fail", None)),
         (ValueError("the user's own"), ("default", None)),
+        (circular(ValueError("the user's own")), ("default", None)),
+        # It may say so for ever.
+        (RateLimitError("slow down", status_code=429, retry_after=0.0), ("default", None)),
+        # More than a timedelta can hold.
+        (RateLimitError("slow down", status_code=429, retry_after=1e15), ("retry", 3600.0)),
     ],
 )
 def test_what_follows_an_error(error: BaseException, decision: tuple[str, float | None]) -> None:
     assert decided(error) == decision
+
+
+@pytest.mark.parametrize(
+    ("retry_delay", "longest", "decision"),
+    [
+        (30, 3600, ("retry", 90.0)),
+        (90, 3600, ("default", None)),
+        (300, 3600, ("default", None)),
+        (30, 60, ("retry", 60.0)),
+        (80, 60, ("default", None)),
+    ],
+)
+def test_a_server_never_shortens_the_tasks_own_delay(
+    retry_delay: float, longest: float, decision: tuple[str, float | None]
+) -> None:
+    assert decided(LIMITED, retry_delay, longest_delay=timedelta(seconds=longest)) == decision
 
 
 def test_the_longest_delay() -> None:
