@@ -86,6 +86,16 @@ class Bookmark(msgspec.Struct, frozen=True, kw_only=True):
         return self.looked_before - LATE_SECONDS
 
 
+def newest(bookmarks: Iterable[Bookmark]) -> Bookmark | None:
+    """
+    Choose the one that tells furthest: each asset of a trigger keeps one, and not all may have taken the last.
+
+    :param bookmarks: Those of one trigger.
+    """
+    # Several may be of one second.
+    return max(bookmarks, key=lambda one: (one.looked_at, one.floor, len(one.told)), default=None)
+
+
 def end_of(job: BatchJobOut, *, active: Container[str], now: float) -> int:
     """
     Tell when a job ended, as far as that matters to :func:`news`.

@@ -13,22 +13,18 @@ from itertools import islice
 
 import msgspec
 
-from airflow_provider_mistral_batch.api.errors import MistralCallError
+from airflow_provider_mistral_batch.api.errors import InvalidInputError, MistralBatchError, MistralCallError
 from airflow_provider_mistral_batch.api.limits import PAGE_SIZE
 from airflow_provider_mistral_batch.api.models import BatchJobOut, BatchStatus
-from airflow_provider_mistral_batch.api.retries import RetryPolicy
 from airflow_provider_mistral_batch.api.texts import sentence
-from airflow_provider_mistral_batch.hooks.mistral_batch import MistralBatchHook
 from airflow_provider_mistral_batch.policies.news import LONGEST_LIFE_SECONDS, Bookmark, EndFilter, end_of
 from airflow_provider_mistral_batch.policies.outage import Outage
 from airflow_provider_mistral_batch.policies.setbacks import Scope, Setbacks, scope
+from airflow_provider_mistral_batch.triggers.looking import looking_hook
 from airflow_provider_mistral_batch.triggers.sharing import shared
 from airflow_provider_mistral_batch.triggers.threads import in_thread
 
 log = logging.getLogger(__name__)
-
-#: Seconds to wait for an answer at most.
-_TIMEOUT_SECONDS = 30.0
 
 #: How many looks more a job is expected that is not there.
 _LOOKS_FOR_HIDDEN = 10
@@ -78,7 +74,7 @@ class EndsPoller:
 
     def __init__(self, mistral_conn_id: str) -> None:
         self.mistral_conn_id = mistral_conn_id
-        self._hook = self._new_hook()
+        self._hook = looking_hook(mistral_conn_id)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"mistral-batch-ends-{mistral_conn_id}")
         self._subscribers: list[Subscriber] = []
         #: When they were created and how many looks have missed them since, by the ids of active jobs that somebody
@@ -89,11 +85,6 @@ class EndsPoller:
         self._outage = Outage(repeats=True)
         self._wake_up = asyncio.Event()
         self.task: asyncio.Task[None] | None = None
-
-    def _new_hook(self) -> MistralBatchHook:
-        return MistralBatchHook(
-            self.mistral_conn_id, retries=RetryPolicy(attempts=1), longest_timeout=_TIMEOUT_SECONDS
-        )
 
     def join(self, subscriber: Subscriber) -> None:
         """Begin to hand looks to a subscriber."""
@@ -133,7 +124,7 @@ class EndsPoller:
     async def _slow_down(self, error: Exception) -> None:
         """Pause, and read the connection anew: somebody may have corrected it meanwhile."""
         self._hook.close()
-        self._hook = self._new_hook()
+        self._hook = looking_hook(self.mistral_conn_id)
         pause = self._setbacks.pause_of_all(error)
         if self._outage.is_to_be_said(time.monotonic()):
             log.warning(
@@ -213,12 +204,15 @@ class EndsPoller:
         """
         Read the jobs that were active at the last look and were not seen in this one: most of them have ended.
 
-        Of the listing of ended jobs no more pages are read than single reads would take calls.
+        Of a listing no more pages are read than single reads would take calls.
         """
         left = {batch_id: place for batch_id, place in before.items() if batch_id not in seen}
         if len(left) > 1:
             oldest = min(created for created, _ in left.values())
-            for job in islice(self._jobs(BatchStatus.TERMINAL, oldest), len(left) * PAGE_SIZE):
+            # A server that cannot choose lists the active ones, too, which then need no call of their own.
+            filters = self._hook.get_conn().dialect.filters_jobs
+            listed = self._jobs(BatchStatus.TERMINAL if filters else BatchStatus.ALL, oldest)
+            for job in islice(listed, len(left) * PAGE_SIZE):
                 if left.pop(job.id, None) is not None:
                     yield job
                 if not left:
@@ -228,17 +222,24 @@ class EndsPoller:
             if isinstance(found, BatchJobOut):
                 yield found
             # The server may stumble over it; but one that is not there may just be hidden for a moment.
-            elif (missed := missed + (scope(found) is Scope.THIS_CALL)) <= _LOOKS_FOR_HIDDEN:
+            elif (missed := missed + _concerns_it_alone(found)) <= _LOOKS_FOR_HIDDEN:
                 active[batch_id] = (created, missed)
 
-    def _read(self, batch_id: str) -> BatchJobOut | MistralCallError:
+    def _read(self, batch_id: str) -> BatchJobOut | MistralBatchError:
         """Read one job; return an error that does not concern the others."""
         try:
             return self._hook.get(batch_id)
+        except InvalidInputError as error:
+            # A gateway's id that no URL can have. Only listings tell of that job.
+            return error
         except MistralCallError as error:
             if scope(error) is Scope.ALL_CALLS:
                 raise
             return error
+
+
+def _concerns_it_alone(error: MistralBatchError) -> bool:
+    return isinstance(error, InvalidInputError) or scope(error) is Scope.THIS_CALL
 
 
 def subscribe(mistral_conn_id: str, subscriber: Subscriber) -> EndsPoller:

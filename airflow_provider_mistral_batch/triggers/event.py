@@ -24,7 +24,7 @@ from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.api.models import BatchStatus
 from airflow_provider_mistral_batch.api.texts import sentence
 from airflow_provider_mistral_batch.compat import BaseEventTrigger
-from airflow_provider_mistral_batch.policies.news import Bookmark, EndFilter, as_payload, news
+from airflow_provider_mistral_batch.policies.news import Bookmark, EndFilter, as_payload, newest, news
 from airflow_provider_mistral_batch.policies.outage import Outage
 from airflow_provider_mistral_batch.policies.setbacks import Backoff
 from airflow_provider_mistral_batch.triggers.ends import Look, Subscriber, subscribe
@@ -208,11 +208,7 @@ class MistralBatchEventTrigger(BaseEventTrigger):
                         pause,
                     )
                 await asyncio.sleep(pause)
-        try:
-            return msgspec.convert(found[0], Bookmark) if found else None
-        except msgspec.ValidationError as error:
-            log.warning("The state of the event trigger is not ours, so it begins anew: %s", error)
-            return None
+        return newest(filter(None, map(_bookmark, found)))
 
     async def _store(self, stores: list[Any], bookmark: Bookmark, outage: Outage) -> None:
         try:
@@ -231,6 +227,14 @@ def _stores(trigger: BaseEventTrigger) -> list[Any]:
     accessors = getattr(trigger, "asset_state_store", None)
     # Its own methods refuse to choose among several assets, and nothing else tells which these are.
     return [*getattr(accessors, "_by_name", {}).values(), *getattr(accessors, "_by_uri", {}).values()]
+
+
+def _bookmark(value: Any) -> Bookmark | None:
+    try:
+        return msgspec.convert(value, Bookmark)
+    except msgspec.ValidationError as error:
+        log.warning("The state of the event trigger is not ours, so it is not used: %s", error)
+        return None
 
 
 def _without_pairs(metadata: Any) -> Any:

@@ -10,12 +10,12 @@ from typing import Any
 
 from airflow.triggers.base import TriggerEvent
 
-from airflow_provider_mistral_batch.hooks.mistral_batch import MistralBatchHook
 from airflow_provider_mistral_batch.policies.cadence import DEFAULT_POLL_INTERVAL, DEFAULT_POLL_INTERVAL_MIN
 from airflow_provider_mistral_batch.policies.outage import Outage
 from airflow_provider_mistral_batch.submission.pending_limit import PendingLimit
 from airflow_provider_mistral_batch.tasks.endings import is_permanent
 from airflow_provider_mistral_batch.triggers.cancelling import cancel_if_abandoned
+from airflow_provider_mistral_batch.triggers.looking import looking_hook
 from airflow_provider_mistral_batch.triggers.resuming import ResumingTrigger
 from airflow_provider_mistral_batch.triggers.threads import in_thread
 from airflow_provider_mistral_batch.triggers.waiting import wait_for_job
@@ -170,7 +170,7 @@ class MistralBatchRoomTrigger(ResumingTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Look again and again, until there is room."""
-        hook = MistralBatchHook(self.mistral_conn_id)
+        hook = looking_hook(self.mistral_conn_id)
         limit = PendingLimit(hook, self.requests, self.limit)
         payload: dict[str, Any] = {"timed_out": True}
         try:

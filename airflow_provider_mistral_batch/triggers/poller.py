@@ -19,7 +19,6 @@ from airflow_provider_mistral_batch.api.errors import MistralCallError, MistralR
 from airflow_provider_mistral_batch.api.limits import PAGE_SIZE
 from airflow_provider_mistral_batch.api.listings import ListingBounds
 from airflow_provider_mistral_batch.api.models import BatchJobOut, BatchStatus
-from airflow_provider_mistral_batch.api.retries import RetryPolicy
 from airflow_provider_mistral_batch.api.texts import sentence
 from airflow_provider_mistral_batch.hooks.mistral_batch import MistralBatchHook
 from airflow_provider_mistral_batch.observability import metrics
@@ -30,6 +29,7 @@ from airflow_provider_mistral_batch.policies.refusals import is_not_to_be_seen
 from airflow_provider_mistral_batch.policies.setbacks import Scope, Setbacks, connection_may_be_wrong, scope
 from airflow_provider_mistral_batch.policies.timetable import Timetable
 from airflow_provider_mistral_batch.tasks.endings import is_permanent
+from airflow_provider_mistral_batch.triggers.looking import looking_hook
 from airflow_provider_mistral_batch.triggers.threads import in_thread
 from airflow_provider_mistral_batch.triggers.watch import Watch
 
@@ -39,9 +39,6 @@ T = TypeVar("T")
 
 #: How many times more a job is looked for that was never seen and is not there: seconds, by the pauses in between.
 _LOOKS_FOR_NEW_JOB = 2
-
-#: Seconds to wait for an answer at most: all jobs of the loop wait with it.
-_TIMEOUT_SECONDS = 30.0
 
 
 class ConnectionPoller:
@@ -53,10 +50,7 @@ class ConnectionPoller:
 
     def __init__(self, mistral_conn_id: str) -> None:
         self.mistral_conn_id = mistral_conn_id
-        # A failed call is not repeated on the spot: the loop comes again, later and for all.
-        self._hook = MistralBatchHook(
-            mistral_conn_id, retries=RetryPolicy(attempts=1), longest_timeout=_TIMEOUT_SECONDS
-        )
+        self._hook = looking_hook(mistral_conn_id)
         # Of its own: the event loop's default one may be busy with what others do, or with XComs.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"mistral-batch-{mistral_conn_id}")
         self._watches: dict[str, list[Watch]] = {}

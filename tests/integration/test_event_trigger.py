@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -13,6 +14,8 @@ from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.emulator.client import Control
 from airflow_provider_mistral_batch.triggers import ends, event, sharing
 from airflow_provider_mistral_batch.triggers.event import MistralBatchEventTrigger
+
+from ..scripted_server import ScriptedServer, as_json
 
 
 class Store:
@@ -212,6 +215,69 @@ def test_a_job_that_cannot_be_read_for_a_while_holds_up_no_other(
         await settled(store)
         await run.end()
         assert sorted(run.ids) == sorted([first, second])
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("batch_id", ["..", "a\u200b"])
+def test_a_job_with_an_id_that_no_url_can_have_silences_no_trigger(batch_id: str, connection: Any) -> None:
+    job = {"id": batch_id, "status": "in_progress", "created_at": int(time.time()), "endpoint": "/v1/ocr"}
+    nothing = as_json({"data": [], "has_more": False})
+    odd = as_json({"data": [job], "has_more": False})
+
+    async def main() -> None:
+        # Listed as active at the first look, and never again.
+        with ScriptedServer(odd, odd, nothing) as server:
+            connection(host=server.url, extra={"dialect": "openai"})
+            store = Store()
+            run = Run(trigger_with(store))
+            await settled(store, 4)
+            await run.end()
+
+    asyncio.run(main())
+
+
+def test_jobs_that_a_server_can_only_list_cost_no_call_each(
+    connect: Callable[..., None], control: Control
+) -> None:
+    connect(dialect="openai")
+    running = control.make_jobs(20, age_seconds=3_600)
+
+    async def main() -> None:
+        store = Store()
+        run = Run(trigger_with(store))
+        await settled(store, 1)
+        control.reset()
+        await settled(store, 3)
+        assert not [name for name in control.requests() if name.startswith("GET /v1/batches/")]
+        control.end_jobs(running[:1])
+        await run.until(lambda: run.ids == running[:1])
+        await run.end()
+
+    asyncio.run(main())
+
+
+def test_of_two_assets_the_newer_bookmark_counts(hook: Any, control: Control) -> None:
+    async def main() -> None:
+        stores = [Store(), Store()]
+        trigger = trigger_with()
+        trigger.asset_state_store = Stores(*stores)  # type: ignore[assignment]
+        (batch_id,) = control.make_jobs(1)
+        run = Run(trigger)
+        await asyncio.wait_for(stores[1].written.wait(), 20)
+        # From here on, the first store misses what the trigger writes.
+        missed = dict(stores[0].values)
+        control.end_jobs([batch_id])
+        await run.until(lambda: run.ids == [batch_id])
+        await settled(stores[1])
+        await run.end()
+        stores[0].values = missed
+        again = trigger_with()
+        again.asset_state_store = Stores(*stores)  # type: ignore[assignment]
+        run = Run(again)
+        await settled(stores[1])
+        await run.end()
+        assert run.ids == []
 
     asyncio.run(main())
 
