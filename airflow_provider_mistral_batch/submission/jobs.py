@@ -327,7 +327,7 @@ class Submission:
             )
         decision = self._look_for_long(choose)
         self.earlier = Earlier.ON_RECORD
-        return None if decision.attach_to is None else self._attach(decision)
+        return None if decision.attach_to is None else self._attach(decision, metrics.job_submitted)
 
     def _create_patiently(self, job: BatchJobIn, reason: str) -> BatchJobOut:
         """Create the job, also if the API does not see its files at once. A refused call made no job."""
@@ -364,7 +364,11 @@ class Submission:
         self._cancel_all(decision.cancel)
         return submitted
 
-    def _attach(self, decision: Decision) -> BatchJobOut:
+    def _attach(
+        self,
+        decision: Decision,
+        count: Callable[[str | None, str], None] = metrics.job_attached,
+    ) -> BatchJobOut:
         job = decision.attach_to
         assert job is not None
         if decision.duplicates:
@@ -377,7 +381,7 @@ class Submission:
         self.batch_ids.append(job.id)
         self._stop_if_abandoned(job.id)
         log.info("Attached to batch job %s: %s.", job.id, decision.reason)
-        metrics.job_attached(job.model or self.model, job.endpoint)
+        count(job.model or self.model, job.endpoint)
         return job
 
     def _stop_if_abandoned(self, batch_id: str | None = None) -> None:

@@ -107,6 +107,28 @@ def test_a_failure_after_the_landing_tells_of_the_results(
     assert [one.outputFacets["outputStatistics"].rowCount for one in told.outputs] == [1, 1]
 
 
+def test_files_and_tables_of_the_users_are_told_and_an_odd_one_costs_no_other(tmp_path: Path) -> None:
+    from airflow.providers.common.compat.lineage.entities import File, Table
+
+    class Odd:
+        uri = property(lambda _: 1 / 0)
+
+    task = MistralBatchInferenceOperator(
+        task_id="task",
+        requests=["Hello"],
+        model="mistral-small-latest",
+        destination=str(tmp_path / "out"),
+        inlets=[
+            Odd(),
+            File("s3://bucket/own.csv"),
+            Table(cluster="dwh", database="db", name="t"),
+            Asset("file:///own"),
+        ],
+    )
+    told: Any = task.get_openlineage_facets_on_start()
+    assert names(told.inputs) == ["s3://bucket own.csv", "dwh db.t", "file /own"]
+
+
 def test_what_goes_wrong_in_lineage_is_a_line_in_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
     sensor = MistralBatchJobSensor(task_id="sensor", batch_id="x")
 

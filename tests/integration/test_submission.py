@@ -16,6 +16,7 @@ import pytest
 from airflow_provider_mistral_batch.api.models import BatchJobIn
 from airflow_provider_mistral_batch.compat import AirflowException
 from airflow_provider_mistral_batch.emulator.client import Control
+from airflow_provider_mistral_batch.observability import metrics
 from airflow_provider_mistral_batch.operators.inference import MistralBatchInferenceOperator
 from airflow_provider_mistral_batch.operators.mistral_batch import MistralCreateBatchJobOperator
 from airflow_provider_mistral_batch.submission import jobs as submission
@@ -269,8 +270,17 @@ LOST: dict[str, tuple[dict[str, Any], bool]] = {
 @pytest.mark.parametrize("lost", LOST)
 @pytest.mark.parametrize("lag", [0.0, 0.2])
 def test_a_lost_answer_leaves_one_job(
-    lost: str, lag: float, submit: Any, new_ti: Any, control: Control, jobs: Any, logged: Any
+    lost: str,
+    lag: float,
+    submit: Any,
+    new_ti: Any,
+    control: Control,
+    jobs: Any,
+    logged: Any,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    counted: list[str] = []
+    monkeypatch.setattr(metrics, "_count", lambda name, *_, **__: counted.append(name))
     fault, exists = LOST[lost]
     control.settings(listing_lag=lag)
     control.fault(method="POST", path="/v1/batch/jobs", **fault)
@@ -280,6 +290,8 @@ def test_a_lost_answer_leaves_one_job(
     assert control.requests()[CREATE] == (1 if exists else 2)
     said = "Attached to" if exists else "The batch job does not exist: sending it again."
     assert [line for line in logged() if said in line]
+    # It is this try's, whichever call made it.
+    assert [name for name in counted if name.startswith("mistral_batch.jobs.")] == [metrics.SUBMITTED]
 
 
 def test_a_lost_answer_whose_look_fails_leaves_nothing_running(

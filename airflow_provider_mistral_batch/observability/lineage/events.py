@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import attr
 from airflow.providers.common.compat.openlineage.facet import (
-    Dataset,
     ExternalQueryRunFacet,
     InputDataset,
     OutputDataset,
@@ -15,11 +15,14 @@ from airflow.providers.common.compat.openlineage.facet import (
     RunFacet,
 )
 from airflow.providers.openlineage.extractors import OperatorLineage
+from airflow.providers.openlineage.extractors.manager import ExtractorManager
 
 from airflow_provider_mistral_batch.observability.lineage.datasets import datasets_of
 
 if TYPE_CHECKING:
     from airflow_provider_mistral_batch.observability.lineage.told import Told
+
+log = logging.getLogger(__name__)
 
 #: The key of our run facet.
 FACET = "mistral_batch"
@@ -90,10 +93,13 @@ def _with_own(datasets: dict[Any, Any], own: Iterable[Any]) -> list[Any]:
 
 def _translated(value: Any) -> Any:
     """Translate an inlet or outlet of the user's, as OpenLineage does."""
-    if isinstance(value, Dataset):
-        return value
-    if not hasattr(value, "uri"):
-        return None
-    from airflow.providers.common.compat.openlineage.utils.utils import translate_airflow_asset
+    try:
+        if hasattr(value, "uri"):
+            from airflow.providers.common.compat.openlineage.utils.utils import translate_airflow_asset
 
-    return translate_airflow_asset(value, None)
+            return translate_airflow_asset(value, None)
+        # Its own datasets, and the files and tables of Airflow's lineage entities.
+        return ExtractorManager.convert_to_ol_dataset(value)
+    except Exception as error:
+        log.info("OpenLineage is not told of %.200r: %s", value, error)
+        return None
