@@ -32,7 +32,7 @@ _SECONDS = 5.0
 _MOST_IDS = 1_000
 
 #: The stores that failed once: their tasks do not try, wait and complain again.
-_given_up: weakref.WeakSet[Any] = weakref.WeakSet()
+_given_up: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
 
 
 def keep(context: Context, *, batch_ids: Iterable[str] = (), counts: Mapping[str, int] | None = None) -> None:
@@ -44,29 +44,15 @@ def keep(context: Context, *, batch_ids: Iterable[str] = (), counts: Mapping[str
     :param counts: Counts of requests, which replace those of earlier tries.
     """
     store: Any = context.get("task_state_store")
-    if store is None or store in _given_up:
+    if store is None or _given_up.get(id(store)) is store:
         return
-    outcome: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
-
-    def write() -> None:
-        try:
-            _write(store, list(batch_ids), counts)
-        except Exception as error:
-            outcome.put(error)
-        else:
-            outcome.put(None)
-
-    # A daemon thread: a store that never answers must not keep the process alive.
-    threading.Thread(target=write, daemon=True).start()
     try:
-        trouble: object = outcome.get(timeout=_SECONDS)
-    except queue.Empty:
-        trouble = f"it was not kept within {_SECONDS:g} s"
-    if trouble is not None:
+        _keep_briefly(store, list(batch_ids), counts)
+    except Exception as error:
         with suppress(TypeError):
-            _given_up.add(store)
+            _given_up[id(store)] = store
         log.warning(
-            "The Storage tab of this task lacks batch ids and counts, which changes nothing else: %s", trouble
+            "The Storage tab of this task lacks batch ids and counts, which changes nothing else: %s", error
         )
 
 
@@ -78,6 +64,27 @@ def keep_job(context: Context, job: BatchJobOut) -> None:
     :param job: The job, which is over.
     """
     keep(context, batch_ids=[job.id], counts=msgspec.to_builtins(job.request_counts))
+
+
+def _keep_briefly(store: Any, batch_ids: list[str], counts: Mapping[str, int] | None) -> None:
+    outcome: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
+
+    def write() -> None:
+        try:
+            _write(store, batch_ids, counts)
+        except Exception as error:
+            outcome.put(error)
+        else:
+            outcome.put(None)
+
+    # A daemon thread: a store that never answers must not keep the process alive.
+    threading.Thread(target=write, daemon=True).start()
+    try:
+        trouble = outcome.get(timeout=_SECONDS)
+    except queue.Empty:
+        raise TimeoutError(f"it was not kept within {_SECONDS:g} s") from None
+    if trouble is not None:
+        raise trouble
 
 
 def _write(store: Any, batch_ids: list[str], counts: Mapping[str, int] | None) -> None:

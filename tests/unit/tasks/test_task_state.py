@@ -77,7 +77,17 @@ class Silent(Store):
         threading.Event().wait()
 
 
-@pytest.mark.parametrize(("kind", "says"), [(Broken, "no such table"), (Silent, "not kept within 0.05 s")])
+class Unhashable(Broken):
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [(Broken, "no such table"), (Unhashable, "no such table"), (Silent, "not kept within 0.05 s")],
+)
 def test_trouble_costs_one_warning_and_one_attempt(
     kind: type[Store], says: str, monkeypatch: pytest.MonkeyPatch, logged: Callable[[], list[str]]
 ) -> None:
@@ -89,3 +99,15 @@ def test_trouble_costs_one_warning_and_one_attempt(
     assert line.startswith("warning: ")
     assert says in line
     assert store.asked == 1
+
+
+def test_a_machine_without_a_thread_to_spare_costs_one_warning(
+    monkeypatch: pytest.MonkeyPatch, logged: Callable[[], list[str]]
+) -> None:
+    def refused(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refused)
+    keep(Store(), batch_ids=["a"])
+    (line,) = logged()
+    assert "can't start new thread" in line
