@@ -31,14 +31,23 @@ def with_costs(jobs: Iterable[JobView], manifests: Mapping[TaskKey, Mapping[str,
             number = id(batches[job.id])
             completed[number] = completed.get(number, 0) + job.completed
     return [
-        _with_share(job, batches[job.id], completed[id(batches[job.id])]) if job.id in batches else job
+        with_share(job, batches[job.id], completed=completed[id(batches[job.id])])
+        if job.id in batches
+        else job
         for job in listed
     ]
 
 
-def _with_share(job: JobView, manifest: Mapping[str, Any], completed: int) -> JobView:
-    batch_ids = manifest["batch_ids"]
-    share = job.completed / completed if completed else 1.0 / max(1, len(batch_ids))
+def with_share(job: JobView, manifest: Mapping[str, Any], *, completed: float) -> JobView:
+    """
+    Give a job its share of what its batch used and cost.
+
+    :param job: The job, one of the batch's.
+    :param manifest: The batch's manifest.
+    :param completed: How many requests succeeded in all jobs of the batch.
+    """
+    jobs = len(manifest["batch_ids"])
+    share = min(1.0, job.completed / completed) if completed and jobs > 1 else 1.0 / jobs
     usage = amounts(manifest.get("usage"))
     cost = amounts(manifest).get("estimated_cost_usd")
     return msgspec.structs.replace(

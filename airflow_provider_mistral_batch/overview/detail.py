@@ -10,7 +10,7 @@ import msgspec
 
 from airflow_provider_mistral_batch.api.models import BatchJobOut, BatchStatus
 from airflow_provider_mistral_batch.hooks.mistral_batch import MistralBatchHook
-from airflow_provider_mistral_batch.overview.costs import amounts, scaled
+from airflow_provider_mistral_batch.overview.costs import amounts, scaled, with_share
 from airflow_provider_mistral_batch.overview.heads import HEAD_BYTES, Head, read_head
 from airflow_provider_mistral_batch.overview.jobs import JobView, clean, job_view
 from airflow_provider_mistral_batch.overview.landed import Landed
@@ -187,19 +187,14 @@ def _with_usage(
     """Fill in usage and cost: the job's share of what the manifest says of its batch, or from the job's first rows."""
     from airflow_provider_mistral_batch.inference.budget import estimated_cost
 
-    batch_ids = None if manifest is None else manifest.get("batch_ids")
-    of_batch = {} if manifest is None else amounts(manifest.get("usage"))
-    if of_batch and manifest is not None and (batch_ids == [job.id] or has_landed_rows):
+    if manifest is not None and amounts(manifest.get("usage")):
         succeeded = amounts(manifest.get("counts")).get("succeeded", 0)
-        is_alone = batch_ids == [job.id] or not succeeded
-        share = 1.0 if is_alone else min(1.0, job.completed / succeeded)
-        usage, is_estimate = {name: amount * share for name, amount in of_batch.items()}, False
-    elif answers is not None and answers.rows_read and not has_landed_rows:
-        is_estimate = not answers.is_whole
-        completed = job.completed or answers.rows_read
-        usage = scaled(answers.usage, answers.rows_read, completed) if is_estimate else answers.usage
-    else:
+        return with_share(job, manifest, completed=succeeded), False
+    if answers is None or not answers.rows_read or has_landed_rows:
         return job, False
+    is_estimate = not answers.is_whole
+    completed = job.completed or answers.rows_read
+    usage = scaled(answers.usage, answers.rows_read, completed) if is_estimate else answers.usage
     cost = estimated_cost(job.model, usage)
     return msgspec.structs.replace(job, usage=dict(usage), cost_usd=cost), is_estimate
 

@@ -67,16 +67,14 @@ class Prompt:
         # Text, then the column after it, and how to format its value.
         self._parts: list[tuple[str, str | None, Callable[[Any], str] | None]] = []
         try:
-            for text, name, spec, conversion in string.Formatter().parse(template):
-                self._parts.append(
-                    (text, name, None if name is None else self._formatter(name, spec, conversion))
-                )
-        except InvalidInputError:
-            raise
+            parts = list(string.Formatter().parse(template))
         except ValueError as error:
             raise InvalidInputError(
                 f"{field}={template!r:.80} is not a valid template ({error}): write {{{{ and }}}} for braces that stay"
             ) from None
+        for text, name, spec, conversion in parts:
+            convert = None if name is None else self._formatter(name, spec, conversion)
+            self._parts.append((text, name, convert))
 
     @property
     def columns(self) -> list[str]:
@@ -105,20 +103,16 @@ class Prompt:
     def _texts(self, name: str, values: pyarrow.Array, convert: Callable[[Any], str]) -> pyarrow.StringArray:
         import pyarrow
 
+        is_cast = convert is _plain and _is_written_alike(values.type)
+        given = () if is_cast else python_values(values, name, field=self._field)
         try:
-            if convert is _plain and _is_written_alike(values.type):
+            if is_cast:
                 texts = values.cast(pyarrow.string())
                 texts.validate(full=True)
             else:
                 texts = pyarrow.array(
-                    [
-                        None if value is None else convert(value)
-                        for value in python_values(values, name, field=self._field)
-                    ],
-                    pyarrow.string(),
+                    [None if value is None else convert(value) for value in given], pyarrow.string()
                 )
-        except InvalidInputError:
-            raise
         except (ValueError, TypeError) as error:
             raise InvalidInputError(
                 f"{self._field}: {_first_unfit(values, convert)} of column {name!r} does not fit its format: {error}; "
