@@ -28,7 +28,7 @@ from airflow_provider_mistral_batch.policies.row_verdict import (
 )
 from airflow_provider_mistral_batch.submission.pending_limit import LONGEST, PendingLimit, PendingLimitError
 from airflow_provider_mistral_batch.tasks import task_state
-from airflow_provider_mistral_batch.tasks.endings import LeftRunningError
+from airflow_provider_mistral_batch.tasks.endings import LeftRunningError, ends_for_good
 from airflow_provider_mistral_batch.tasks.worker_wait import BACKSTOP_SECONDS, JobPoller
 from airflow_provider_mistral_batch.tasks.xcoms import job_xcoms, push_return_value, push_xcoms
 
@@ -143,8 +143,9 @@ class Batch:
             # If all jobs expired, another round may help, unless the batch's own deadline has passed.
             expired = all(job.status == BatchStatus.EXPIRED for job in jobs)
             if not expired or self.plan.given_up_at is not None:
-                self.work.destination.release()
-                raise AirflowException(f"{self._time_is_up}{describe_ends(jobs)}, without results")
+                failure = AirflowException(f"{self._time_is_up}{describe_ends(jobs)}, without results")
+                self._release_after(failure)
+                raise failure
         self.landed = self.results.land(len(self.plan.rounds) - 1)
         if self._ended_now():
             usage = self.landed["usage"]
@@ -200,7 +201,8 @@ class Batch:
                 "rounds": len(plan.rounds),
                 "acceptable": verdict.acceptable,
                 "key": plan.key,
-            }
+            },
+            is_final=verdict.acceptable,
         )
         if not all(job.found_over for jobs in plan.rounds for job in jobs):
             # An earlier try has counted those that it has seen end.
@@ -213,7 +215,9 @@ class Batch:
             message += f", failed and missing requests in {final['errors_path']}"
         if not verdict.acceptable:
             push_return_value(self.work.ti, manifest)
-            raise (AirflowException if verdict.new_job_may_help else AirflowFailException)(message)
+            failure = (AirflowException if verdict.new_job_may_help else AirflowFailException)(message)
+            self._release_after(failure)
+            raise failure
         log.log(logging.WARNING if verdict.rows_failed else logging.INFO, "%s", message)
         if self.submission.may_have_duplicates:
             self.submission.cancel_running(keep=plan.batch_ids)
@@ -223,6 +227,13 @@ class Batch:
         write_target(options, manifest)
         self.clean_up(plan.batch_ids)
         return manifest
+
+    def _release_after(self, failure: Exception) -> None:
+        """Remove what is not final, except for what another try needs: its source may give something else by then."""
+        if self.plan.source and not ends_for_good(failure, self.work.context):
+            self.work.destination.release_rounds()
+        else:
+            self.work.destination.release()
 
     def finished_by_another_try(self) -> dict[str, Any] | None:
         """Return the manifest if another try has finished the same work, and its results are still in place."""
