@@ -229,13 +229,14 @@ def write_target(options: BatchOptions, manifest: Mapping[str, Any]) -> None:
     except MistralBatchError as error:
         # What the table cannot take, no other try mends.
         remedy = (
-            "alter the table, and clear the task: it"
+            "Alter the table, and clear the task"
             if isinstance(error, InvalidInputError)
-            else "another try"
+            else "Another try writes them into the table. If none follows, clear the task"
         )
         raise type(error)(
-            f"{error}. The answers are safe in {manifest['results_path']}: {remedy} writes them into the table, and "
-            "pays nothing"
+            f"{error}. The answers are safe in {manifest['results_path']}. {remedy}: it reads the source again, and "
+            "writes these answers without paying if no row has changed. If rows may have changed, write the answers "
+            "yourself first, with SqlTable.write(read_table(manifest), …)"
         ) from None
     log.info("Wrote %d rows into %r.", count, options.target)
 

@@ -182,9 +182,20 @@ def test_a_value_that_the_table_cannot_take_says_what_to_do(ask, reviews, jobs, 
     reviews.run("CREATE TRIGGER full BEFORE INSERT ON classes BEGIN SELECT fitted(new.id); END")
     outcome = ask(ti.cleared(), target=target)
     assert outcome.state == "failed"
-    assert "alter the table, and clear the task" in outcome.message
+    assert "Alter the table, and clear the task" in outcome.message
+    assert "if no row has changed" in outcome.message
     reviews.run("DROP TRIGGER full")
     assert ask(ti.cleared(), target=target).state == "success"
+    assert len(jobs()) == 1
+
+
+def test_answers_that_are_not_in_the_table_can_be_written_without_asking(ask, reviews, jobs, new_ti):
+    target, ti = SqlTable("classes", conn_id="warehouse", create=True), new_ti()
+    manifest = ask(ti, target=target).value
+    # A clear would ask about all rows.
+    reviews.run("DELETE FROM classes", "INSERT INTO reviews VALUES (4, 'four')")
+    assert target.write(read_table(manifest), ["id"], {}) == 3
+    assert reviews.run("SELECT id FROM classes ORDER BY id") == [(1,), (2,), (3,)]
     assert len(jobs()) == 1
 
 
