@@ -390,13 +390,25 @@ class Batch:
 
     def _may_ask_again(self) -> bool:
         """Tell whether another round is allowed, and some requests may succeed in it."""
-        if self.submission.is_last_look or self.plan.given_up_at is not None:
+        if self.plan.given_up_at is not None:
+            return False
+        # A last look submits nothing. But it lands what the round's jobs have given, if the task was waiting for them.
+        if self.submission.is_last_look and not self._may_have_jobs(len(self.plan.rounds)):
             return False
         is_worth_it = self.landed["may_pass"] or (
             self.options.reask_invalid and self.landed["counts"]["failed"]
         )
         return bool(
             is_worth_it and len(self.plan.rounds) < self._rounds_allowed and may_ask_again(self._ended_now())
+        )
+
+    def _planned(self, number: int) -> Sequence[PlannedJob]:
+        return self.plan.rounds[number] if number < len(self.plan.rounds) else ()
+
+    def _may_have_jobs(self, number: int) -> bool:
+        """Tell whether a job of a round may exist, of this or an earlier try."""
+        return any(job.batch_id for job in self._planned(number)) or self.submission.may_have_job(
+            self.plan.round_prefix(number)
         )
 
     def _ended_now(self) -> list[BatchJobOut]:
