@@ -5,30 +5,34 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from airflow_provider_mistral_batch.api.errors import NotFoundError, RateLimitError
+from airflow_provider_mistral_batch.api.errors import MistralCallError, NotFoundError, RateLimitError
 from airflow_provider_mistral_batch.api.models import BatchJobOut, BatchStatus
 from airflow_provider_mistral_batch.api.texts import sentence
 from airflow_provider_mistral_batch.compat import AirflowException, AirflowFailException
 from airflow_provider_mistral_batch.inference.account_files import delete_account_files, document_ids
 from airflow_provider_mistral_batch.inference.budget import can_afford, estimated_cost
-from airflow_provider_mistral_batch.inference.landed_rounds import LandedRounds
+from airflow_provider_mistral_batch.inference.landed_rounds import PAY_AGAIN, LandedRounds
 from airflow_provider_mistral_batch.inference.plan import BatchPlan
 from airflow_provider_mistral_batch.inference.table import write_target
 from airflow_provider_mistral_batch.observability import metrics
 from airflow_provider_mistral_batch.policies.deadline import submitted_at
 from airflow_provider_mistral_batch.policies.outage import Outage
 from airflow_provider_mistral_batch.policies.row_verdict import (
+    WayOn,
     describe_ends,
     judge_rows,
     may_ask_again,
     rounds_allowed,
+    way_on,
 )
 from airflow_provider_mistral_batch.submission.pending_limit import LONGEST, PendingLimit, PendingLimitError
 from airflow_provider_mistral_batch.tasks import task_state
-from airflow_provider_mistral_batch.tasks.endings import LeftRunningError
+from airflow_provider_mistral_batch.tasks.endings import LeftRunningError, ends_for_good, is_permanent
 from airflow_provider_mistral_batch.tasks.worker_wait import BACKSTOP_SECONDS, JobPoller
 from airflow_provider_mistral_batch.tasks.xcoms import job_xcoms, push_return_value, push_xcoms
 
@@ -37,6 +41,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_mistral_batch.inference.plan import PlannedJob
     from airflow_provider_mistral_batch.inference.workplace import Workplace
+    from airflow_provider_mistral_batch.policies.verdict import Verdict
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +61,10 @@ class Pause(NamedTuple):
     trigger: BaseTrigger
     timeout: timedelta
     carried: dict[str, Any]
+
+
+class _NoRoomError(AirflowException):
+    """The workspace had no room for a job for as long as a job may be active."""
 
 
 class Batch:
@@ -78,26 +87,45 @@ class Batch:
         self.jobs: list[BatchJobOut] = []
         #: Fields of the current round's manifest, once it has landed.
         self.landed: dict[str, Any] = {}
+        #: How many rounds have landed.
+        self.landed_rounds = max(0, len(plan.rounds) - 1)
+        #: Why a round was left out, or landed in part; and whether its jobs may have more answers.
+        self.left_out: Exception | None = None
+        self.may_have_more = False
 
-    def run(self) -> Pause | dict[str, Any]:
+    def run(self, stopped: Exception | None = None) -> Pause | dict[str, Any]:
         """
         Run the batch from its current state to the next pause or the end.
 
+        :param stopped: Why a trigger's wait for the current round was not possible.
         :return: A pause if a trigger can do the next wait; the manifest at the end.
         :raises AirflowException: When the batch did not end well, or not in time.
         """
         try:
-            while True:
-                if (pause := self.submit() or self.wait()) is not None:
-                    return pause
-                self.land()
-                if not self.next_round():
-                    return self.finish()
+            return self._run_rounds(stopped) or self.finish()
         except FileNotFoundError:
             # Another try, which Airflow considered dead, may have finished meanwhile and removed this try's files.
             if (manifest := self.finished_by_another_try()) is None:
                 raise
             return manifest
+
+    def _run_rounds(self, stopped: Exception | None) -> Pause | None:
+        """Run round after round; ``None`` when no further one follows."""
+        try:
+            if stopped is not None:
+                raise stopped
+            while True:
+                if (pause := self.submit() or self.wait()) is not None:
+                    return pause
+                self.land()
+                if not self.next_round():
+                    return None
+        except FileNotFoundError:
+            raise
+        except Exception as error:
+            if not self._goes_on_after(error):
+                raise
+            return None
 
     def submit(self) -> Pause | None:
         """Submit the remaining jobs of the round, and wait when the workspace has no room for the next one."""
@@ -143,9 +171,11 @@ class Batch:
             # If all jobs expired, another round may help, unless the batch's own deadline has passed.
             expired = all(job.status == BatchStatus.EXPIRED for job in jobs)
             if not expired or self.plan.given_up_at is not None:
-                self.work.destination.release()
-                raise AirflowException(f"{self._time_is_up}{describe_ends(jobs)}, without results")
+                failure = AirflowException(f"{self._time_is_up}{describe_ends(jobs)}, without results")
+                self._release_after(failure)
+                raise failure
         self.landed = self.results.land(len(self.plan.rounds) - 1)
+        self.landed_rounds = len(self.plan.rounds)
         if self._ended_now():
             usage = self.landed["usage"]
             cost = estimated_cost(self.plan.model, usage, self.options.prices)
@@ -181,9 +211,9 @@ class Batch:
         from airflow_provider_mistral_batch.jsonl.results.digest import describe_errors
 
         plan, options = self.plan, self.options
-        final = self.results.finish()
+        final = self.results.finish(left_out=self.left_out)
         counts = final["counts"]
-        may_pass = final.pop("may_pass")
+        may_pass, gone = final.pop("may_pass"), final.pop("gone")
         if options.structured and options.reask_invalid:
             may_pass += sum(
                 error["count"]
@@ -191,29 +221,35 @@ class Batch:
                 if error["code"] == "invalid_output"
                 and options.structured.may_be_asked_again(error["message"])
             )
-        verdict = judge_rows(counts, self.jobs, max_failed_ratio=options.max_failed_ratio, may_pass=may_pass)
+        verdict = judge_rows(
+            counts, self.jobs, max_failed_ratio=options.max_failed_ratio, may_pass=may_pass, gone=gone
+        )
+        message = f"{self._time_is_up}{verdict.with_digest(describe_errors(final['errors'])).message}"
+        message += f". Answers are in {final['results_path']}"
+        if counts["total"] > counts["succeeded"]:
+            message += f", failed and missing requests in {final['errors_path']}"
+        failure = self._failure(verdict, message, gone=gone)
         manifest = self.work.destination.write_manifest(
             {
                 "batch_ids": plan.batch_ids,
                 **final,
                 "estimated_cost_usd": estimated_cost(plan.model, final["usage"], options.prices),
                 "rounds": len(plan.rounds),
-                "acceptable": verdict.acceptable,
+                "acceptable": failure is None,
                 "key": plan.key,
-            }
+            },
+            is_final=failure is None,
         )
         if not all(job.found_over for jobs in plan.rounds for job in jobs):
             # An earlier try has counted those that it has seen end.
             metrics.rows_landed(counts, plan.model, options.endpoint)
         metrics.batch_traced(manifest, plan.model, options.endpoint)
         task_state.keep(self.work.context, counts=counts)
-        verdict = verdict.with_digest(describe_errors(final["errors"]))
-        message = f"{self._time_is_up}{verdict.message}. Answers are in {final['results_path']}"
-        if counts["total"] > counts["succeeded"]:
-            message += f", failed and missing requests in {final['errors_path']}"
-        if not verdict.acceptable:
+        if failure is not None:
             push_return_value(self.work.ti, manifest)
-            raise (AirflowException if verdict.new_job_may_help else AirflowFailException)(message)
+            if self.left_out is None:
+                self._release_after(failure)
+            raise failure
         log.log(logging.WARNING if verdict.rows_failed else logging.INFO, "%s", message)
         if self.submission.may_have_duplicates:
             self.submission.cancel_running(keep=plan.batch_ids)
@@ -223,6 +259,31 @@ class Batch:
         write_target(options, manifest)
         self.clean_up(plan.batch_ids)
         return manifest
+
+    def _failure(self, verdict: Verdict, message: str, *, gone: str) -> Exception | None:
+        """Return the error that ends the task although results have landed; ``None`` if they are good enough."""
+        if self.left_out is not None and self.may_have_more:
+            log.warning("What there is has landed all the same: %s", message)
+            return self.left_out
+        if verdict.acceptable:
+            return None
+        if gone:
+            return AirflowFailException(f"{message}. {PAY_AGAIN}")
+        if self.left_out is not None:
+            message += f". Another round was not possible: {self.left_out}"
+            if is_permanent(self.left_out):
+                return AirflowFailException(message)
+        return (AirflowException if verdict.new_job_may_help else AirflowFailException)(message)
+
+    def _release_after(self, failure: Exception) -> None:
+        """Remove what is not final, except for what another try needs: its source may give something else by then."""
+        if self.plan.source and not self._ends_task(failure):
+            self.work.destination.release_rounds()
+        else:
+            self.work.destination.release()
+
+    def _ends_task(self, error: Exception) -> bool:
+        return is_permanent(error) or ends_for_good(error, self.work.context)
 
     def finished_by_another_try(self) -> dict[str, Any] | None:
         """Return the manifest if another try has finished the same work, and its results are still in place."""
@@ -309,7 +370,7 @@ class Batch:
             )
             return self._pause(trigger, plan.room_deadline)
         if not limit.wait(deadline=plan.room_deadline, pause=options.poll_interval):
-            raise AirflowException(
+            raise _NoRoomError(
                 f"the workspace had no room for {limit.requests:,} more requests for a week, because other jobs kept "
                 "it full: run the task again when they are over"
             )
@@ -379,7 +440,11 @@ class Batch:
 
     def _may_ask_again(self) -> bool:
         """Tell whether another round is allowed, and some requests may succeed in it."""
-        if self.submission.is_last_look or self.plan.given_up_at is not None:
+        # What is gone was paid for, and nobody asked for paying twice.
+        if self.plan.given_up_at is not None or self.landed.get("gone"):
+            return False
+        # A last look submits nothing. But it lands what the round's jobs have given, if the task was waiting for them.
+        if self.submission.is_last_look and not self._may_have_jobs(len(self.plan.rounds)):
             return False
         is_worth_it = self.landed["may_pass"] or (
             self.options.reask_invalid and self.landed["counts"]["failed"]
@@ -387,6 +452,60 @@ class Batch:
         return bool(
             is_worth_it and len(self.plan.rounds) < self._rounds_allowed and may_ask_again(self._ended_now())
         )
+
+    def _planned(self, number: int) -> Sequence[PlannedJob]:
+        return self.plan.rounds[number] if number < len(self.plan.rounds) else ()
+
+    def _may_have_jobs(self, number: int) -> bool:
+        """Tell whether a job of a round may exist, of this or an earlier try."""
+        return any(job.batch_id for job in self._planned(number)) or self.submission.may_have_job(
+            self.plan.round_prefix(number)
+        )
+
+    def _goes_on_after(self, error: Exception) -> bool:
+        """Finish with what there is after an error in a round, if that is right; tell whether it is."""
+        number = self.landed_rounds
+        if self.submission.is_abandoned:
+            return False
+        way = partial(
+            way_on, ends_task=self._ends_task(error), waited_in_vain=isinstance(error, _NoRoomError)
+        )
+        if way(may_have_jobs=False) is WayOn.NEXT_TRY:
+            return False
+        try:
+            may_have_jobs = self._may_have_jobs(number)
+            over = self._ids_of_jobs_with_results(number)
+            jobs = self._jobs_of_round(number - 1) if number else []
+        except MistralCallError as unknown:
+            log.info("%s So a job of round %d may have more answers.", sentence(unknown), number + 1)
+            may_have_jobs, over, jobs = True, set(), []
+        if way(may_have_jobs=may_have_jobs) is WayOn.NEXT_TRY or not (number or over):
+            return False
+        log.warning("Round %d cannot go on: %s", number + 1, sentence(error))
+        log.debug("Where it failed:", exc_info=error)
+        self.left_out, self.may_have_more, self.jobs = error, may_have_jobs, jobs
+        for planned in self._planned(number):
+            # Without an id, its requests count as without a result, and the round as not landed.
+            planned.batch_id = planned.batch_id if planned.batch_id in over else None
+        del self.plan.rounds[number + bool(over) :]
+        return True
+
+    def _jobs_of_round(self, number: int) -> list[BatchJobOut]:
+        ids = [str(job.batch_id) for job in self.plan.rounds[number]]
+        return self.jobs if [job.id for job in self.jobs] == ids else [self.hook.get(id_) for id_ in ids]
+
+    def _ids_of_jobs_with_results(self, number: int) -> set[str]:
+        """Find the jobs of a round that are over, and whose results were not tried to land."""
+        ids = [planned.batch_id for planned in self._planned(number)]
+        found = set()
+        # If all of them are known to be over, landing them has just failed.
+        for id_ in filter(None, ids if [job.id for job in self.jobs] != ids else ()):
+            # Somebody may have deleted it.
+            with suppress(NotFoundError):
+                job = self.hook.get(id_)
+                if job.is_terminal and (job.output_file_id or job.error_file_id):
+                    found.add(job.id)
+        return found
 
     def _ended_now(self) -> list[BatchJobOut]:
         """Give the jobs of the round that were not over when this try attached to them."""

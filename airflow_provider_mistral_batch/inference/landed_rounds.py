@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from airflow_provider_mistral_batch.jsonl.requests.shards import Shard
 
 log = logging.getLogger(__name__)
+
+#: What to do about results that are gone.
+PAY_AGAIN = "To submit, and pay for, the requests again, set force_new=True and clear the task"
 
 
 class LandedRounds:
@@ -46,8 +50,10 @@ class LandedRounds:
         Land one round, whose jobs must be over.
 
         :param number: The round, from 0.
-        :return: Fields of a manifest, and ``may_pass``: how many requests may succeed in another try.
-        :raises InvalidInputError: When another task has taken the destination.
+        :return: Fields of a manifest; ``may_pass``: how many requests may succeed in another try; and ``gone``: if the
+            API does not offer results of some jobs any more, which and why.
+        :raises InvalidInputError: When another task has taken the destination, or all results of the first round are
+            gone.
         """
         from airflow_provider_mistral_batch.jsonl.results.manifest import read_manifest, write_manifest
         from airflow_provider_mistral_batch.jsonl.results.split import split_downloads
@@ -63,23 +69,30 @@ class LandedRounds:
         jobs = [self.hook.get(job.batch_id) for job in self.plan.rounds[number] if job.batch_id]
         requests = self._requests(number)
         now = self.hook.server_now
-        if lost := [job for job in jobs if has_lost_answers(job, now=now)]:
-            raise self._gone(None, lost)
-        try:
-            summary = split_downloads(
-                lambda: self._streams(jobs),
-                results_path,
-                errors_path,
-                requests=requests,
-                check=self.options.structured.check if self.options.structured else None,
-                output_format=self.destination.rounds_format,
-                without_secrets=self.hook.get_conn().without_secrets,
+        lost = dict.fromkeys(job.id for job in jobs if has_lost_answers(job, now=now))
+        summary = split_downloads(
+            lambda: self._streams(jobs, lost),
+            results_path,
+            errors_path,
+            requests=requests,
+            check=self.options.structured.check if self.options.structured else None,
+            output_format=self.destination.rounds_format,
+            without_secrets=self.hook.get_conn().without_secrets,
+        )
+        gone = ""
+        if lost:
+            gone = describe_gone(
+                next(filter(None, lost.values()), None), [job for job in jobs if job.id in lost]
             )
-        except NotFoundError as gone:
-            raise self._gone(gone, jobs) from None
+            if number == 0 and not summary.counts["by_status"]:
+                self.destination.release()
+                raise InvalidInputError(f"{gone}. {PAY_AGAIN}")
+            # What other jobs and earlier rounds gave is paid for, and lands.
+            log.warning("%s. Their requests count as without a result, and none is asked again.", gone)
         landed = {
             **summary.as_dict(),
             "may_pass": summary.may_pass,
+            "gone": gone,
             "started_at": min(job.in_progress_at or job.created_at for job in jobs),
             "completed_at": max(job.ended_at or job.created_at for job in jobs),
             "round_key": round_key,
@@ -96,13 +109,6 @@ class LandedRounds:
             summary.may_pass,
         )
         return landed
-
-    def _gone(self, error: NotFoundError | None, jobs: Sequence[BatchJobOut]) -> InvalidInputError:
-        self.destination.release()
-        return InvalidInputError(
-            f"{describe_gone(error, jobs)}. To submit, and pay for, the requests again, set force_new=True and clear "
-            "the task"
-        )
 
     def usages(self) -> Iterator[dict[str, Any]]:
         """Iterate over the usage of each round, read lazily."""
@@ -130,11 +136,14 @@ class LandedRounds:
             max_job_requests=self.options.requests_per_job,
         )
 
-    def finish(self) -> dict[str, Any]:
+    def finish(self, *, left_out: Exception | None = None) -> dict[str, Any]:
         """
         Publish the final outcome of every request in the destination.
 
-        :return: Fields of a manifest, and ``may_pass``.
+        :param left_out: If a round was left out, or landed in part, why.
+        :return: Fields of a manifest; ``may_pass`` and ``gone``, as of :meth:`land`.
+        :raises Exception: ``left_out``, or that results are gone, when an earlier try has published more answers of
+            this batch: these stay.
         """
         from airflow_provider_mistral_batch.jsonl.results.merge import merge_rounds
 
@@ -143,7 +152,8 @@ class LandedRounds:
         landed = [self.land(number) for number in range(len(self.plan.rounds))]
         last = len(landed) - 1
         final = landed[0]
-        if last:
+        # If a round was left out, a clear may continue with those that have landed: they stay where they are.
+        if last or left_out is not None:
             rounds = [
                 {**one, "results_path": paths[0], "errors_path": paths[1]}
                 for one, paths in zip(landed, map(destination.round_paths, range(len(landed))), strict=True)
@@ -158,6 +168,10 @@ class LandedRounds:
                 without_secrets=self.hook.get_conn().without_secrets,
             )
             final = {**merged.as_dict(), "may_pass": merged.may_pass}
+        gone = next(filter(None, (one.get("gone", "") for one in landed)), "")
+        if (left_out or gone) and self._has_published_more(final["counts"]):
+            log.warning("An earlier try has published more answers than there are now. They stay.")
+            raise left_out or InvalidInputError(f"{gone}. {PAY_AGAIN}")
         paths = destination.round_paths(last)
         about_table: dict[str, Any] = {}
         if self.table is not None:
@@ -169,10 +183,19 @@ class LandedRounds:
             "results_path": str(results_path),
             "errors_path": str(errors_path),
             **{name: final[name] for name in fields},
+            "gone": gone,
             **about_table,
             "started_at": landed[0]["started_at"],
             "completed_at": landed[-1]["completed_at"],
         }
+
+    def _has_published_more(self, counts: Mapping[str, Any]) -> bool:
+        published = self.destination.own_manifest()
+        return (
+            published is not None
+            and published.get("key") == self.plan.key
+            and published["counts"]["succeeded"] > counts["succeeded"]
+        )
 
     def _requests(self, number: int) -> list[Path] | None:
         """Return a round's request files; ``None`` if they were deleted or changed, which must not stop the landing."""
@@ -182,7 +205,17 @@ class LandedRounds:
             log.warning("%s. Requests without a result cannot be identified, so none is asked again.", error)
             return None
 
-    def _streams(self, jobs: Sequence[BatchJobOut]) -> Iterable[Iterable[bytes]]:
-        """Open the result files of a round's jobs, one by one as they are read."""
+    def _streams(
+        self, jobs: Sequence[BatchJobOut], lost: dict[str, NotFoundError | None]
+    ) -> Iterable[Iterable[bytes]]:
+        """Open the result files of a round's jobs, one by one as they are read; note jobs whose files are gone."""
         for job in jobs:
-            yield from stream_results(self.hook, job)
+            for stream in stream_results(self.hook, job):
+                yield _while_there(stream, partial(lost.__setitem__, job.id))
+
+
+def _while_there(stream: Iterable[bytes], note: Callable[[NotFoundError], None]) -> Iterator[bytes]:
+    try:
+        yield from stream
+    except NotFoundError as gone:
+        note(gone)

@@ -68,7 +68,15 @@ class BatchPlan(msgspec.Struct, kw_only=True, omit_defaults=True):
 
         :param job: The job's number in the round, from 0.
         """
-        return f"{self.key[:_KEY_LENGTH]}/{len(self.rounds) - 1}/{job}"
+        return f"{self.round_prefix(len(self.rounds) - 1)}{job}"
+
+    def round_prefix(self, number: int) -> str:
+        """
+        Return how the parts of one round's jobs begin, and no other round's.
+
+        :param number: The round, from 0.
+        """
+        return f"{self.parts_prefix}{number}/"
 
     @property
     def parts_prefix(self) -> str:

@@ -13,6 +13,7 @@ from airflow_provider_mistral_batch.api.errors import InvalidInputError, Mistral
 from airflow_provider_mistral_batch.storage.atomic import AtomicFiles, write_whole
 from airflow_provider_mistral_batch.storage.folders import entries, refuse_link, remove_folder
 from airflow_provider_mistral_batch.storage.reading import read_small
+from airflow_provider_mistral_batch.tasks.destination import ROWS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,9 +28,6 @@ if TYPE_CHECKING:
     from airflow_provider_mistral_batch.tasks.destination import Destination
 
 log = logging.getLogger(__name__)
-
-#: The folder of the rows that were asked about, among what is not final yet.
-_ROWS = "rows"
 
 #: The folder of answers as files, beside the results.
 _MARKDOWN = "markdown"
@@ -100,7 +98,7 @@ class BatchTable:
             self._check_markdown()
         with AtomicFiles() as files:
             for path in paths:
-                path.replace(files.spool(self._destination.work_path(_ROWS, self._name(key), path.name)))
+                path.replace(files.spool(self._destination.work_path(ROWS, self._name(key), path.name)))
             files.publish()
 
     def land(
@@ -192,7 +190,7 @@ class BatchTable:
 
         :param key: The batch's key.
         """
-        return bool(entries(self._destination.work_path(_ROWS, self._name(key))))
+        return bool(entries(self._destination.work_path(ROWS, self._name(key))))
 
     def _name(self, key: str) -> str:
         """Name the folder of an input's rows: the same requests may come of rows with other columns to keep."""
@@ -200,7 +198,7 @@ class BatchTable:
         return hashlib.sha256(kept.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
     def _rows(self, key: str) -> Sequence[StoragePath]:
-        folder = self._destination.work_path(_ROWS, self._name(key))
+        folder = self._destination.work_path(ROWS, self._name(key))
         paths = entries(folder)
         if not paths:
             raise InvalidInputError(
@@ -231,13 +229,14 @@ def write_target(options: BatchOptions, manifest: Mapping[str, Any]) -> None:
     except MistralBatchError as error:
         # What the table cannot take, no other try mends.
         remedy = (
-            "alter the table, and clear the task: it"
+            "Alter the table, and clear the task"
             if isinstance(error, InvalidInputError)
-            else "another try"
+            else "Another try writes them into the table. If none follows, clear the task"
         )
         raise type(error)(
-            f"{error}. The answers are safe in {manifest['results_path']}: {remedy} writes them into the table, and "
-            "pays nothing"
+            f"{error}. The answers are safe in {manifest['results_path']}. {remedy}: it reads the source again, and "
+            "writes these answers without paying if no row has changed. If rows may have changed, write the answers "
+            "yourself first, with SqlTable.write(read_table(manifest), …)"
         ) from None
     log.info("Wrote %d rows into %r.", count, options.target)
 

@@ -286,15 +286,18 @@ class MistralBatchInferenceOperator(MistralSubmittingOperator):
         begun = None if plan is None else BatchPlan.from_builtins(plan)
         if begun is not None:
             self.submission.resume(begun.batch_ids, may_have_duplicates=may_have_duplicates)
+        stopped = None
         if event.get("error"):
             permanent = event.get("error_is_permanent")
-            raise (AirflowFailException if permanent else AirflowException)(event["error"])
+            stopped = (AirflowFailException if permanent else AirflowException)(event["error"])
+            if begun is None:
+                raise stopped
         if begun is None:
             # `dag.test()` and `airflow tasks test` drop what a task is deferred with (apache/airflow#69942).
             self.submission.resume_without_state()
             return self.run_batch_task(context)
         with workplace(context, self._options(), self.submission) as work:
-            reached = Batch(work, begun).run()
+            reached = Batch(work, begun).run(stopped)
         return self._pause_or_end(context, reached)
 
     def _pause_or_end(self, context: Context, reached: Pause | dict[str, Any]) -> dict[str, Any]:

@@ -27,11 +27,13 @@ from airflow_provider_mistral_batch.compat import AirflowException, AirflowFailE
 from airflow_provider_mistral_batch.observability import metrics
 from airflow_provider_mistral_batch.policies.ownership import (
     KEY,
+    PART,
     SUBMITTED_AT,
     WINDOW,
     Decision,
     TaskIdentity,
     decide,
+    has_work,
     jobs_of_task,
     merged_metadata,
     noted_number,
@@ -175,6 +177,11 @@ class Submission:
         """Whether the task continues only with existing jobs (:meth:`take_last_look`)."""
         return self.aim is Aim.EXISTING_JOB
 
+    @property
+    def is_abandoned(self) -> bool:
+        """Whether the task was killed, so that no job is needed any more (:meth:`abandon`)."""
+        return self.aim is Aim.NO_JOB
+
     def submit(
         self,
         job: BatchJobIn,
@@ -287,6 +294,21 @@ class Submission:
         """
         return list(jobs_of_task(self._jobs(), self.identity))
 
+    def may_have_job(self, parts_prefix: str) -> bool:
+        """
+        Tell whether there may be a job, of any try, that does, did or partly did some part of the work.
+
+        :param parts_prefix: How ``part`` begins for the jobs in question.
+        :raises MistralCallError: When the API cannot list them.
+        """
+        if not self.may_have_duplicates:
+            return False
+        found = any(
+            has_work(job) and str((job.metadata or {}).get(PART, "")).startswith(parts_prefix)
+            for job in self.jobs_on_record()
+        )
+        return found or (self.answer_lost and not self.hook.lists_jobs)
+
     def cancel(self, batch_id: str) -> None:
         """
         Cancel one job; a failure is logged, not raised.
@@ -386,7 +408,7 @@ class Submission:
 
     def _stop_if_abandoned(self, batch_id: str | None = None) -> None:
         """Raise if the task was killed; cancel the given job first."""
-        if self.aim is not Aim.NO_JOB:
+        if not self.is_abandoned:
             return
         if batch_id is None:
             raise AirflowException("the task was killed, so no batch job was submitted")

@@ -39,6 +39,8 @@ MANIFEST = "manifest.json"
 _WORK = ".rounds"
 _OWNER = "owner.json"
 _FROZEN = "frozen.json"
+#: The rows of a table that was asked about.
+ROWS = "rows"
 
 
 class Destination:
@@ -242,11 +244,12 @@ class Destination:
             for path, target in zip(paths, (self.results_path, self.errors_path), strict=True):
                 give_name(path, target)
 
-    def write_manifest(self, manifest: Mapping[str, Any]) -> dict[str, Any]:
+    def write_manifest(self, manifest: Mapping[str, Any], *, is_final: bool = True) -> dict[str, Any]:
         """
         Write the manifest, and remove the claim and everything that is not final.
 
         :param manifest: The manifest.
+        :param is_final: If not, nothing is removed, because the batch may be continued.
         :return: The manifest with the field ``task``, which names the task instance.
         """
         from airflow_provider_mistral_batch.jsonl.results.manifest import write_manifest
@@ -258,8 +261,18 @@ class Destination:
             else:
                 write_manifest(complete, self._work / MANIFEST)
                 give_name(self._work / MANIFEST, self.manifest_path)
-        self.release()
+        if is_final:
+            self.release()
         return complete
+
+    def release_rounds(self) -> None:
+        """Remove everything that is not final but the claim and the frozen input, with which the next try continues."""
+        try:
+            for path in entries(self._work):
+                if path.name not in (_OWNER, _FROZEN, ROWS):
+                    remove_folder(path)
+        except Exception as error:
+            log.warning("What the rounds have left in %s could not be removed: %s", self._work, error)
 
     def release(self) -> None:
         """Remove this task instance's claim and everything of it that is not final."""

@@ -76,6 +76,51 @@ def test_a_retry_continues_with_the_rows_of_the_first_submission(ask, reviews, j
     assert len(jobs()) == 2
 
 
+BAD_ENDS = {"job": {"end": "FAILED"}, "rows": {"failed_rows": 2}}
+
+
+@pytest.mark.parametrize("plan", BAD_ENDS.values(), ids=BAD_ENDS)
+def test_a_retry_after_a_bad_end_continues_with_the_rows_of_the_first_submission(
+    ask, reviews, jobs, control, new_ti, way, plan, tmp_path
+):
+    control.plan_jobs(**plan)
+    options, ti = {"max_failed_ratio": 0.0, **way}, new_ti()
+    assert ask(ti, **options).state == "retry"
+    reviews.run("DELETE FROM reviews WHERE id = 1", "INSERT INTO reviews VALUES (4, 'four')")
+    # A try that comes to nothing takes no rows along.
+    away = control.fault("status", "GET", "/v1/batch/jobs", status=401, times=None)
+    assert ask(ti.next_try(), **options).state == "failed"
+    control.remove_fault(away)
+    ti = ti.next_try().next_try()
+    outcome = ask(ti, **options)
+    assert outcome.state == "success", outcome.message
+    assert ids(outcome.value) == [1, 2, 3]
+    assert len(jobs()) == 2
+    assert not (tmp_path / "out" / ".rounds").exists()
+    cleared = ask(ti.cleared(), **options)
+    assert ids(cleared.value) == [2, 3, 4]
+
+
+@pytest.mark.parametrize("plan", BAD_ENDS.values(), ids=BAD_ENDS)
+def test_a_clear_after_a_bad_end_reads_the_source_anew(ask, reviews, control, new_ti, way, plan):
+    control.plan_jobs(**plan)
+    options, ti = {"max_failed_ratio": 0.0, **way}, new_ti()
+    assert ask(ti, **options).state == "retry"
+    reviews.run("INSERT INTO reviews VALUES (4, 'four')")
+    cleared = ask(ti.cleared(), **options)
+    assert cleared.state == "success", cleared.message
+    assert ids(cleared.value) == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("plan", BAD_ENDS.values(), ids=BAD_ENDS)
+def test_a_bad_end_of_the_last_try_leaves_no_rows(ask, reviews, control, new_ti, way, plan, tmp_path):
+    control.plan_jobs(**plan)
+    ti = new_ti()
+    ti.max_tries = 0
+    assert ask(ti, max_failed_ratio=0.0, **way).state == "retry"
+    assert not (tmp_path / "out" / ".rounds").exists()
+
+
 def test_files_are_frozen_like_queries(ask, jobs, new_ti, tmp_path):
     path, ti = tmp_path / "rows.csv", new_ti()
     path.write_text("id,body\n1,one\n")
@@ -137,9 +182,20 @@ def test_a_value_that_the_table_cannot_take_says_what_to_do(ask, reviews, jobs, 
     reviews.run("CREATE TRIGGER full BEFORE INSERT ON classes BEGIN SELECT fitted(new.id); END")
     outcome = ask(ti.cleared(), target=target)
     assert outcome.state == "failed"
-    assert "alter the table, and clear the task" in outcome.message
+    assert "Alter the table, and clear the task" in outcome.message
+    assert "if no row has changed" in outcome.message
     reviews.run("DROP TRIGGER full")
     assert ask(ti.cleared(), target=target).state == "success"
+    assert len(jobs()) == 1
+
+
+def test_answers_that_are_not_in_the_table_can_be_written_without_asking(ask, reviews, jobs, new_ti):
+    target, ti = SqlTable("classes", conn_id="warehouse", create=True), new_ti()
+    manifest = ask(ti, target=target).value
+    # A clear would ask about all rows.
+    reviews.run("DELETE FROM classes", "INSERT INTO reviews VALUES (4, 'four')")
+    assert target.write(read_table(manifest), ["id"], {}) == 3
+    assert reviews.run("SELECT id FROM classes ORDER BY id") == [(1,), (2,), (3,)]
     assert len(jobs()) == 1
 
 

@@ -15,9 +15,11 @@ from airflow_provider_mistral_batch.policies.ownership import (
     ownership_metadata,
 )
 from airflow_provider_mistral_batch.policies.row_verdict import (
+    WayOn,
     judge_rows,
     may_ask_again,
     rounds_allowed,
+    way_on,
 )
 
 
@@ -71,6 +73,38 @@ def test_verdicts(
     verdict = judge_rows(counts, [job(end) for end in ends], max_failed_ratio=ratio, may_pass=may_pass)
     assert (verdict.acceptable, verdict.new_job_may_help) == (acceptable, retry)
     assert words in verdict.message
+
+
+@pytest.mark.parametrize(
+    ("succeeded", "failed", "missing", "acceptable"),
+    [(5, 0, 0, True), (4, 1, 0, False), (4, 0, 1, False), (0, 0, 5, False)],
+)
+def test_answers_that_are_gone_fail_a_batch_and_no_retry_brings_them(
+    succeeded: int, failed: int, missing: int, acceptable: bool
+) -> None:
+    counts = {"total": 5, "succeeded": succeeded, "failed": failed, "missing": missing}
+    verdict = judge_rows(counts, [job()], max_failed_ratio=1.0, may_pass=5, gone="the results are gone")
+    assert (verdict.acceptable, verdict.new_job_may_help) == (acceptable, False)
+    assert ("the results are gone" in verdict.message) is not acceptable
+
+
+@pytest.mark.parametrize(
+    ("ends_task", "waited_in_vain", "may_have_jobs", "way"),
+    [
+        (False, False, False, WayOn.NEXT_TRY),
+        (False, False, True, WayOn.NEXT_TRY),
+        (False, True, False, WayOn.WITHOUT_ROUND),
+        (False, True, True, WayOn.NEXT_TRY),
+        (True, False, False, WayOn.WITHOUT_ROUND),
+        (True, False, True, WayOn.FAIL),
+        (True, True, False, WayOn.WITHOUT_ROUND),
+        (True, True, True, WayOn.FAIL),
+    ],
+)
+def test_what_follows_an_error_in_a_further_round(
+    ends_task: bool, waited_in_vain: bool, may_have_jobs: bool, way: WayOn
+) -> None:
+    assert way_on(ends_task=ends_task, waited_in_vain=waited_in_vain, may_have_jobs=may_have_jobs) is way
 
 
 def test_a_jobs_errors_are_in_the_message() -> None:

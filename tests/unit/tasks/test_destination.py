@@ -12,6 +12,7 @@ from airflow.sdk import ObjectStoragePath
 
 from airflow_provider_mistral_batch.api.errors import InvalidInputError, StorageError
 from airflow_provider_mistral_batch.policies.ownership import TaskIdentity
+from airflow_provider_mistral_batch.storage.atomic import write_whole
 from airflow_provider_mistral_batch.tasks.destination import Destination
 
 
@@ -62,6 +63,28 @@ def test_a_claim_in_an_object_store_outlives_who_is_turned_away(bucket: ObjectSt
     for late in (second, third):
         with pytest.raises(InvalidInputError, match="run 'first'"):
             late.claim("fail")
+
+
+@pytest.mark.parametrize("kind", ["local", "store"])
+def test_the_frozen_input_outlives_the_rounds_between_two_tries(
+    kind: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    folder: Any = tmp_path if kind == "local" else request.getfixturevalue("bucket") / "run"
+    destination = destination_of("run", folder)
+    destination.claim("fail")
+    destination.keep_frozen({"key": "k"})
+    kept = destination.work_path("rows", "name", "rows-0.parquet")
+    rounds = [*destination.round_paths(0), destination.work_path("table", "markdown-begun")]
+    for path in (kept, *rounds):
+        write_whole(path, b"x")
+    destination.release_rounds()
+    assert kept.exists()
+    assert destination.frozen() == {"key": "k"}
+    assert not any(path.exists() for path in rounds)
+    with pytest.raises(InvalidInputError, match="unfinished results"):
+        destination_of("other", folder).claim("fail")
+    destination.release()
+    destination_of("other", folder).claim("fail")
 
 
 @pytest.mark.parametrize("gone", ["results.jsonl", "errors.jsonl"])
