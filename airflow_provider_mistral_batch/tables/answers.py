@@ -131,11 +131,16 @@ class AnswerTable:
         return unfit_rows
 
     def _ids(self) -> pyarrow.Array:
-        """Give the id of each row of the source."""
+        """Give the id of each row of the source; null for a row that was skipped, which no answer is of."""
         import pyarrow
+        from pyarrow import compute
 
+        nothing = pyarrow.scalar(None, pyarrow.string())
         return pyarrow.chunked_array(
-            [custom_ids(batch, self._key) for batch in read_rows_beside(self._rows_beside, self._key)],
+            [
+                compute.if_else(batch.column(SKIPPED), nothing, custom_ids(batch, self._key))
+                for batch in read_rows_beside(self._rows_beside, [*self._key, SKIPPED])
+            ],
             pyarrow.string(),
         ).combine_chunks()
 

@@ -63,7 +63,7 @@ class Staged:
         """
         Find the place of each row, and put the rows of each step into a file.
 
-        :param ids: The id of each place.
+        :param ids: The id of each place; null for a place that no row belongs to.
         :param rows_in_step: How many places a step has.
         """
         import pyarrow
@@ -74,7 +74,9 @@ class Staged:
         self._ids.close()
         self._rest.close()
         places = compute.index_in(
-            pyarrow.chunked_array([batch.column(0) for batch in _batches(self._ids_path)]), value_set=ids
+            pyarrow.chunked_array([batch.column(0) for batch in _batches(self._ids_path)]),
+            value_set=ids,
+            skip_nulls=True,
         )
         self._ids_path.unlink()
         writers: dict[int, Any] = {}

@@ -114,6 +114,22 @@ def test_an_answer_without_a_row_is_an_error_rather_than_lost(tmp_path):
         Table(tmp_path, [{"id": 1}]).land([chat_row("1", "A"), chat_row("2", "B")])
 
 
+def test_no_answer_lands_beside_a_row_that_was_skipped(tmp_path):
+    """Such keys are refused before anything is sent; here, they were not."""
+    table = Table(tmp_path, [])
+    with RowsWriter(tmp_path) as writer:
+        writer.add(
+            pa.record_batch({"id": [1, 1], "note": ["old", "new"]}),
+            pa.array([True, False]),
+        )
+    table.rows_beside = writer.paths
+
+    results, errors = table.land([chat_row("1", "A")])
+
+    assert results.select(["note", "answer"]).to_pylist() == [{"note": "new", "answer": "A"}]
+    assert errors.select(["note", "status"]).to_pylist() == [{"note": "old", "status": "skipped"}]
+
+
 def test_two_tables_can_be_written_at_the_same_moment(tmp_path, monkeypatch):
     """For destinations in object stores, all are written in the system's temporary folder."""
     monkeypatch.setattr(row_columns, "_ROWS_AT_ONCE", 1)

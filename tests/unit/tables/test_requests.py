@@ -87,3 +87,50 @@ def test_requests_with_a_long_common_part_are_made_in_small_pieces(tmp_path):
 
     assert sum(len(block.ids) for block in blocks) == 100
     assert max(len(block.data) for block in blocks) < 2_000_000
+
+
+@pytest.mark.parametrize(
+    "keys_and_texts",
+    [
+        [(1, None), (1, "real")],
+        [(1, "real"), (1, None)],
+        [(1, None), (2, "real"), (1, " ")],
+        [(1, None), (2, "real"), (2, "real")],
+        [(1, None), *((number, "real") for number in range(2, 9_000)), (7_000, "real")],
+    ],
+)
+def test_a_key_that_repeats_is_refused_also_if_a_row_with_it_is_skipped(tmp_path, keys_and_texts):
+    """The answer of the one would land beside the other."""
+    question = TableQuestion(
+        key="id", prompt="{body}", prompt_file=None, messages=None, keep=[], on_null="skip", endpoint=CHAT
+    )
+    rows = [{"id": key, "body": text} for key, text in keys_and_texts]
+    keys = [key for key, _ in keys_and_texts]
+    second = next(number for number, key in enumerate(keys) if key in keys[:number])
+    first = keys.index(keys[second])
+
+    with pytest.raises(
+        InvalidInputError,
+        match=f"key: rows {first + 1:,} and {second + 1:,} .* the same key, '{keys[first]}' .*: 1\\)",
+    ):
+        prepare_requests(
+            TableRequests(rows, question, directory=tmp_path), endpoint=CHAT, directory=tmp_path / "shards"
+        )
+
+
+def test_keys_are_not_compared_again_if_no_row_was_skipped(tmp_path):
+    with pytest.raises(InvalidRequestsError, match='row 2: custom_id = "7": the same as on row 1'):
+        table = TableRequests(
+            [{"id": 7, "body": "a"}, {"id": 7, "body": "b"}],
+            TableQuestion(
+                key="id",
+                prompt="{body}",
+                prompt_file=None,
+                messages=None,
+                keep=[],
+                on_null="skip",
+                endpoint=CHAT,
+            ),
+            directory=tmp_path,
+        )
+        prepare_requests(table, endpoint=CHAT, directory=tmp_path / "shards")
