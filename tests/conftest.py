@@ -95,6 +95,16 @@ def bucket() -> Iterator[ObjectStoragePath]:
 
 
 @pytest.fixture
+def other_disk(tmp_path: Path) -> Iterator[Path]:
+    """A folder on another file system than the temporary one: nothing can be renamed from one to the other."""
+    memory = Path("/dev/shm")
+    if not os.access(memory, os.W_OK) or memory.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("there is no other file system at /dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory) as name:
+        yield Path(name)
+
+
+@pytest.fixture
 def logged(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
     """What was logged since the last call: by tasks and triggers through structlog, by modules through logging."""
     # Imported late: it takes Airflow.

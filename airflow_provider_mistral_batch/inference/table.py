@@ -100,7 +100,7 @@ class BatchTable:
             self._check_markdown()
         with AtomicFiles() as files:
             for path in paths:
-                path.replace(files.spool(self._destination.work_path(_ROWS, self._name(key), path.name)))
+                files.take(path, self._destination.work_path(_ROWS, self._name(key), path.name))
             files.publish()
 
     def land(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import tempfile
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
@@ -90,6 +91,12 @@ def test_answers_stand_beside_the_rows_that_they_belong_to(ask, hook, jobs, way)
     }
     assert manifest["counts"]["succeeded"] == 6
     assert not list((Path(manifest["results_path"]).parent).glob(".rounds"))
+
+
+def test_the_workers_temporary_folder_may_be_on_another_disk(ask, other_disk, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(other_disk))
+    assert read_table(ask()).read_all().column("id").to_pylist() == [row["id"] for row in ROWS]
+    assert not list(other_disk.iterdir())
 
 
 def test_structured_answers_come_back_as_the_users_own_model(ask, way):
