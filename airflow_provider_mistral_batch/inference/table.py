@@ -65,7 +65,7 @@ class BatchTable:
         question = self._options.question
         names = [field.name for field in self._options.shape.fields()]
         raw = ["raw"] if self._options.answer_columns.raw else []
-        check_names(question.kept_columns, [*names, *raw, *ABOUT_ANSWER])
+        check_names(question.kept_columns, names, [*ABOUT_ANSWER, *raw])
         rows = rows_of(source)
         if isinstance(rows, Documents):
             from airflow_provider_mistral_batch.inference.budget import check_no_documents

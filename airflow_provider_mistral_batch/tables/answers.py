@@ -164,7 +164,8 @@ class AnswerTable:
                 found = [table for table in (answers.step(number),) if table is not None]
                 others = [table for table in (failures.step(number), skipped) if table is not None]
                 if self._columns.failed:
-                    found += others
+                    # The text of a failure is no value of the answer's column, whatever that one's name.
+                    found += [table.select([name for name in table.column_names if name != ANSWER]) for table in others]
                 for tables, writer, schema in (
                     (found, results, result_schema),
                     (others, errors, error_schema),

@@ -130,6 +130,34 @@ def test_no_answer_lands_beside_a_row_that_was_skipped(tmp_path):
     assert errors.select(["note", "status"]).to_pylist() == [{"note": "old", "status": "skipped"}]
 
 
+@pytest.mark.parametrize(
+    ("kind", "text", "value"),
+    [
+        ({"type": "boolean"}, "true", True),
+        ({"type": "integer"}, "1", 1),
+        ({"type": "array", "items": {"type": "string"}}, '["a"]', ["a"]),
+        ({"type": "string", "enum": ["yes", "no"]}, '"yes"', "yes"),
+        ({"type": "string"}, '"A"', "A"),
+    ],
+)
+def test_failed_rows_among_the_results_have_no_answer_whatever_its_column(tmp_path, kind, text, value):
+    schema = {"type": "object", "properties": {"answer": kind}}
+    table = Table(tmp_path, [{"id": number} for number in range(3)])
+    unreadable = json.loads(chat_row("2", "I don't know"))
+    unreadable["error"] = {"code": "invalid_output", "message": "no JSON"}
+
+    results, errors = table.land(
+        [chat_row("0", f'{{"answer": {text}}}'), chat_row("1", '{"answer": {"a": 1}}')],
+        [json.dumps(unreadable).encode()],
+        schema=schema,
+        columns=AnswerColumns(failed=True),
+    )
+
+    assert results.column("answer").to_pylist() == [value, None, None]
+    assert results.column("status").to_pylist() == ["ok", "failed", "failed"]
+    assert errors.column("answer").to_pylist() == ['{"answer": {"a": 1}}', "I don't know"]
+
+
 def test_two_tables_can_be_written_at_the_same_moment(tmp_path, monkeypatch):
     """For destinations in object stores, all are written in the system's temporary folder."""
     monkeypatch.setattr(row_columns, "_ROWS_AT_ONCE", 1)
