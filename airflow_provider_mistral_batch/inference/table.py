@@ -98,10 +98,20 @@ class BatchTable:
             )
         if self._options.answer_columns.markdown:
             self._check_markdown()
+        self._check_moments(paths)
         with AtomicFiles() as files:
             for path in paths:
                 files.take(path, self._destination.work_path(_ROWS, self._name(key), path.name))
             files.publish()
+
+    def _check_moments(self, paths: Sequence[Path]) -> None:
+        """Check the values that a target, and the names of files, will need as Python's."""
+        from airflow_provider_mistral_batch.tables.rows_beside import check_moments
+
+        question = self._options.question
+        fields = dict.fromkeys(question.kept_columns, "keep") if self._options.target is not None else {}
+        if fields or self._options.answer_columns.markdown:
+            check_moments(paths, {**fields, **dict.fromkeys(question.key_columns, "key")})
 
     def land(
         self, results: StoragePath, errors: StoragePath, key: str

@@ -30,7 +30,7 @@ from airflow_provider_mistral_batch.tables.bodies import (
 from airflow_provider_mistral_batch.tables.json_texts import joined
 from airflow_provider_mistral_batch.tables.key import custom_ids, key_columns
 from airflow_provider_mistral_batch.tables.prompt import Prompt, PromptFile, check_columns, check_no_jinja
-from airflow_provider_mistral_batch.tables.python_values import row_shown
+from airflow_provider_mistral_batch.tables.python_values import check_texts, row_shown
 from airflow_provider_mistral_batch.tables.rows_beside import RowsWriter, read_rows_beside
 from airflow_provider_mistral_batch.tables.sources.documents import FILE_ID
 from airflow_provider_mistral_batch.tables.sources.memory import rows_of
@@ -214,6 +214,7 @@ class TableRequests:
         with self.rows as rows:
             for batch in _pieces(self.source.read(wanted), len(bodies.common)):
                 with self._placed():
+                    check_texts(batch, self.question.key_columns)
                     texts, sent = self._texts(batch, bodies, asked)
                     rows.add(batch.select(list(self.question.kept_columns)), compute.invert(sent))
                     ids = custom_ids(batch, self.question.key_columns)

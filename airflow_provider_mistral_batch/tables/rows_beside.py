@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mistral_batch.storage.reading import reading
+from airflow_provider_mistral_batch.tables.python_values import holds, python_values
 from airflow_provider_mistral_batch.tables.sources.types import common_type, widened
 
 if TYPE_CHECKING:
@@ -135,6 +136,23 @@ def schema_of(paths: Sequence[StoragePath]) -> pyarrow.Schema:
 
     with reading(paths[-1]) as file:
         return parquet.read_schema(file)
+
+
+def check_moments(paths: Sequence[StoragePath], fields: Mapping[str, str]) -> None:
+    """
+    Check that Python has a value for each moment of some columns: drivers of databases take no other.
+
+    :param paths: The files.
+    :param fields: The columns, and the parameter that names each.
+    :raises InvalidInputError: When Python has no value for one.
+    """
+    from pyarrow import types
+
+    names = [one.name for one in schema_of(paths) if one.name in fields and holds(one.type, types.is_temporal)]
+    if names:
+        for batch in read_rows_beside(paths, names):
+            for name in names:
+                python_values(batch.column(name), name, field=fields[name])
 
 
 def _fitted(batch: pyarrow.RecordBatch, schema: pyarrow.Schema) -> pyarrow.RecordBatch:

@@ -247,8 +247,8 @@ def _chunks(batch: pyarrow.RecordBatch, plan: _Plan, added: Sequence[str | None]
     for start in range(0, batch.num_rows, size):
         part = batch.slice(start, size)
         columns = [
-            driver_values(part.column(index), plan.form.database, plan.kinds[index])
-            for index in range(part.num_columns)
+            driver_values(part.column(index), name, plan.form.database, plan.kinds[index])
+            for index, name in enumerate(part.schema.names)
         ]
         columns += [[value] * part.num_rows for value in added]
         yield list(zip(*columns, strict=True))

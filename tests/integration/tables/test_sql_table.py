@@ -170,6 +170,12 @@ def test_types_of_a_table_that_is_made(database: TestDatabase) -> None:
         assert empty[name] is None, kind
 
 
+def test_a_value_that_python_cannot_hold_is_named(sqlite: TestDatabase) -> None:
+    rows = pyarrow.record_batch({"id": [1], "at": pyarrow.array([10**18], pyarrow.timestamp("us"))})
+    with pytest.raises(InvalidInputError, match="target: column 'at' has a value that Python cannot hold"):
+        write(SqlTable("answers", conn_id="warehouse", create=True), rows)
+
+
 def test_a_character_that_postgresql_has_not(postgresql: TestDatabase) -> None:
     schema = pyarrow.schema(
         [("id", pyarrow.int64()), ("t", pyarrow.string()), ("s", pyarrow.struct([("a", pyarrow.string())]))]
