@@ -16,7 +16,7 @@ from airflow_provider_mistral_batch.tables.columns import ABOUT_ANSWER, ANSWER
 from airflow_provider_mistral_batch.tables.key import custom_ids
 from airflow_provider_mistral_batch.tables.rows_beside import SKIPPED, read_rows_beside, schema_of
 from airflow_provider_mistral_batch.tables.shapes import EmbeddingType, Shape
-from airflow_provider_mistral_batch.tables.staging import ID, NOWHERE, PLACE, Staged, rows_in_step
+from airflow_provider_mistral_batch.tables.staging import BYTES_IN_STEP, ID, PLACE, Staged, rows_in_step
 
 if TYPE_CHECKING:
     import pyarrow
@@ -158,21 +158,25 @@ class AnswerTable:
             parquet.ParquetWriter(results_path, result_schema, compression="zstd") as results,
             parquet.ParquetWriter(errors_path, error_schema, compression="zstd") as errors,
         ):
-            for number, rows in enumerate(_steps(self._rows_beside, step)):
-                skipped = _skipped(rows, number * step)
+            for start, rows in _pieces(self._rows_beside, step):
+                end = start + rows.num_rows
+                skipped = _skipped(rows, start)
                 skipped_rows += skipped.num_rows
-                found = [table for table in (answers.step(number),) if table is not None]
-                others = [table for table in (failures.step(number), skipped) if table is not None]
+                found = [table for table in (answers.places(start, end),) if table is not None]
+                others = [table for table in (failures.places(start, end), skipped) if table is not None]
                 if self._columns.failed:
                     # The text of a failure is no value of the answer's column, whatever that one's name.
-                    found += [table.select([name for name in table.column_names if name != ANSWER]) for table in others]
+                    found += [
+                        table.select([name for name in table.column_names if name != ANSWER])
+                        for table in others
+                    ]
                 for tables, writer, schema in (
                     (found, results, result_schema),
                     (others, errors, error_schema),
                 ):
                     if any(table.num_rows for table in tables):
-                        writer.write_table(_beside(rows, number * step, tables, schema))
-            if (unknown := failures.step(NOWHERE)) is not None:
+                        writer.write_table(_beside(rows, start, tables, schema))
+            if (unknown := failures.nowhere()) is not None:
                 errors.write_table(_fitted(unknown, error_schema))
         return skipped_rows
 
@@ -229,7 +233,7 @@ def _texts(values: Sequence[str | None]) -> pyarrow.Array:
 
 
 def _refuse_strays(answers: Staged) -> None:
-    strays = answers.step(NOWHERE)
+    strays = answers.nowhere()
     if strays is not None:
         raise MistralBatchError(
             f"{strays.num_rows:,} answers belong to no row of those that were kept beside the requests, so the table "
@@ -238,19 +242,29 @@ def _refuse_strays(answers: Staged) -> None:
         )
 
 
-def _steps(rows_beside: Sequence[StoragePath], step: int) -> Iterator[pyarrow.Table]:
-    """Give the rows of the source, as many at once as a step has."""
+def _pieces(rows_beside: Sequence[StoragePath], step: int) -> Iterator[tuple[int, pyarrow.Table]]:
+    """
+    Give the rows of the source in pieces of bounded size, each with the place of its first row.
+
+    No piece has rows of two steps; it is a whole one if that is not too large.
+    """
     import pyarrow
 
     waiting: list[pyarrow.RecordBatch] = []
+    start = rows = size = 0
     for batch in read_rows_beside(rows_beside):
-        waiting.append(batch)
-        while sum(one.num_rows for one in waiting) >= step:
-            table = pyarrow.Table.from_batches(waiting)
-            yield table.slice(0, step).combine_chunks()
-            waiting = table.slice(step).to_batches()
+        while batch.num_rows:
+            part = batch.slice(0, step - (start + rows) % step)
+            batch = batch.slice(part.num_rows)
+            waiting.append(part)
+            rows += part.num_rows
+            size += part.nbytes
+            if (start + rows) % step == 0 or size >= BYTES_IN_STEP:
+                yield start, pyarrow.Table.from_batches(waiting).combine_chunks()
+                start += rows
+                waiting, rows, size = [], 0, 0
     if waiting:
-        yield pyarrow.Table.from_batches(waiting).combine_chunks()
+        yield start, pyarrow.Table.from_batches(waiting).combine_chunks()
 
 
 def _skipped(rows: pyarrow.Table, start: int) -> pyarrow.Table:

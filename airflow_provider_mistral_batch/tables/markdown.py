@@ -94,7 +94,7 @@ def _files(
 
     names = FileNames()
     with parquet.ParquetFile(results) as table:
-        for batch in table.iter_batches(batch_size=_ROWS_AT_ONCE, columns=[*key, column, "status"]):
+        for batch in table.iter_batches(_ROWS_AT_ONCE, columns=[*key, column, "status"], use_threads=False):
             keys = zip(*(python_values(batch.column(name), name, field="key") for name in key), strict=True)
             texts, statuses = (batch.column(name).to_pylist() for name in (column, "status"))
             for row_key, text, status in zip(keys, texts, statuses, strict=True):

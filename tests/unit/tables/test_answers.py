@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import os
 import random
 from decimal import Decimal
 from pathlib import Path
@@ -17,7 +18,7 @@ from airflow_provider_mistral_batch.api.errors import InvalidInputError, Mistral
 from airflow_provider_mistral_batch.jsonl import lines as jsonl_lines
 from airflow_provider_mistral_batch.jsonl.results import row_columns
 from airflow_provider_mistral_batch.jsonl.results.placeholder_rows import missing_row
-from airflow_provider_mistral_batch.tables import staging
+from airflow_provider_mistral_batch.tables import answers, staging
 from airflow_provider_mistral_batch.tables.answers import AnswerColumns, AnswerTable
 from airflow_provider_mistral_batch.tables.reading import read_table
 from airflow_provider_mistral_batch.tables.rows_beside import RowsWriter
@@ -191,10 +192,14 @@ def test_two_tables_can_be_written_at_the_same_moment(tmp_path, monkeypatch):
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["a", "b"]
 
 
+@pytest.mark.parametrize("bytes_in_piece", [1, 100, 10**9])
 @pytest.mark.parametrize("places_in_step", [1, 7, 20_000])
-def test_answers_come_back_in_the_order_of_their_source(tmp_path, monkeypatch, places_in_step):
+def test_answers_come_back_in_the_order_of_their_source(
+    tmp_path, monkeypatch, places_in_step, bytes_in_piece
+):
     monkeypatch.setattr(staging, "_MOST_STEPS", 1000)
-    monkeypatch.setattr(staging, "_BYTES_IN_STEP", 1 if places_in_step == 1 else places_in_step * 400)
+    monkeypatch.setattr(staging, "BYTES_IN_STEP", 1 if places_in_step == 1 else places_in_step * 400)
+    monkeypatch.setattr(answers, "BYTES_IN_STEP", bytes_in_piece)
     rows = [{"id": number, "title": None if number < 4 else f"T{number}"} for number in range(50)]
     table = Table(tmp_path, rows, skipped={3, 49})
     results = [chat_row(str(number), f"A{number}") for number in range(50) if number not in (3, 7, 8, 49)]
@@ -216,6 +221,27 @@ def test_answers_come_back_in_the_order_of_their_source(tmp_path, monkeypatch, p
     ]
     assert errors.column("error").to_pylist()[1] == "oops"
     assert table.summary == (2, 0)
+
+
+def test_wide_rows_land_in_small_pieces_and_narrow_ones_in_large(tmp_path):
+    """Memory is bounded, whatever the rows have beside the answers; half of them have little."""
+    with RowsWriter(tmp_path) as writer:
+        for start in range(0, 2_000, 100):
+            note = os.urandom(25_000).hex() if start >= 1_000 else "narrow"
+            writer.add(
+                pa.record_batch({"id": range(start, start + 100), "note": [note] * 100}),
+                pa.array([False] * 100),
+            )
+    table = Table(tmp_path / "empty", [])
+    table.folder, table.rows_beside = tmp_path, writer.paths
+
+    table.land([chat_row(str(number), "A") for number in range(2_000)])
+
+    with pq.ParquetFile(tmp_path / "results.parquet") as landed:
+        groups = [landed.read_row_group(number) for number in range(landed.num_row_groups)]
+    assert max(group.nbytes for group in groups) < 20_000_000
+    assert groups[0].num_rows > 1_000
+    assert pa.concat_tables(groups).column("id").to_pylist() == list(range(2_000))
 
 
 def test_failed_rows_stand_among_the_answers_if_told_to(tmp_path):
