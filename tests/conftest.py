@@ -31,7 +31,9 @@ TIMEOUTS = {"e2e": 300, "chaos": 600, "distributed": 900}
 
 # Airflow reads its settings as soon as it is imported, and test modules import it: a fixture would come too late.
 for name in [name for name in os.environ if name.startswith(("AIRFLOW", "MISTRAL"))]:
-    del os.environ[name]
+    # These say where the databases of the tests are.
+    if not name.startswith("MISTRAL_BATCH_TEST_"):
+        del os.environ[name]
 os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="airflow-home-")
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 
