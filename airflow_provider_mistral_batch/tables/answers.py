@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 from airflow_provider_mistral_batch.api.checks import check_choice
 from airflow_provider_mistral_batch.api.errors import MistralBatchError
-from airflow_provider_mistral_batch.jsonl.results.placeholder_rows import is_missing_row
+from airflow_provider_mistral_batch.jsonl.results.placeholder_rows import MISSING_MESSAGE, is_missing_row
 from airflow_provider_mistral_batch.jsonl.results.row_columns import read_row_columns
 from airflow_provider_mistral_batch.tables.columns import ABOUT_ANSWER, ANSWER
 from airflow_provider_mistral_batch.tables.key import custom_ids
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     import pyarrow
 
     from airflow_provider_mistral_batch.storage.paths import StoragePath
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,7 +156,7 @@ class AnswerTable:
 
         result_schema = self.schema()
         error_schema = self._schema_with([pyarrow.field(ANSWER, pyarrow.string())])
-        skipped_rows = 0
+        skipped_rows = missing_rows = 0
         with (
             parquet.ParquetWriter(results_path, result_schema, compression="zstd") as results,
             parquet.ParquetWriter(errors_path, error_schema, compression="zstd") as errors,
@@ -164,6 +167,9 @@ class AnswerTable:
                 skipped_rows += skipped.num_rows
                 found = [table for table in (answers.places(start, end),) if table is not None]
                 others = [table for table in (failures.places(start, end), skipped) if table is not None]
+                if (missing := _missing([*found, *others], start, end)) is not None:
+                    missing_rows += missing.num_rows
+                    others.append(missing)
                 if self._columns.failed:
                     # The text of a failure is no value of the answer's column, whatever that one's name.
                     found += [
@@ -178,6 +184,11 @@ class AnswerTable:
                         writer.write_table(_beside(rows, start, tables, schema))
             if (unknown := failures.nowhere()) is not None:
                 errors.write_table(_fitted(unknown, error_schema))
+        if missing_rows:
+            log.warning(
+                "%d rows of the table have neither an answer nor an error: they are among the errors, as missing.",
+                missing_rows,
+            )
         return skipped_rows
 
     def _schema_with(self, answer: Sequence[pyarrow.Field]) -> pyarrow.Schema:
@@ -275,6 +286,28 @@ def _skipped(rows: pyarrow.Table, start: int) -> pyarrow.Table:
     ]
     return pyarrow.table(
         {PLACE: pyarrow.array(places, pyarrow.int32()), "status": pyarrow.repeat("skipped", len(places))}
+    )
+
+
+def _missing(known: Sequence[pyarrow.Table], start: int, end: int) -> pyarrow.Table | None:
+    """
+    Give the rows of which nothing is known, as if the API had given none; None if there are none.
+
+    If the request files are gone, nobody has told which requests have no result.
+    """
+    import pyarrow
+    from pyarrow import compute
+
+    if sum(table.num_rows for table in known) == end - start:
+        return None
+    places = pyarrow.array(range(start, end), pyarrow.int32())
+    seen = pyarrow.chunked_array(
+        [chunk for table in known for chunk in table.column(PLACE).chunks], pyarrow.int32()
+    )
+    lost = places.filter(compute.invert(compute.is_in(places, value_set=seen)))
+    said = {"status": "missing", "error": MISSING_MESSAGE}
+    return pyarrow.table(
+        {PLACE: lost, **{name: pyarrow.repeat(text, len(lost)) for name, text in said.items()}}
     )
 
 

@@ -17,7 +17,7 @@ import pytest
 from airflow_provider_mistral_batch.api.errors import InvalidInputError, MistralBatchError
 from airflow_provider_mistral_batch.jsonl import lines as jsonl_lines
 from airflow_provider_mistral_batch.jsonl.results import row_columns
-from airflow_provider_mistral_batch.jsonl.results.placeholder_rows import missing_row
+from airflow_provider_mistral_batch.jsonl.results.placeholder_rows import MISSING_MESSAGE, missing_row
 from airflow_provider_mistral_batch.tables import answers, staging
 from airflow_provider_mistral_batch.tables.answers import AnswerColumns, AnswerTable
 from airflow_provider_mistral_batch.tables.reading import read_table
@@ -157,6 +157,25 @@ def test_failed_rows_among_the_results_have_no_answer_whatever_its_column(tmp_pa
     assert results.column("answer").to_pylist() == [value, None, None]
     assert results.column("status").to_pylist() == ["ok", "failed", "failed"]
     assert errors.column("answer").to_pylist() == ['{"answer": {"a": 1}}', "I don't know"]
+
+
+@pytest.mark.parametrize("failed", [False, True])
+def test_rows_of_which_nothing_is_known_are_missing(tmp_path, caplog, failed):
+    """The request files are gone, so nobody has told which requests have no result."""
+    table = Table(tmp_path, [{"id": number} for number in range(5)], skipped={4})
+
+    results, errors = table.land(
+        [chat_row("3", "A")], [failed_row("1")], columns=AnswerColumns(failed=failed)
+    )
+
+    assert errors.select(["id", "status", "error"]).to_pylist() == [
+        {"id": 0, "status": "missing", "error": MISSING_MESSAGE},
+        {"id": 1, "status": "failed", "error": "oops"},
+        {"id": 2, "status": "missing", "error": MISSING_MESSAGE},
+        {"id": 4, "status": "skipped", "error": None},
+    ]
+    assert results.column("id").to_pylist() == ([0, 1, 2, 3, 4] if failed else [3])
+    assert "2 rows of the table have neither an answer nor an error" in caplog.text
 
 
 def test_two_tables_can_be_written_at_the_same_moment(tmp_path, monkeypatch):
