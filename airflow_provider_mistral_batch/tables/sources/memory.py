@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     import pyarrow
 
 
+#: The first versions whose data frames speak Arrow's stream interface.
+_PANDAS, _POLARS = "2.2", "1.3"
+
+
 def rows_of(value: Any) -> RowSource:
     """
     Make a source of what a function returned.
@@ -32,6 +36,12 @@ def rows_of(value: Any) -> RowSource:
         return value
     if hasattr(value, "__arrow_c_stream__"):
         return ArrowRows(value)
+    if type(value).__name__ == "DataFrame":
+        # Reading it row by row would give the names of its columns.
+        raise InvalidInputError(
+            f"source is a DataFrame of {type(value).__module__.partition('.')[0]} that does not speak Arrow's stream "
+            f"interface: install pandas {_PANDAS} or newer, polars {_POLARS} or newer, or give an Arrow table"
+        )
     if isinstance(value, Iterable) and not isinstance(value, (str, bytes, Mapping)):
         return DictRows(value)
     raise InvalidInputError(
