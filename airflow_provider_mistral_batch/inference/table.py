@@ -163,6 +163,11 @@ class BatchTable:
     def _write_markdown(self, results: Path) -> dict[str, Any]:
         """Write the answers as files, if that is wanted, and say what the manifest has about them."""
         if not self._options.answer_columns.markdown:
+            if self._has_older_markdown():
+                # Once the manifest is replaced, nothing tells that a batch has written it.
+                self._destination.check_claim()
+                refuse_link(self._markdown)
+                remove_folder(self._markdown)
             return {}
         from airflow_provider_mistral_batch.tables.markdown import markdown_column, write_markdown
 
@@ -259,16 +264,14 @@ def with_unfit(final: Mapping[str, Any], unfit: int) -> dict[str, Any]:
     :param final: Fields of a manifest, before the answers became columns.
     :param unfit: How many answers do not fit.
     """
+    from airflow_provider_mistral_batch.jsonl.results.tally import OTHER_ERRORS, FailureKind
+
     if not unfit:
         return dict(final)
     counts = final["counts"]
-    failure = {
-        "status_code": None,
-        "code": "unfit_answer",
-        "message": "the answer does not fit its columns",
-        "count": unfit,
-        "example": None,
-    }
+    failure = FailureKind(
+        None, "unfit_answer", "the answer does not fit its columns", unfit, None, may_pass=False
+    ).as_dict()
     return {
         **final,
         "counts": {
@@ -276,5 +279,8 @@ def with_unfit(final: Mapping[str, Any], unfit: int) -> dict[str, Any]:
             "succeeded": counts["succeeded"] - unfit,
             "failed": counts["failed"] + unfit,
         },
-        "errors": sorted([*final["errors"], failure], key=lambda error: -error["count"]),
+        "errors": sorted(
+            [*final["errors"], failure],
+            key=lambda error: (error["message"] == OTHER_ERRORS, -error["count"]),
+        ),
     }
