@@ -41,7 +41,6 @@ class Staged:
         # Of the step that is read: its number, and its rows that were not given yet.
         self._number = _NOWHERE
         self._open: pyarrow.Table | None = None
-        self._unknown: Path | None = None
         self.rows = 0
         self.bytes = 0
 
