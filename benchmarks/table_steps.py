@@ -47,7 +47,7 @@ def make_files(directory: Path, rows: int) -> None:
     table = pyarrow.table(columns)
     parquet.write_table(table, directory / "rows.parquet", row_group_size=100_000)
     _make_results(directory, rows, random)
-    _make_embeddings(directory, rows, random)
+    _make_embeddings(directory, table, random)
     _parquet_to_requests(directory, rows)
     (directory / "shards" / "requests-00000.jsonl").replace(directory / "requests.jsonl")
 
@@ -68,9 +68,18 @@ def _make_results(directory: Path, rows: int, random: Random) -> None:
     (directory / "errors.jsonl").touch()
 
 
-def _make_embeddings(directory: Path, rows: int, random: Random) -> None:
+def _make_embeddings(directory: Path, table: Any, random: Random) -> None:
+    import pyarrow
+
+    from airflow_provider_mistral_batch.tables.rows_beside import RowsWriter
+
+    rows = max(1, table.num_rows // _ROWS_PER_EMBEDDING)
+    (directory / "embedded").mkdir(exist_ok=True)
+    with RowsWriter(directory / "embedded") as writer:
+        for batch in table.select(["id", "title"]).slice(0, rows).to_batches(max_chunksize=5_000):
+            writer.add(batch, pyarrow.array([False] * batch.num_rows))
     with (directory / "embeddings.jsonl").open("w") as results:
-        for number in range(max(1, rows // _ROWS_PER_EMBEDDING)):
+        for number in range(rows):
             vector = [round(random.uniform(-0.1, 0.1), 8) for _ in range(_NUMBERS)]
             body = {
                 "model": "mistral-embed",
@@ -142,7 +151,9 @@ def _postgresql_cursor(directory: Path, rows: int) -> None:
     assert count == rows
 
 
-def _to_columns(name: str, endpoint: str, schema: dict[str, Any] | None) -> Callable[[Path, int], None]:
+def _to_columns(
+    name: str, rows_beside: str, endpoint: str, schema: dict[str, Any] | None
+) -> Callable[[Path, int], None]:
     def to_columns(directory: Path, rows: int) -> None:
         from airflow_provider_mistral_batch.tables.answers import AnswerColumns, AnswerTable
         from airflow_provider_mistral_batch.tables.shapes import shape_of
@@ -150,7 +161,7 @@ def _to_columns(name: str, endpoint: str, schema: dict[str, Any] | None) -> Call
         landed = directory / "landed"
         landed.mkdir(exist_ok=True)
         AnswerTable(
-            sorted(directory.glob("rows-*.parquet")),
+            sorted(directory.glob(rows_beside)),
             key=["id"],
             shape=shape_of(endpoint, schema, embedding="float32"),
             columns=AnswerColumns(),
@@ -190,12 +201,14 @@ STEPS: dict[str, Callable[[Path, int], None]] = {
     "decode results": jsonl_steps.decode("results.jsonl"),
     "read to columns": _read_to_columns,
     "results to parquet": _results_to_parquet,
-    "results to columns": _to_columns("results.jsonl", ENDPOINT, REVIEW),
+    "results to columns": _to_columns("results.jsonl", "rows-*.parquet", ENDPOINT, REVIEW),
     "postgresql cursor": _postgresql_cursor,
     "postgresql rows": _postgresql_rows,
     "postgresql to requests": _postgresql_to_requests,
     "decode embeddings": jsonl_steps.decode("embeddings.jsonl"),
-    "embeddings to columns": _to_columns("embeddings.jsonl", "/v1/embeddings", None),
+    "embeddings to columns": _to_columns(
+        "embeddings.jsonl", "embedded/rows-*.parquet", "/v1/embeddings", None
+    ),
 }
 
 _SOURCES = {"parquet to requests": "rows.parquet", "decode requests": "requests.jsonl"}

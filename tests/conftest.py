@@ -31,7 +31,9 @@ TIMEOUTS = {"e2e": 300, "chaos": 600, "distributed": 900}
 
 # Airflow reads its settings as soon as it is imported, and test modules import it: a fixture would come too late.
 for name in [name for name in os.environ if name.startswith(("AIRFLOW", "MISTRAL"))]:
-    del os.environ[name]
+    # These say where the databases of the tests are.
+    if not name.startswith("MISTRAL_BATCH_TEST_"):
+        del os.environ[name]
 os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="airflow-home-")
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 
@@ -92,6 +94,16 @@ def bucket() -> Iterator[ObjectStoragePath]:
     attach("memory", fs=store)
     yield ObjectStoragePath("memory://bucket/folder")
     store.store.clear()
+
+
+@pytest.fixture
+def other_disk(tmp_path: Path) -> Iterator[Path]:
+    """A folder on another file system than the temporary one: nothing can be renamed from one to the other."""
+    memory = Path("/dev/shm")
+    if not os.access(memory, os.W_OK) or memory.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("there is no other file system at /dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory) as name:
+        yield Path(name)
 
 
 @pytest.fixture

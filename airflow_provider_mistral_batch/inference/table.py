@@ -63,7 +63,7 @@ class BatchTable:
         question = self._options.question
         names = [field.name for field in self._options.shape.fields()]
         raw = ["raw"] if self._options.answer_columns.raw else []
-        check_names(question.kept_columns, [*names, *raw, *ABOUT_ANSWER])
+        check_names(question.kept_columns, names, [*ABOUT_ANSWER, *raw])
         rows = rows_of(source)
         if isinstance(rows, Documents):
             from airflow_provider_mistral_batch.inference.budget import check_no_documents
@@ -96,10 +96,20 @@ class BatchTable:
             )
         if self._options.answer_columns.markdown:
             self._check_markdown()
+        self._check_moments(paths)
         with AtomicFiles() as files:
             for path in paths:
-                path.replace(files.spool(self._destination.work_path(ROWS, self._name(key), path.name)))
+                files.take(path, self._destination.work_path(ROWS, self._name(key), path.name))
             files.publish()
+
+    def _check_moments(self, paths: Sequence[Path]) -> None:
+        """Check the values that a target, and the names of files, will need as Python's."""
+        from airflow_provider_mistral_batch.tables.rows_beside import check_moments
+
+        question = self._options.question
+        fields = dict.fromkeys(question.kept_columns, "keep") if self._options.target is not None else {}
+        if fields or self._options.answer_columns.markdown:
+            check_moments(paths, {**fields, **dict.fromkeys(question.key_columns, "key")})
 
     def land(
         self, results: StoragePath, errors: StoragePath, key: str
@@ -151,6 +161,11 @@ class BatchTable:
     def _write_markdown(self, results: Path) -> dict[str, Any]:
         """Write the answers as files, if that is wanted, and say what the manifest has about them."""
         if not self._options.answer_columns.markdown:
+            if self._has_older_markdown():
+                # Once the manifest is replaced, nothing tells that a batch has written it.
+                self._destination.check_claim()
+                refuse_link(self._markdown)
+                remove_folder(self._markdown)
             return {}
         from airflow_provider_mistral_batch.tables.markdown import markdown_column, write_markdown
 
@@ -248,16 +263,14 @@ def with_unfit(final: Mapping[str, Any], unfit: int) -> dict[str, Any]:
     :param final: Fields of a manifest, before the answers became columns.
     :param unfit: How many answers do not fit.
     """
+    from airflow_provider_mistral_batch.jsonl.results.tally import OTHER_ERRORS, FailureKind
+
     if not unfit:
         return dict(final)
     counts = final["counts"]
-    failure = {
-        "status_code": None,
-        "code": "unfit_answer",
-        "message": "the answer does not fit its columns",
-        "count": unfit,
-        "example": None,
-    }
+    failure = FailureKind(
+        None, "unfit_answer", "the answer does not fit its columns", unfit, None, may_pass=False
+    ).as_dict()
     return {
         **final,
         "counts": {
@@ -265,5 +278,8 @@ def with_unfit(final: Mapping[str, Any], unfit: int) -> dict[str, Any]:
             "succeeded": counts["succeeded"] - unfit,
             "failed": counts["failed"] + unfit,
         },
-        "errors": sorted([*final["errors"], failure], key=lambda error: -error["count"]),
+        "errors": sorted(
+            [*final["errors"], failure],
+            key=lambda error: (error["message"] == OTHER_ERRORS, -error["count"]),
+        ),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
@@ -73,6 +74,23 @@ class AtomicFiles:
         spool = self._new_file(target)
         self._files.append((spool, target))
         return spool
+
+    def take(self, file: Path, path: StoragePath | str) -> None:
+        """
+        Take a local file that is written already, and is on any disk: :meth:`publish` will turn it into ``path``.
+
+        :param file: The file; it is gone afterwards.
+        :param path: The final path.
+        """
+        spool = self.spool(path)
+        try:
+            file.replace(spool)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            with file.open("rb") as source, open_spool(spool) as sink:
+                shutil.copyfileobj(source, sink, 1 << 20)
+            file.unlink()
 
     def scratch(self, path: StoragePath | str) -> Path:
         """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,18 +11,20 @@ from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 from airflow_provider_mistral_batch.api.checks import check_choice
 from airflow_provider_mistral_batch.api.errors import MistralBatchError
-from airflow_provider_mistral_batch.jsonl.results.placeholder_rows import is_missing_row
+from airflow_provider_mistral_batch.jsonl.results.placeholder_rows import MISSING_MESSAGE, is_missing_row
 from airflow_provider_mistral_batch.jsonl.results.row_columns import read_row_columns
 from airflow_provider_mistral_batch.tables.columns import ABOUT_ANSWER, ANSWER
 from airflow_provider_mistral_batch.tables.key import custom_ids
 from airflow_provider_mistral_batch.tables.rows_beside import SKIPPED, read_rows_beside, schema_of
 from airflow_provider_mistral_batch.tables.shapes import EmbeddingType, Shape
-from airflow_provider_mistral_batch.tables.staging import ID, NOWHERE, PLACE, Staged, rows_in_step
+from airflow_provider_mistral_batch.tables.staging import BYTES_IN_STEP, ID, PLACE, Staged, rows_in_step
 
 if TYPE_CHECKING:
     import pyarrow
 
     from airflow_provider_mistral_batch.storage.paths import StoragePath
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,11 +134,16 @@ class AnswerTable:
         return unfit_rows
 
     def _ids(self) -> pyarrow.Array:
-        """Give the id of each row of the source."""
+        """Give the id of each row of the source; null for a row that was skipped, which no answer is of."""
         import pyarrow
+        from pyarrow import compute
 
+        nothing = pyarrow.scalar(None, pyarrow.string())
         return pyarrow.chunked_array(
-            [custom_ids(batch, self._key) for batch in read_rows_beside(self._rows_beside, self._key)],
+            [
+                compute.if_else(batch.column(SKIPPED), nothing, custom_ids(batch, self._key))
+                for batch in read_rows_beside(self._rows_beside, [*self._key, SKIPPED])
+            ],
             pyarrow.string(),
         ).combine_chunks()
 
@@ -148,26 +156,39 @@ class AnswerTable:
 
         result_schema = self.schema()
         error_schema = self._schema_with([pyarrow.field(ANSWER, pyarrow.string())])
-        skipped_rows = 0
+        skipped_rows = missing_rows = 0
         with (
             parquet.ParquetWriter(results_path, result_schema, compression="zstd") as results,
             parquet.ParquetWriter(errors_path, error_schema, compression="zstd") as errors,
         ):
-            for number, rows in enumerate(_steps(self._rows_beside, step)):
-                skipped = _skipped(rows, number * step)
+            for start, rows in _pieces(self._rows_beside, step):
+                end = start + rows.num_rows
+                skipped = _skipped(rows, start)
                 skipped_rows += skipped.num_rows
-                found = [table for table in (answers.step(number),) if table is not None]
-                others = [table for table in (failures.step(number), skipped) if table is not None]
+                found = [table for table in (answers.places(start, end),) if table is not None]
+                others = [table for table in (failures.places(start, end), skipped) if table is not None]
+                if (missing := _missing([*found, *others], start, end)) is not None:
+                    missing_rows += missing.num_rows
+                    others.append(missing)
                 if self._columns.failed:
-                    found += others
+                    # The text of a failure is no value of the answer's column, whatever that one's name.
+                    found += [
+                        table.select([name for name in table.column_names if name != ANSWER])
+                        for table in others
+                    ]
                 for tables, writer, schema in (
                     (found, results, result_schema),
                     (others, errors, error_schema),
                 ):
                     if any(table.num_rows for table in tables):
-                        writer.write_table(_beside(rows, number * step, tables, schema))
-            if (unknown := failures.step(NOWHERE)) is not None:
+                        writer.write_table(_beside(rows, start, tables, schema))
+            if (unknown := failures.nowhere()) is not None:
                 errors.write_table(_fitted(unknown, error_schema))
+        if missing_rows:
+            log.warning(
+                "%d rows of the table have neither an answer nor an error: they are among the errors, as missing.",
+                missing_rows,
+            )
         return skipped_rows
 
     def _schema_with(self, answer: Sequence[pyarrow.Field]) -> pyarrow.Schema:
@@ -223,7 +244,7 @@ def _texts(values: Sequence[str | None]) -> pyarrow.Array:
 
 
 def _refuse_strays(answers: Staged) -> None:
-    strays = answers.step(NOWHERE)
+    strays = answers.nowhere()
     if strays is not None:
         raise MistralBatchError(
             f"{strays.num_rows:,} answers belong to no row of those that were kept beside the requests, so the table "
@@ -232,19 +253,29 @@ def _refuse_strays(answers: Staged) -> None:
         )
 
 
-def _steps(rows_beside: Sequence[StoragePath], step: int) -> Iterator[pyarrow.Table]:
-    """Give the rows of the source, as many at once as a step has."""
+def _pieces(rows_beside: Sequence[StoragePath], step: int) -> Iterator[tuple[int, pyarrow.Table]]:
+    """
+    Give the rows of the source in pieces of bounded size, each with the place of its first row.
+
+    No piece has rows of two steps; it is a whole one if that is not too large.
+    """
     import pyarrow
 
     waiting: list[pyarrow.RecordBatch] = []
+    start = rows = size = 0
     for batch in read_rows_beside(rows_beside):
-        waiting.append(batch)
-        while sum(one.num_rows for one in waiting) >= step:
-            table = pyarrow.Table.from_batches(waiting)
-            yield table.slice(0, step).combine_chunks()
-            waiting = table.slice(step).to_batches()
+        while batch.num_rows:
+            part = batch.slice(0, step - (start + rows) % step)
+            batch = batch.slice(part.num_rows)
+            waiting.append(part)
+            rows += part.num_rows
+            size += part.nbytes
+            if (start + rows) % step == 0 or size >= BYTES_IN_STEP:
+                yield start, pyarrow.Table.from_batches(waiting).combine_chunks()
+                start += rows
+                waiting, rows, size = [], 0, 0
     if waiting:
-        yield pyarrow.Table.from_batches(waiting).combine_chunks()
+        yield start, pyarrow.Table.from_batches(waiting).combine_chunks()
 
 
 def _skipped(rows: pyarrow.Table, start: int) -> pyarrow.Table:
@@ -255,6 +286,28 @@ def _skipped(rows: pyarrow.Table, start: int) -> pyarrow.Table:
     ]
     return pyarrow.table(
         {PLACE: pyarrow.array(places, pyarrow.int32()), "status": pyarrow.repeat("skipped", len(places))}
+    )
+
+
+def _missing(known: Sequence[pyarrow.Table], start: int, end: int) -> pyarrow.Table | None:
+    """
+    Give the rows of which nothing is known, as if the API had given none; None if there are none.
+
+    If the request files are gone, nobody has told which requests have no result.
+    """
+    import pyarrow
+    from pyarrow import compute
+
+    if sum(table.num_rows for table in known) == end - start:
+        return None
+    places = pyarrow.array(range(start, end), pyarrow.int32())
+    seen = pyarrow.chunked_array(
+        [chunk for table in known for chunk in table.column(PLACE).chunks], pyarrow.int32()
+    )
+    lost = places.filter(compute.invert(compute.is_in(places, value_set=seen)))
+    said = {"status": "missing", "error": MISSING_MESSAGE}
+    return pyarrow.table(
+        {PLACE: lost, **{name: pyarrow.repeat(text, len(lost)) for name, text in said.items()}}
     )
 
 

@@ -74,22 +74,24 @@ def schema_columns(schema: Mapping[str, Any]) -> list[Column] | None:
     return [_column(name, one, schema) for name, one in properties.items()]
 
 
-def check_names(key_and_kept: Sequence[str], answer_columns: Sequence[str]) -> None:
+def check_names(key_and_kept: Sequence[str], fields: Sequence[str], about: Sequence[str]) -> None:
     """
-    Check that no column is there twice.
+    Check that no column is there twice, in the results or in the errors.
 
     :param key_and_kept: The columns of the key and those to keep.
-    :param answer_columns: All other columns of the table.
+    :param fields: The columns of the answer.
+    :param about: The columns that stand after the answer.
     :raises InvalidInputError: When a field of the answer has the name of another column.
     """
-    for name in answer_columns[: -len(ABOUT_ANSWER)]:
-        if name in ABOUT_ANSWER:
+    for name in fields:
+        if name in about:
             raise InvalidInputError(
                 f"response_model: the field {name!r} has the name of a column that each table of answers has: rename "
                 "the field"
             )
     for name in key_and_kept:
-        if name in answer_columns:
+        # The errors have the text of an answer, whatever columns it becomes.
+        if name in (*fields, *about, ANSWER):
             raise InvalidInputError(
                 f"key or keep: the column {name!r} has the name of a column of the answers: rename it in the source, "
                 f"for example with 'select {name} as source_{name}'"

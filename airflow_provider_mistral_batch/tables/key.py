@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,8 @@ _encode = msgspec.json.Encoder().encode
 
 #: In the text of a time, zeros at the end of the fraction, and what may follow. How many there are is the unit's.
 _ZEROS = r"(?:(\.[0-9]*[1-9])0+|\.0+)(Z|[+-][0-9]{4})?$"
+
+_OFFSET = re.compile(r"[+-]\d\d:?\d\d")
 
 _NANOSECONDS = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
 
@@ -97,7 +100,13 @@ def _texts(column: Any, name: str, batch: pyarrow.RecordBatch, key: Sequence[str
     check_key_type(name, kind)
     if column.null_count:
         raise _null(name, batch, column.is_null().to_pylist().index(True), key)
-    texts = _exact_texts(column)
+    try:
+        texts = _exact_texts(column)
+    except pyarrow.ArrowInvalid as error:
+        raise InvalidInputError(
+            f"key: column {name!r} is {kind}, which has no exact text here ({error}); cast it to a text or, if it is "
+            "a time, to UTC in the source"
+        ) from None
     if (empty := texts.index(pyarrow.scalar("", pyarrow.string())).as_py()) >= 0:
         raise InvalidInputError(
             f"key: column {name!r} has an empty text{_beside(name, batch, empty, key)}: each row needs a key; "
@@ -121,6 +130,9 @@ def _exact_texts(column: Any) -> pyarrow.StringArray:
         factor = _NANOSECONDS[kind.unit]
         counts = column.cast(pyarrow.int64()).to_pylist()
         return pyarrow.array([str(count * factor) for count in counts], pyarrow.string())
+    if types.is_timestamp(kind) and _OFFSET.fullmatch(kind.tz or ""):
+        # Not each version of pyarrow writes moments of a zone that is no more than an offset.
+        column = column.cast(pyarrow.timestamp(kind.unit, "UTC"))
     texts = column.cast(pyarrow.string())
     if types.is_timestamp(kind) or types.is_time(kind):
         texts = compute.replace_substring_regex(texts, pattern=_ZEROS, replacement=r"\1\2")

@@ -14,6 +14,7 @@ from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.storage.atomic import write_whole
 from airflow_provider_mistral_batch.storage.many import side_by_side
 from airflow_provider_mistral_batch.tables.columns import ANSWER
+from airflow_provider_mistral_batch.tables.python_values import python_values
 
 if TYPE_CHECKING:
     from airflow_provider_mistral_batch.storage.paths import StoragePath
@@ -93,10 +94,12 @@ def _files(
 
     names = FileNames()
     with parquet.ParquetFile(results) as table:
-        for batch in table.iter_batches(batch_size=_ROWS_AT_ONCE, columns=[*key, column, "status"]):
-            for row in batch.to_pylist():
-                if row["status"] == "ok" and row[column] is not None:
-                    yield folder / names.name([row[name] for name in key]), row[column]
+        for batch in table.iter_batches(_ROWS_AT_ONCE, columns=[*key, column, "status"], use_threads=False):
+            keys = zip(*(python_values(batch.column(name), name, field="key") for name in key), strict=True)
+            texts, statuses = (batch.column(name).to_pylist() for name in (column, "status"))
+            for row_key, text, status in zip(keys, texts, statuses, strict=True):
+                if status == "ok" and text is not None:
+                    yield folder / names.name(row_key), text
 
 
 def _write(file: tuple[StoragePath, str]) -> None:

@@ -108,7 +108,6 @@ class Prompt:
         try:
             if is_cast:
                 texts = values.cast(pyarrow.string())
-                texts.validate(full=True)
             else:
                 texts = pyarrow.array(
                     [None if value is None else convert(value) for value in given], pyarrow.string()

@@ -17,7 +17,8 @@ from airflow_provider_mistral_batch.storage.paths import StoragePath, storage_pa
 from airflow_provider_mistral_batch.storage.reading import reading
 from airflow_provider_mistral_batch.tables.columns import IS_JSON
 from airflow_provider_mistral_batch.tables.python_values import python_values
-from airflow_provider_mistral_batch.tables.sources.base import ROWS_IN_BATCH, import_pyarrow
+from airflow_provider_mistral_batch.tables.sources.base import import_pyarrow
+from airflow_provider_mistral_batch.tables.sources.parquet_batches import parquet_batches
 from airflow_provider_mistral_batch.tables.sources.types import common_type, widened
 
 if TYPE_CHECKING:
@@ -164,7 +165,7 @@ def _batches(path: StoragePath) -> Iterator[pyarrow.RecordBatch]:
 
     note_read(str(path))
     with reading(path) as file, parquet.ParquetFile(file) as table:
-        yield from table.iter_batches(batch_size=ROWS_IN_BATCH)
+        yield from parquet_batches(table, table.schema_arrow.names)
 
 
 def _with_sizes(schemas: Sequence[pyarrow.Schema]) -> list[pyarrow.Schema]:

@@ -8,12 +8,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mistral_batch.api.checks import check_choice, check_exactly_one
 from airflow_provider_mistral_batch.api.errors import EmptyPartError, InvalidInputError
 from airflow_provider_mistral_batch.api.regular_files import NotAFileError
+from airflow_provider_mistral_batch.jsonl.custom_ids import CustomIds
 from airflow_provider_mistral_batch.jsonl.requests.sources import AlikeRequests
 from airflow_provider_mistral_batch.jsonl.requests.template import RowTemplate
 from airflow_provider_mistral_batch.storage.paths import storage_path
@@ -28,8 +30,8 @@ from airflow_provider_mistral_batch.tables.bodies import (
 from airflow_provider_mistral_batch.tables.json_texts import joined
 from airflow_provider_mistral_batch.tables.key import custom_ids, key_columns
 from airflow_provider_mistral_batch.tables.prompt import Prompt, PromptFile, check_columns, check_no_jinja
-from airflow_provider_mistral_batch.tables.python_values import row_shown
-from airflow_provider_mistral_batch.tables.rows_beside import RowsWriter
+from airflow_provider_mistral_batch.tables.python_values import check_texts, row_shown
+from airflow_provider_mistral_batch.tables.rows_beside import RowsWriter, read_rows_beside
 from airflow_provider_mistral_batch.tables.sources.documents import FILE_ID
 from airflow_provider_mistral_batch.tables.sources.memory import rows_of
 
@@ -42,6 +44,9 @@ log = logging.getLogger(__name__)
 ON_NULL = ("fail", "skip", "empty")
 
 _KEYS_SHOWN = 5
+
+# Keys whose hashes repeat, and of which one is looked for whose text repeats, too. It is nearly always the first.
+_MOST_SUSPECTS = 1_000
 
 # Lines that are made at once. Smaller pieces take longer, and so do larger ones, which the processor cannot cache.
 _BYTES_IN_PIECE = 1 << 20
@@ -175,6 +180,7 @@ class TableRequests:
                 check_no_jinja(text, field=f"source: {name}", remedy=remedy)
         self.question = question
         self.rows = RowsWriter(directory)
+        self._directory = directory
         #: How many rows were skipped, and the keys of the first.
         self.skipped = 0
         self.skipped_keys: list[str] = []
@@ -208,6 +214,7 @@ class TableRequests:
         with self.rows as rows:
             for batch in _pieces(self.source.read(wanted), len(bodies.common)):
                 with self._placed():
+                    check_texts(batch, self.question.key_columns)
                     texts, sent = self._texts(batch, bodies, asked)
                     rows.add(batch.select(list(self.question.kept_columns)), compute.invert(sent))
                     ids = custom_ids(batch, self.question.key_columns)
@@ -220,6 +227,7 @@ class TableRequests:
         if first_line == 1:
             raise self._empty()
         if self.skipped:
+            self._refuse_repeated_keys()
             more = "" if self.skipped == len(self.skipped_keys) else ", …"
             log.warning(
                 "Skipped %d of the source's rows, since a column of the prompt is null or the prompt is empty "
@@ -294,6 +302,33 @@ class TableRequests:
             f"the row with {key} cannot be asked about: {reason}. Leave such rows out of the source, or pass "
             "on_null='skip' to skip them, or on_null='empty' to send an empty text"
         )
+
+    def _refuse_repeated_keys(self) -> None:
+        """
+        Refuse rows with the same key if some rows were skipped: ids of requests show only those that are sent.
+
+        :raises InvalidInputError: Names the first two of them.
+        """
+        with CustomIds(self._directory) as ids:
+            for some in self._ids_of_all():
+                ids.extend(some)
+            if 1 not in (repeated := ids.repeated()):
+                return
+            suspects = ids.keys_at(repeated, _MOST_SUSPECTS)
+            first: dict[str, int] = {}
+            for number, id_ in enumerate(chain.from_iterable(self._ids_of_all()), 1):
+                if ids.key(id_) in suspects and first.setdefault(id_, number) != number:
+                    raise InvalidInputError(
+                        f"key: rows {first[id_]:,} and {number:,} of the source have the same key, {id_!r:.80} (rows "
+                        f"that repeat one: {repeated.count(1):,}). Rows that on_null='skip' leaves out count, too: "
+                        "give each row a key of its own"
+                    )
+
+    def _ids_of_all(self) -> Iterator[list[str]]:
+        """Give the ids of all rows, also of those that were skipped."""
+        key = self.question.key_columns
+        for batch in read_rows_beside(self.rows.paths, key):
+            yield custom_ids(batch, key).to_pylist()
 
     def _note_skipped(self, ids: pyarrow.StringArray) -> None:
         self.skipped += len(ids)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mistral_batch.storage.reading import reading
+from airflow_provider_mistral_batch.tables.python_values import holds, python_values
+from airflow_provider_mistral_batch.tables.sources.parquet_batches import parquet_batches
 from airflow_provider_mistral_batch.tables.sources.types import common_type, widened
 
 if TYPE_CHECKING:
@@ -118,7 +120,7 @@ def _read(paths: Sequence[StoragePath], schema: pyarrow.Schema) -> Iterator[pyar
 
     for path in paths:
         with reading(path) as file, parquet.ParquetFile(file) as rows:
-            for batch in rows.iter_batches(batch_size=_ROWS_IN_GROUP, columns=schema.names):
+            for batch in parquet_batches(rows, schema.names):
                 yield pyarrow.record_batch(
                     [widened(field.name, batch.column(field.name), field.type) for field in schema],
                     schema=schema,
@@ -135,6 +137,25 @@ def schema_of(paths: Sequence[StoragePath]) -> pyarrow.Schema:
 
     with reading(paths[-1]) as file:
         return parquet.read_schema(file)
+
+
+def check_moments(paths: Sequence[StoragePath], fields: Mapping[str, str]) -> None:
+    """
+    Check that Python has a value for each moment of some columns: drivers of databases take no other.
+
+    :param paths: The files.
+    :param fields: The columns, and the parameter that names each.
+    :raises InvalidInputError: When Python has no value for one.
+    """
+    from pyarrow import types
+
+    names = [
+        one.name for one in schema_of(paths) if one.name in fields and holds(one.type, types.is_temporal)
+    ]
+    if names:
+        for batch in read_rows_beside(paths, names):
+            for name in names:
+                python_values(batch.column(name), name, field=fields[name])
 
 
 def _fitted(batch: pyarrow.RecordBatch, schema: pyarrow.Schema) -> pyarrow.RecordBatch:

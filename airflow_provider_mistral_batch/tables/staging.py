@@ -15,11 +15,12 @@ ID = "custom_id "
 #: The column that it becomes: the row's number in the source, from 0; null if the source has no such row.
 PLACE = "place "
 
-#: The step of rows without a place.
-NOWHERE = -1
-
-_BYTES_IN_STEP = 8 * 1000 * 1000
+#: Bytes of the rows of one step, about.
+BYTES_IN_STEP = 8 * 1000 * 1000
 _MOST_STEPS = 400
+
+# The step of rows without a place.
+_NOWHERE = -1
 
 
 class Staged:
@@ -36,7 +37,10 @@ class Staged:
         self._ids: Any = None
         self._rest: Any = None
         self._steps: dict[int, Path] = {}
-        self._unknown: Path | None = None
+        self._rows_in_step = 1
+        # Of the step that is read: its number, and its rows that were not given yet.
+        self._number = _NOWHERE
+        self._open: pyarrow.Table | None = None
         self.rows = 0
         self.bytes = 0
 
@@ -57,24 +61,27 @@ class Staged:
     def rows_in_step(self) -> int:
         """How many places one step should have, so that its rows fit into memory."""
         per_row = 1 + self.bytes // (1 + self.rows)
-        return max(1, _BYTES_IN_STEP // per_row)
+        return max(1, BYTES_IN_STEP // per_row)
 
     def sort(self, ids: pyarrow.Array, rows_in_step: int) -> None:
         """
         Find the place of each row, and put the rows of each step into a file.
 
-        :param ids: The id of each place.
+        :param ids: The id of each place; null for a place that no row belongs to.
         :param rows_in_step: How many places a step has.
         """
         import pyarrow
         from pyarrow import compute
 
+        self._rows_in_step = rows_in_step
         if self._rest is None:
             return
         self._ids.close()
         self._rest.close()
         places = compute.index_in(
-            pyarrow.chunked_array([batch.column(0) for batch in _batches(self._ids_path)]), value_set=ids
+            pyarrow.chunked_array([batch.column(0) for batch in _batches(self._ids_path)]),
+            value_set=ids,
+            skip_nulls=True,
         )
         self._ids_path.unlink()
         writers: dict[int, Any] = {}
@@ -92,13 +99,31 @@ class Staged:
             writer.close()
         self._path.unlink()
 
-    def step(self, number: int) -> pyarrow.Table | None:
+    def places(self, start: int, end: int) -> pyarrow.Table | None:
         """
-        Give the rows of a step in the order of their places, and forget them.
+        Give the rows of some places, in the order of these, and forget them.
 
-        :param number: The step, from 0; :data:`NOWHERE` for the rows without a place.
-        :return: The rows; None if there are none.
+        :param start: The first place; never one before those that were asked for.
+        :param end: The place after the last, of the same step.
+        :return: The rows; None if their step has none.
         """
+        from pyarrow import compute
+
+        number = start // self._rows_in_step
+        if number != self._number:
+            self._number, self._open = number, self._step(number)
+        if self._open is None:
+            return None
+        count = compute.sum(compute.less(self._open.column(PLACE), end), min_count=0).as_py()
+        table, self._open = self._open.slice(0, count), self._open.slice(count)
+        return table
+
+    def nowhere(self) -> pyarrow.Table | None:
+        """Give the rows without a place, and forget them; None if there are none."""
+        return self._step(_NOWHERE)
+
+    def _step(self, number: int) -> pyarrow.Table | None:
+        """Give the rows of a step in the order of their places."""
         import pyarrow
 
         path = self._steps.pop(number, None)
@@ -119,10 +144,10 @@ def _batches(path: Path) -> Iterator[pyarrow.RecordBatch]:
 
 
 def _by_step(batch: pyarrow.RecordBatch, rows_in_step: int) -> Iterator[tuple[int, pyarrow.RecordBatch]]:
-    """Cut rows by the step of their place; :data:`NOWHERE` for those without one."""
+    """Cut rows by the step of their place."""
     from pyarrow import compute
 
-    steps = compute.fill_null(compute.divide(batch.column(0), rows_in_step), NOWHERE)
+    steps = compute.fill_null(compute.divide(batch.column(0), rows_in_step), _NOWHERE)
     least, most = compute.min_max(steps).values()
     if least == most:
         yield least.as_py(), batch

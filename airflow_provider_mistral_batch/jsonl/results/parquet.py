@@ -98,6 +98,8 @@ def read_parquet(path: StoragePath | str) -> Iterator[list[bytes]]:
                 batch_size=min(_ROWS_IN_GROUP, 1 + _BYTES_IN_GROUP // (1 + row_bytes)),
                 row_groups=[number],
                 columns=["raw"],
+                # With threads, each of them keeps memory that others have freed.
+                use_threads=False,
             ):
                 # Of a table's rows that were not asked about there is nothing.
                 yield block.column(0).drop_null().to_pylist()

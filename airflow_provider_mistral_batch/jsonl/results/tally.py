@@ -20,6 +20,9 @@ from airflow_provider_mistral_batch.jsonl.results.outcomes import MISSING_ROW, R
 _MAX_DISTINCT_ERRORS = 500
 _MAX_ERRORS_SHOWN = 20
 
+#: The message of the last entry of a digest, which counts all kinds that have none of their own.
+OTHER_ERRORS = "other errors"
+
 #: Name, beside the sums, of the number of rows whose amounts are missing there: none were given, or none that can be
 #: read.
 NOT_MEASURED = "rows_not_measured"
@@ -129,7 +132,7 @@ class Tally:
         shown = [kind.as_dict() for kind in kinds[:_MAX_ERRORS_SHOWN]]
         rest = sum(kind.count for kind in kinds[_MAX_ERRORS_SHOWN:]) + self._other
         if rest:
-            shown.append(FailureKind(None, None, "other errors", rest, None, False).as_dict())
+            shown.append(FailureKind(None, None, OTHER_ERRORS, rest, None, False).as_dict())
         return shown
 
     def _add_usage(self, bodies: Sequence[Costs | None]) -> bool:

@@ -49,6 +49,8 @@ _SQLITE_WORDS = re.compile(
     r"^no such |^near \"|has no column|syntax error|incomplete input|unrecognized token"
 )
 
+_MYSQL_NO_SUCH_TABLE = 1146
+
 #: Parts of names in a connection's extra whose values are secret.
 _SECRET_NAMES = ("password", "passphrase", "secret", "token", "key")
 
@@ -58,6 +60,10 @@ _MYSQL_PATIENCE = 3600
 
 class DatabaseError(MistralBatchError):
     """A database did not answer, or broke off. The same may succeed later."""
+
+
+class MissingTableError(InvalidInputError):
+    """A statement names a table that is not there."""
 
 
 class Database:
@@ -164,6 +170,7 @@ class Database:
         Make an error of ours of what the driver raises.
 
         :param doing: What is being done, for the message.
+        :raises MissingTableError: When it names a table that is not there, if the database is one that is known.
         :raises InvalidInputError: When the statement is wrong.
         :raises DatabaseError: When a new try may succeed.
         """
@@ -178,9 +185,20 @@ class Database:
     def _error(self, error: Exception, doing: str) -> MistralBatchError:
         text = f"connection {self.conn_id!r}: {doing}: {_told(error, self.hook.connection)}"
         names = {one.__name__ for one in type(error).__mro__}
+        if self._misses_table(error, names):
+            return MissingTableError(text)
         if names & _WRONG_STATEMENT or (self.kind == "sqlite" and _is_wrong_for_sqlite(error)):
             return InvalidInputError(text)
         return DatabaseError(text)
+
+    def _misses_table(self, error: Exception, names: set[str]) -> bool:
+        if self.kind == "postgresql":
+            return "UndefinedTable" in names
+        if self.kind == "mysql":
+            return error.args[:1] == (_MYSQL_NO_SUCH_TABLE,)
+        if self.kind == "duckdb":
+            return "CatalogException" in names and "does not exist" in str(error)
+        return self.kind == "sqlite" and str(error).startswith("no such table")
 
 
 def _is_wrong_for_sqlite(error: Exception) -> bool:

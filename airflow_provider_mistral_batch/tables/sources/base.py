@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, ClassVar, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from zlib import crc32
 
 from airflow_provider_mistral_batch.api.checks import check_whole
@@ -16,12 +16,16 @@ if TYPE_CHECKING:
     import pyarrow
 
 File = TypeVar("File")
+Row = TypeVar("Row")
 
 #: Rows in one record batch. So few that a batch and what is made of it stay small, so many that its own cost is small.
 ROWS_IN_BATCH = 5_000
 
 #: Bytes of one record batch, about: wide rows make small batches.
 BYTES_IN_BATCH = 8 << 20
+
+
+_SIZED = (str, bytes, memoryview, list, dict)
 
 
 class RowSource(ABC):
@@ -103,6 +107,34 @@ class RowSource(ABC):
 
     def _part_shown(self) -> str:
         return f", partition {self.partition[0] + 1} of {self.partition[1]}" if self.partition else ""
+
+
+def row_bytes(values: Iterable[Any]) -> int:
+    """
+    Estimate the bytes of a row.
+
+    :param values: Its values, as Python's.
+    """
+    return sum([len(value) if isinstance(value, _SIZED) else 8 for value in values])
+
+
+def in_batches(rows: Iterable[Row], size: Callable[[Row], int]) -> Iterator[list[Row]]:
+    """
+    Gather rows for record batches of bounded size.
+
+    :param rows: The rows.
+    :param size: Gives the bytes of a row, about.
+    """
+    waiting: list[Row] = []
+    total = 0
+    for row in rows:
+        waiting.append(row)
+        total += size(row)
+        if total >= BYTES_IN_BATCH or len(waiting) >= ROWS_IN_BATCH:
+            yield waiting
+            waiting, total = [], 0
+    if waiting:
+        yield waiting
 
 
 def import_pyarrow() -> None:

@@ -14,18 +14,14 @@ from airflow_provider_mistral_batch.storage.folders import sized_files
 from airflow_provider_mistral_batch.storage.many import side_by_side
 from airflow_provider_mistral_batch.storage.paths import local_path, storage_path, without_connection
 from airflow_provider_mistral_batch.storage.reading import reading
-from airflow_provider_mistral_batch.tables.sources.base import (
-    BYTES_IN_BATCH,
-    ROWS_IN_BATCH,
-    RowSource,
-    import_pyarrow,
-)
+from airflow_provider_mistral_batch.tables.sources.base import ROWS_IN_BATCH, RowSource, import_pyarrow
+from airflow_provider_mistral_batch.tables.sources.parquet_batches import parquet_batches
 from airflow_provider_mistral_batch.tables.sources.text_files import CsvFile, JsonlFile
 from airflow_provider_mistral_batch.tables.sources.types import common_type, widened
 
 if TYPE_CHECKING:
     import pyarrow
-    from pyarrow import dataset, parquet
+    from pyarrow import dataset
 
     from airflow_provider_mistral_batch.storage.paths import StoragePath
 
@@ -260,19 +256,17 @@ def _parquet_batches(
     ):
         schema = _common_schema(str(file), table.schema_arrow, first, columns)
         own = [name for name in columns if name in table.schema_arrow.names and name not in given]
-        for number in range(table.num_row_groups):
-            rows = _rows_in_batch(table.metadata.row_group(number), own)
-            for batch in table.iter_batches(rows, row_groups=[number], columns=own, use_threads=False):
-                count = batch.num_rows
-                yield pyarrow.record_batch(
-                    [
-                        widened(name, batch.column(name), schema.field(name).type)
-                        if name in own
-                        else pyarrow.repeat(pyarrow.scalar(given.get(name), schema.field(name).type), count)
-                        for name in columns
-                    ],
-                    names=list(columns),
-                )
+        for batch in parquet_batches(table, own):
+            count = batch.num_rows
+            yield pyarrow.record_batch(
+                [
+                    widened(name, batch.column(name), schema.field(name).type)
+                    if name in own
+                    else pyarrow.repeat(pyarrow.scalar(given.get(name), schema.field(name).type), count)
+                    for name in columns
+                ],
+                names=list(columns),
+            )
 
 
 def _arrow_batches(
@@ -304,16 +298,6 @@ def _arrow_batches(
         ):
             arrays = [widened(name, batch.column(name), schema.field(name).type) for name in columns]
             yield pyarrow.record_batch(arrays, names=list(columns))
-
-
-def _rows_in_batch(group: parquet.RowGroupMetaData, columns: Sequence[str]) -> int:
-    """Choose how many rows of a row group to read at once, so that they have a bounded size."""
-    chunks = map(group.column, range(group.num_columns))
-    size: int = sum(
-        chunk.total_uncompressed_size for chunk in chunks if chunk.path_in_schema.split(".")[0] in columns
-    )
-    rows: int = group.num_rows
-    return min(ROWS_IN_BATCH, 1 + BYTES_IN_BATCH * rows // (1 + size))
 
 
 def _folder_columns(file: StoragePath) -> dict[str, str | None]:

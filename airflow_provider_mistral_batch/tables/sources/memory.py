@@ -8,11 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.jsonl.requests.problems import shortened
-from airflow_provider_mistral_batch.tables.sources.base import ROWS_IN_BATCH, RowSource, import_pyarrow
+from airflow_provider_mistral_batch.tables.sources.base import (
+    ROWS_IN_BATCH,
+    RowSource,
+    import_pyarrow,
+    in_batches,
+    row_bytes,
+)
 from airflow_provider_mistral_batch.tables.sources.values import array_of
 
 if TYPE_CHECKING:
     import pyarrow
+
+
+#: The first versions whose data frames speak Arrow's stream interface.
+_PANDAS, _POLARS = "2.2", "1.3"
 
 
 def rows_of(value: Any) -> RowSource:
@@ -26,6 +36,12 @@ def rows_of(value: Any) -> RowSource:
         return value
     if hasattr(value, "__arrow_c_stream__"):
         return ArrowRows(value)
+    if type(value).__name__ == "DataFrame":
+        # Reading it row by row would give the names of its columns.
+        raise InvalidInputError(
+            f"source is a DataFrame of {type(value).__module__.partition('.')[0]} that does not speak Arrow's stream "
+            f"interface: install pandas {_PANDAS} or newer, polars {_POLARS} or newer, or give an Arrow table"
+        )
     if isinstance(value, Iterable) and not isinstance(value, (str, bytes, Mapping)):
         return DictRows(value)
     raise InvalidInputError(
@@ -69,10 +85,9 @@ class ArrowRows(RowSource):
         import pyarrow
 
         for whole in self._reader:
-            batch = whole.select(list(columns))
-            batch = pyarrow.record_batch(list(map(_without_views, batch.columns)), names=batch.schema.names)
-            for start in range(0, batch.num_rows, ROWS_IN_BATCH):
-                yield batch.slice(start, ROWS_IN_BATCH)
+            for start in range(0, whole.num_rows, ROWS_IN_BATCH):
+                batch = whole.select(list(columns)).slice(start, ROWS_IN_BATCH)
+                yield pyarrow.record_batch(list(map(_without_views, batch.columns)), names=batch.schema.names)
 
 
 def _without_views(column: pyarrow.Array) -> pyarrow.Array:
@@ -120,14 +135,20 @@ class DictRows(RowSource):
         """
         import pyarrow
 
-        rows = chain(self._first, self._rows)
         number = 0
-        while some := list(islice(rows, ROWS_IN_BATCH)):
-            for offset, row in enumerate(some, number + 1):
-                if not isinstance(row, Mapping):
-                    raise InvalidInputError(
-                        f"source: row {offset} is {shortened(row)}, not a dict: give dicts only"
-                    )
-            arrays = [array_of(name, [row.get(name) for row in some], number + 1) for name in columns]
+        for some in in_batches(self._values(columns), row_bytes):
+            arrays = [
+                array_of(name, values, number + 1)
+                for name, values in zip(columns, zip(*some, strict=True), strict=True)
+            ]
             yield pyarrow.record_batch(arrays, names=list(columns))
             number += len(some)
+
+    def _values(self, columns: Sequence[str]) -> Iterator[list[Any]]:
+        """Give the values of each row."""
+        for number, row in enumerate(chain(self._first, self._rows), 1):
+            if not isinstance(row, Mapping):
+                raise InvalidInputError(
+                    f"source: row {number} is {shortened(row)}, not a dict: give dicts only"
+                )
+            yield [row.get(name) for name in columns]

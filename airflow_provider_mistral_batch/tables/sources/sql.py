@@ -16,6 +16,7 @@ from airflow_provider_mistral_batch.tables.sources.base import (
     ROWS_IN_BATCH,
     RowSource,
     import_pyarrow,
+    row_bytes,
 )
 from airflow_provider_mistral_batch.tables.sources.values import ColumnValues
 
@@ -285,9 +286,4 @@ def _next_fetch(last: int, rows: int, row_size: int, size: int) -> int:
 def _row_size(rows: Sequence[Sequence[Any]]) -> int:
     """Estimate the bytes of a row by some of them."""
     some = rows[:: max(1, len(rows) // _SAMPLE)]
-    total = sum(
-        len(value) if isinstance(value, (str, bytes, memoryview, list, dict)) else 8
-        for row in some
-        for value in row
-    )
-    return total // len(some) if some else 0
+    return sum(map(row_bytes, some)) // len(some) if some else 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -13,7 +12,7 @@ from airflow_provider_mistral_batch.api.decoding import UNREADABLE, decoded, is_
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.jsonl.lines import file_chunks, line_blocks
 from airflow_provider_mistral_batch.jsonl.requests.problems import shortened
-from airflow_provider_mistral_batch.tables.sources.base import ROWS_IN_BATCH
+from airflow_provider_mistral_batch.tables.sources.base import BYTES_IN_BATCH, ROWS_IN_BATCH, in_batches
 from airflow_provider_mistral_batch.tables.sources.values import array_of
 
 if TYPE_CHECKING:
@@ -67,7 +66,7 @@ class CsvFile:
 
         records = self._records()
         names = self._header(records)
-        while some := list(islice(records, ROWS_IN_BATCH)):
+        for some in in_batches(records, _characters):
             fields = list(zip(*some, strict=True))
             arrays = [
                 pyarrow.array([value or None for value in fields[names.index(name)]], pyarrow.string())
@@ -108,6 +107,10 @@ class CsvFile:
             yield from (line.decode() + "\n" for line in block.lines)
 
 
+def _characters(record: list[str]) -> int:
+    return sum(map(len, record))
+
+
 class JsonlFile:
     """
     A file with one JSON object in each line. Its columns are the fields of the first.
@@ -124,7 +127,7 @@ class JsonlFile:
 
         :raises InvalidInputError: When it is no object.
         """
-        first = next(self._rows(msgspec.json.Decoder().decode), [])
+        first, _ = next(self._rows(msgspec.json.Decoder().decode), ([], 0))
         return list(first[0]) if first else []
 
     def read(self, columns: Sequence[str]) -> Iterator[pyarrow.RecordBatch]:
@@ -141,12 +144,14 @@ class JsonlFile:
         decode = msgspec.json.Decoder(msgspec.defstruct("Row", fields, gc=False)).decode
         first = 1
         waiting: list[Any] = []
-        for rows in self._rows(decode):
+        size = 0
+        for rows, row_bytes in self._rows(decode):
             waiting += rows
-            if len(waiting) >= ROWS_IN_BATCH:
+            size += row_bytes
+            if size >= BYTES_IN_BATCH or len(waiting) >= ROWS_IN_BATCH:
                 yield self._batch(waiting, columns, first)
                 first += len(waiting)
-                waiting = []
+                waiting, size = [], 0
         if waiting:
             yield self._batch(waiting, columns, first)
 
@@ -162,7 +167,8 @@ class JsonlFile:
             raise InvalidInputError(f"{self._path}: {error}") from None
         return pyarrow.record_batch(arrays, names=list(columns))
 
-    def _rows(self, decode: Callable[[bytes], Any]) -> Iterator[list[Any]]:
+    def _rows(self, decode: Callable[[bytes], Any]) -> Iterator[tuple[list[Any], int]]:
+        """Decode rows, some at a time; with the bytes of their lines."""
         for block in line_blocks(file_chunks(self._path, field="path")):
             try:
                 rows = [decoded(decode, line) for line in block.lines if line.strip()]
@@ -170,7 +176,7 @@ class JsonlFile:
                 raise self._problem(block.lines, block.first_line, decode) from None
             if not all(isinstance(row, (dict, msgspec.Struct)) for row in rows):
                 raise self._problem(block.lines, block.first_line, decode)
-            yield rows
+            yield rows, len(block.data)
 
     def _problem(self, lines: list[bytes], first: int, decode: Callable[[bytes], Any]) -> InvalidInputError:
         for number, line in enumerate(lines, first):

@@ -28,6 +28,9 @@ _SCHEMAS = {
     "mysql": ("= DATABASE()", "extra <> ''"),
 }
 
+#: How MySQL's collations end that tell texts apart by case and accents.
+_EXACT_COLLATIONS = ("_bin", "_as_cs")
+
 #: Kinds of columns that cannot take values of a kind. The database knows the rest.
 _REFUSES = {
     "whole": {"boolean", "date", "time", "timestamp", "uuid", "array", "json"},
@@ -165,6 +168,27 @@ def is_unique(database: Database, table: str, key: Sequence[str]) -> bool:
         for index, column in cursor.fetchall():
             indexes[index].add(column)
     return any(columns <= set(key) for columns in indexes.values())
+
+
+def alike_keys(database: Database, table: str, key: Sequence[str]) -> dict[str, str]:
+    """
+    Find columns of a key, in a table of MySQL, that take different texts for one.
+
+    :param database: The database.
+    :param table: The table's name.
+    :param key: The key's columns.
+    :return: Their names, and the collation of each.
+    """
+    where, values = _place(database, table_parts(table))
+    with database.transaction(keep=False) as cursor:
+        cursor.execute(
+            "SELECT column_name, collation_name FROM information_schema.columns "  # noqa: S608
+            f"WHERE collation_name IS NOT NULL AND {where}",
+            values,
+        )
+        collations = {name.casefold(): collation for name, collation in cursor.fetchall()}
+    found = {name: collations.get(name.casefold()) for name in key}
+    return {name: one for name, one in found.items() if one and not one.endswith(_EXACT_COLLATIONS)}
 
 
 def _by_information_schema(database: Database, parts: Sequence[str]) -> list[TableColumn]:

@@ -11,8 +11,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.tables.databases.column_names import check_columns
 from airflow_provider_mistral_batch.tables.databases.column_types import kind_of
-from airflow_provider_mistral_batch.tables.databases.database import TRANSACTIONAL, opened
-from airflow_provider_mistral_batch.tables.targets.columns import TableColumn, described, is_unique, matched
+from airflow_provider_mistral_batch.tables.databases.database import TRANSACTIONAL, MissingTableError, opened
+from airflow_provider_mistral_batch.tables.targets.columns import (
+    TableColumn,
+    alike_keys,
+    described,
+    is_unique,
+    matched,
+)
 from airflow_provider_mistral_batch.tables.targets.statements import (
     UPSERTS,
     Form,
@@ -118,6 +124,8 @@ class SqlTable:
             if plan.creation is not None and database.kind in TRANSACTIONAL:
                 with database.trouble(f"{self!r} cannot be made"), database.transaction(keep=False) as cursor:
                     cursor.execute(plan.creation)
+            if database.kind == "mysql" and plan.creation is None:
+                self._warn_of_alike_keys(database, key)
             if not plan.updates and database.kind in UPSERTS:
                 _log.warning(
                     "%r has no primary key or unique index on %s: rows are deleted and inserted anew. Two runs at the "
@@ -125,6 +133,19 @@ class SqlTable:
                     self,
                     ", ".join(key),
                 )
+
+    def _warn_of_alike_keys(self, database: Database, key: Sequence[str]) -> None:
+        with database.trouble(f"{self!r} cannot be read"):
+            alike = alike_keys(database, self.name, key)
+        for name, collation in alike.items():
+            _log.warning(
+                "%r: the column %r of the key has the collation %s, for which keys that differ in case or accents only "
+                "may be one key: one answer then replaces the other. If there are such keys, give the column the "
+                "collation utf8mb4_bin",
+                self,
+                name,
+                collation,
+            )
 
     def write(
         self, batches: Iterator[pyarrow.RecordBatch], key: Sequence[str], run: Mapping[str, str]
@@ -201,9 +222,16 @@ class SqlTable:
                 cursor.execute(f"SELECT * FROM {database.quoted_table(self.name)} WHERE 1 = 0")  # noqa: S608
                 names = [str(one[0]) for one in cursor.description]
         except InvalidInputError as error:
-            if self.create:
+            # Of a database that is not known, nobody knows what the error says.
+            is_missing = isinstance(error, MissingTableError) or database.kind == "other"
+            if self.create and is_missing:
                 return None
-            raise InvalidInputError(f"{error}. Create the table, or pass create=True") from None
+            remedy = (
+                "Create the table, or pass create=True"
+                if is_missing
+                else "Correct the name, or grant the connection's user SELECT on the table"
+            )
+            raise InvalidInputError(f"{error}. {remedy}") from None
         details = described(database, self.name)
         return [details.get(name.casefold(), TableColumn(name))._replace(name=name) for name in names]
 
@@ -247,8 +275,8 @@ def _chunks(batch: pyarrow.RecordBatch, plan: _Plan, added: Sequence[str | None]
     for start in range(0, batch.num_rows, size):
         part = batch.slice(start, size)
         columns = [
-            driver_values(part.column(index), plan.form.database, plan.kinds[index])
-            for index in range(part.num_columns)
+            driver_values(part.column(index), name, plan.form.database, plan.kinds[index])
+            for index, name in enumerate(part.schema.names)
         ]
         columns += [[value] * part.num_rows for value in added]
         yield list(zip(*columns, strict=True))

@@ -21,8 +21,10 @@ _OWN_NAMES = {
     "postgresql": {"binary": "BYTEA", "json": "JSONB", "uuid": "UUID"},
     "duckdb": {"json": "JSON", "uuid": "UUID"},
     "mysql": {
-        "text": "LONGTEXT",
-        "key text": "VARCHAR(255)",
+        # Its own character set may be one without most letters.
+        "text": "LONGTEXT CHARACTER SET utf8mb4",
+        # The default collation takes keys for one that differ in case only, or in accents.
+        "key text": "VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin",
         "binary": "LONGBLOB",
         "timestamp": "DATETIME(6)",
         "timestamp with time zone": "DATETIME(6)",

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.tables.databases.column_types import is_list
 
 if TYPE_CHECKING:
@@ -15,19 +16,27 @@ if TYPE_CHECKING:
 _NUL, _INSTEAD = "\x00", "\ufffd"
 
 
-def driver_values(array: pyarrow.Array, database: str, column_kind: str) -> list[Any]:
+def driver_values(array: pyarrow.Array, name: str, database: str, column_kind: str) -> list[Any]:
     """
     Make values for a driver.
 
     :param array: One column of a batch.
+    :param name: Its name.
     :param database: The kind of database.
     :param column_kind: The kind of the table's column, as
         :func:`~airflow_provider_mistral_batch.tables.databases.column_types.kind_of` tells it.
+    :raises InvalidInputError: When Python has no value for one.
     """
     from pyarrow import types
 
     kind = array.type
-    values: list[Any] = array.to_pylist()
+    try:
+        values: list[Any] = array.to_pylist()
+    except (ValueError, OverflowError, LookupError) as error:
+        # Nanoseconds without pandas, or an unknown time zone: seen before a batch is paid for, if on the same worker.
+        raise InvalidInputError(
+            f"target: column {name!r} has a value that Python cannot hold ({error}): cast the column in the source"
+        ) from None
     if types.is_dictionary(kind):
         kind = kind.value_type
     if database == "postgresql" and (types.is_nested(kind) or _is_text(kind)):

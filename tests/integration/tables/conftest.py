@@ -132,6 +132,16 @@ def postgresql(
         yield make_database(request, tmp_path, monkeypatch, stack)
 
 
+@pytest.fixture
+def mysql(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[TestDatabase]:
+    """MySQL or MariaDB."""
+    with contextlib.ExitStack() as stack:
+        request.param = "mysql"
+        yield make_database(request, tmp_path, monkeypatch, stack)
+
+
 def make_database(
     request: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stack: contextlib.ExitStack
 ) -> TestDatabase:

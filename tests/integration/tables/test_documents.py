@@ -221,6 +221,31 @@ def test_markdown_of_another_batch_is_replaced_and_nothing_of_others(read, tmp_p
     assert (markdown / "a.md").exists()
 
 
+def test_markdown_of_another_batch_is_removed_by_one_without_and_nothing_of_others(
+    read, tmp_path, other_run, new_ti
+):
+    markdown = tmp_path / "out" / "markdown"
+    third_run = new_ti()
+    third_run.run_id = "third run"
+    read(columns=AnswerColumns(markdown=True))
+    assert (markdown / "b.md").exists()
+
+    read(ti=other_run, if_exists="replace")
+    assert not markdown.exists()
+
+    read(ti=third_run, columns=AnswerColumns(markdown=True), if_exists="replace")
+    assert (markdown / "b.md").exists()
+
+
+def test_a_folder_of_others_stays_beside_results_without_markdown(read, tmp_path, other_run):
+    mine = tmp_path / "out" / "markdown" / "mine.txt"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    read()
+    read(ti=other_run, if_exists="replace")
+    assert mine.read_text() == "mine"
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

@@ -170,6 +170,12 @@ def test_types_of_a_table_that_is_made(database: TestDatabase) -> None:
         assert empty[name] is None, kind
 
 
+def test_a_value_that_python_cannot_hold_is_named(sqlite: TestDatabase) -> None:
+    rows = pyarrow.record_batch({"id": [1], "at": pyarrow.array([10**18], pyarrow.timestamp("us"))})
+    with pytest.raises(InvalidInputError, match="target: column 'at' has a value that Python cannot hold"):
+        write(SqlTable("answers", conn_id="warehouse", create=True), rows)
+
+
 def test_a_character_that_postgresql_has_not(postgresql: TestDatabase) -> None:
     schema = pyarrow.schema(
         [("id", pyarrow.int64()), ("t", pyarrow.string()), ("s", pyarrow.struct([("a", pyarrow.string())]))]
@@ -314,6 +320,51 @@ def test_a_missing_table(database: TestDatabase) -> None:
     with pytest.raises(InvalidInputError, match="Create the table"):
         SqlTable("answers", conn_id="warehouse").check(ANSWERS, ["id"])
     assert target.write(iter(()), ["id"], RUN) == 0
+
+
+TEXT_KEYS = pyarrow.schema([("id", pyarrow.string()), ("label", pyarrow.string())])
+
+
+def test_keys_that_differ_in_case_or_accents_are_different_rows(database: TestDatabase) -> None:
+    ids = ["aB", "Ab", "é", "e", "ß", "ss"]
+    target = SqlTable("answers", conn_id="warehouse", create=True)
+    for label in ("first", "second"):
+        columns = [pyarrow.array(ids), pyarrow.array([f"{label} {one}" for one in ids])]
+        assert write(target, pyarrow.record_batch(columns, schema=TEXT_KEYS)) == len(ids)
+    assert dict(database.run("select id, label from answers")) == {one: f"second {one}" for one in ids}
+
+
+@pytest.mark.parametrize("collation", ["utf8mb4_general_ci", "utf8mb4_bin"])
+def test_a_key_for_which_case_does_not_count_is_named(
+    mysql: TestDatabase, caplog: pytest.LogCaptureFixture, collation: str
+) -> None:
+    caplog.set_level(logging.WARNING)
+    mysql.run(f"create table answers (ID varchar(40) collate {collation} primary key, label longtext)")
+    SqlTable("answers", conn_id="warehouse").check(TEXT_KEYS, ["id"])
+    assert (f"column 'id' of the key has the collation {collation}" in caplog.text) == (
+        collation != "utf8mb4_bin"
+    )
+
+
+def test_a_table_that_may_not_be_read_is_not_taken_for_a_missing_one(
+    postgresql: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    role = f"r_{uuid.uuid4().hex[:12]}"
+    postgresql.run(
+        "create table answers (id integer primary key, label text, score double precision)",
+        f"create role {role} login",
+        f"do $$ begin execute format('grant all on schema %I to {role}', current_schema()); end $$",
+    )
+    fields = json.loads(os.environ["AIRFLOW_CONN_WAREHOUSE"]) | {"login": role}
+    monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", json.dumps(fields))
+    try:
+        with pytest.raises(
+            InvalidInputError,
+            match=r"cannot be read: permission denied for table answers.*grant the connection",
+        ):
+            SqlTable("answers", conn_id="warehouse", create=True).check(ANSWERS, ["id"])
+    finally:
+        postgresql.run(f"drop owned by {role}", f"drop role {role}")
 
 
 def test_run_columns_that_are_taken(sqlite: TestDatabase) -> None:

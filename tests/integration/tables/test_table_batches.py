@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import tempfile
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
@@ -21,6 +22,7 @@ from airflow_provider_mistral_batch.operators.inference import MistralBatchInfer
 from airflow_provider_mistral_batch.results import read_models, read_table
 from airflow_provider_mistral_batch.tables.answers import AnswerColumns
 from airflow_provider_mistral_batch.tables.sources.files import FileRows
+from airflow_provider_mistral_batch.tables.targets.sql import SqlTable
 
 DAY = datetime.date(2026, 1, 31)
 MOMENT = datetime.datetime(2026, 1, 31, 10, 20, tzinfo=datetime.timezone.utc)
@@ -90,6 +92,12 @@ def test_answers_stand_beside_the_rows_that_they_belong_to(ask, hook, jobs, way)
     }
     assert manifest["counts"]["succeeded"] == 6
     assert not list((Path(manifest["results_path"]).parent).glob(".rounds"))
+
+
+def test_the_workers_temporary_folder_may_be_on_another_disk(ask, other_disk, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(other_disk))
+    assert read_table(ask()).read_all().column("id").to_pylist() == [row["id"] for row in ROWS]
+    assert not list(other_disk.iterdir())
 
 
 def test_structured_answers_come_back_as_the_users_own_model(ask, way):
@@ -258,6 +266,45 @@ def test_what_cannot_be_asked_is_refused_before_anything_is_sent(ask, jobs, cont
     assert outcome.state == "failed"
     assert said in outcome.message
     assert not jobs()
+
+
+@pytest.mark.parametrize(
+    ("needed_by", "values"),
+    [
+        ("target", pa.array([10**18], pa.timestamp("us"))),
+        ("target", pa.array([1_001], pa.timestamp("ns"))),
+        ("target", pa.array([[10**9]], pa.list_(pa.date32()))),
+        ("target", pa.array([0], pa.timestamp("us", "Mars/Olympus"))),
+        ("markdown", pa.array([10**18], pa.timestamp("us"))),
+        ("markdown", pa.array([1_001], pa.timestamp("ns"))),
+    ],
+)
+def test_moments_that_python_cannot_hold_are_refused_where_it_must(
+    ask, jobs, sqlite, tmp_path, needed_by, values
+):
+    """A driver takes Python's values only, and the names of files are made of them: after payment, it is too late."""
+    try:
+        values.to_pylist()
+        pytest.skip("pandas holds it")
+    except (ValueError, OverflowError, LookupError):
+        pass
+    is_key = needed_by == "markdown"
+    path = tmp_path / "late.parquet"
+    pq.write_table(pa.table({"id": [1], "at": values, "body": ["x"]}), path)
+    options: dict[str, Any] = (
+        {"key": ["id", "at"], "columns": AnswerColumns(markdown=True)}
+        if is_key
+        else {"keep": ["at"], "target": SqlTable("answers", conn_id="warehouse", create=True)}
+    )
+    given = {"source": FileRows(str(path)), "prompt": "{body}"}
+
+    outcome = ask(fails=True, **given, **options)
+
+    assert outcome.state == "failed"
+    assert f"{'key' if is_key else 'keep'}: column 'at' has" in outcome.message
+    assert not jobs()
+    # Without a target, they stay as they are.
+    assert ask(**given, **{**options, "columns": None, "target": None})["counts"]["succeeded"] == 1
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,8 @@ import msgspec
 import pytest
 
 from airflow_provider_mistral_batch.api.models import BatchError, BatchJobOut, BatchJobRequestCounts
+from airflow_provider_mistral_batch.inference.table import with_unfit
+from airflow_provider_mistral_batch.jsonl.results.tally import OTHER_ERRORS, FailureKind
 from airflow_provider_mistral_batch.policies.capacity import pending_requests
 from airflow_provider_mistral_batch.policies.ownership import (
     TaskIdentity,
@@ -195,3 +197,22 @@ def test_parts_of_one_task_instance_are_no_rivals() -> None:
     decision = decide([part_of(IDENTITY, "new/0/0")], ours)
     assert decision.attach_to is None
     assert decision.cancel == []
+
+
+def test_answers_that_do_not_fit_are_an_error_among_the_others() -> None:
+    kinds = [
+        FailureKind(500, None, "oops", 9, "id-1", may_pass=True),
+        FailureKind(400, None, "no", 2, "id-2", may_pass=False),
+        FailureKind(None, None, OTHER_ERRORS, 40, None, may_pass=False),
+    ]
+    final = {
+        "counts": {"total": 100, "succeeded": 49, "failed": 51},
+        "errors": [one.as_dict() for one in kinds],
+    }
+
+    found = with_unfit(final, 5)
+
+    assert found["counts"] == {"total": 100, "succeeded": 44, "failed": 56}
+    assert [one["count"] for one in found["errors"]] == [9, 5, 2, 40]
+    assert {tuple(one) for one in found["errors"]} == {tuple(kinds[0].as_dict())}
+    assert with_unfit(final, 0) == final

@@ -74,6 +74,21 @@ def test_published_files_are_readable_by_others(tmp_path):
     assert (tmp_path / "results").stat().st_mode & 0o777 == 0o644
 
 
+def test_a_file_of_any_disk_is_published(tmp_path, other_disk):
+    (tmp_path / "near.txt").write_text("near")
+    (other_disk / "far.txt").write_text("far")
+    with AtomicFiles() as files:
+        files.take(tmp_path / "near.txt", tmp_path / "out" / "near.txt")
+        files.take(other_disk / "far.txt", tmp_path / "out" / "far.txt")
+        files.publish()
+    assert {path.name: path.read_text() for path in (tmp_path / "out").iterdir()} == {
+        "near.txt": "near",
+        "far.txt": "far",
+    }
+    assert not (tmp_path / "near.txt").exists()
+    assert not list(other_disk.iterdir())
+
+
 def test_leaving_without_publishing_removes_everything(tmp_path):
     with AtomicFiles() as files:
         files.spool(tmp_path / "a").write_text("x")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import os
 import random
 from decimal import Decimal
 from pathlib import Path
@@ -16,8 +17,8 @@ import pytest
 from airflow_provider_mistral_batch.api.errors import InvalidInputError, MistralBatchError
 from airflow_provider_mistral_batch.jsonl import lines as jsonl_lines
 from airflow_provider_mistral_batch.jsonl.results import row_columns
-from airflow_provider_mistral_batch.jsonl.results.placeholder_rows import missing_row
-from airflow_provider_mistral_batch.tables import staging
+from airflow_provider_mistral_batch.jsonl.results.placeholder_rows import MISSING_MESSAGE, missing_row
+from airflow_provider_mistral_batch.tables import answers, staging
 from airflow_provider_mistral_batch.tables.answers import AnswerColumns, AnswerTable
 from airflow_provider_mistral_batch.tables.reading import read_table
 from airflow_provider_mistral_batch.tables.rows_beside import RowsWriter
@@ -114,6 +115,69 @@ def test_an_answer_without_a_row_is_an_error_rather_than_lost(tmp_path):
         Table(tmp_path, [{"id": 1}]).land([chat_row("1", "A"), chat_row("2", "B")])
 
 
+def test_no_answer_lands_beside_a_row_that_was_skipped(tmp_path):
+    """Such keys are refused before anything is sent; here, they were not."""
+    table = Table(tmp_path, [])
+    with RowsWriter(tmp_path) as writer:
+        writer.add(
+            pa.record_batch({"id": [1, 1], "note": ["old", "new"]}),
+            pa.array([True, False]),
+        )
+    table.rows_beside = writer.paths
+
+    results, errors = table.land([chat_row("1", "A")])
+
+    assert results.select(["note", "answer"]).to_pylist() == [{"note": "new", "answer": "A"}]
+    assert errors.select(["note", "status"]).to_pylist() == [{"note": "old", "status": "skipped"}]
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "value"),
+    [
+        ({"type": "boolean"}, "true", True),
+        ({"type": "integer"}, "1", 1),
+        ({"type": "array", "items": {"type": "string"}}, '["a"]', ["a"]),
+        ({"type": "string", "enum": ["yes", "no"]}, '"yes"', "yes"),
+        ({"type": "string"}, '"A"', "A"),
+    ],
+)
+def test_failed_rows_among_the_results_have_no_answer_whatever_its_column(tmp_path, kind, text, value):
+    schema = {"type": "object", "properties": {"answer": kind}}
+    table = Table(tmp_path, [{"id": number} for number in range(3)])
+    unreadable = json.loads(chat_row("2", "I don't know"))
+    unreadable["error"] = {"code": "invalid_output", "message": "no JSON"}
+
+    results, errors = table.land(
+        [chat_row("0", f'{{"answer": {text}}}'), chat_row("1", '{"answer": {"a": 1}}')],
+        [json.dumps(unreadable).encode()],
+        schema=schema,
+        columns=AnswerColumns(failed=True),
+    )
+
+    assert results.column("answer").to_pylist() == [value, None, None]
+    assert results.column("status").to_pylist() == ["ok", "failed", "failed"]
+    assert errors.column("answer").to_pylist() == ['{"answer": {"a": 1}}', "I don't know"]
+
+
+@pytest.mark.parametrize("failed", [False, True])
+def test_rows_of_which_nothing_is_known_are_missing(tmp_path, caplog, failed):
+    """The request files are gone, so nobody has told which requests have no result."""
+    table = Table(tmp_path, [{"id": number} for number in range(5)], skipped={4})
+
+    results, errors = table.land(
+        [chat_row("3", "A")], [failed_row("1")], columns=AnswerColumns(failed=failed)
+    )
+
+    assert errors.select(["id", "status", "error"]).to_pylist() == [
+        {"id": 0, "status": "missing", "error": MISSING_MESSAGE},
+        {"id": 1, "status": "failed", "error": "oops"},
+        {"id": 2, "status": "missing", "error": MISSING_MESSAGE},
+        {"id": 4, "status": "skipped", "error": None},
+    ]
+    assert results.column("id").to_pylist() == ([0, 1, 2, 3, 4] if failed else [3])
+    assert "2 rows of the table have neither an answer nor an error" in caplog.text
+
+
 def test_two_tables_can_be_written_at_the_same_moment(tmp_path, monkeypatch):
     """For destinations in object stores, all are written in the system's temporary folder."""
     monkeypatch.setattr(row_columns, "_ROWS_AT_ONCE", 1)
@@ -147,10 +211,14 @@ def test_two_tables_can_be_written_at_the_same_moment(tmp_path, monkeypatch):
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["a", "b"]
 
 
+@pytest.mark.parametrize("bytes_in_piece", [1, 100, 10**9])
 @pytest.mark.parametrize("places_in_step", [1, 7, 20_000])
-def test_answers_come_back_in_the_order_of_their_source(tmp_path, monkeypatch, places_in_step):
+def test_answers_come_back_in_the_order_of_their_source(
+    tmp_path, monkeypatch, places_in_step, bytes_in_piece
+):
     monkeypatch.setattr(staging, "_MOST_STEPS", 1000)
-    monkeypatch.setattr(staging, "_BYTES_IN_STEP", 1 if places_in_step == 1 else places_in_step * 400)
+    monkeypatch.setattr(staging, "BYTES_IN_STEP", 1 if places_in_step == 1 else places_in_step * 400)
+    monkeypatch.setattr(answers, "BYTES_IN_STEP", bytes_in_piece)
     rows = [{"id": number, "title": None if number < 4 else f"T{number}"} for number in range(50)]
     table = Table(tmp_path, rows, skipped={3, 49})
     results = [chat_row(str(number), f"A{number}") for number in range(50) if number not in (3, 7, 8, 49)]
@@ -172,6 +240,27 @@ def test_answers_come_back_in_the_order_of_their_source(tmp_path, monkeypatch, p
     ]
     assert errors.column("error").to_pylist()[1] == "oops"
     assert table.summary == (2, 0)
+
+
+def test_wide_rows_land_in_small_pieces_and_narrow_ones_in_large(tmp_path):
+    """Memory is bounded, whatever the rows have beside the answers; half of them have little."""
+    with RowsWriter(tmp_path) as writer:
+        for start in range(0, 2_000, 100):
+            note = os.urandom(25_000).hex() if start >= 1_000 else "narrow"
+            writer.add(
+                pa.record_batch({"id": range(start, start + 100), "note": [note] * 100}),
+                pa.array([False] * 100),
+            )
+    table = Table(tmp_path / "empty", [])
+    table.folder, table.rows_beside = tmp_path, writer.paths
+
+    table.land([chat_row(str(number), "A") for number in range(2_000)])
+
+    with pq.ParquetFile(tmp_path / "results.parquet") as landed:
+        groups = [landed.read_row_group(number) for number in range(landed.num_row_groups)]
+    assert max(group.nbytes for group in groups) < 20_000_000
+    assert groups[0].num_rows > 1_000
+    assert pa.concat_tables(groups).column("id").to_pylist() == list(range(2_000))
 
 
 def test_failed_rows_stand_among_the_answers_if_told_to(tmp_path):

@@ -96,7 +96,7 @@ def test_answers_without_named_fields_have_no_columns_of_their_own(schema):
     assert schema_columns(schema) is None
 
 
-ABOUT = ["model", "finish_reason", "prompt_tokens", "completion_tokens", "status", "error"]
+ABOUT = ["raw", "model", "finish_reason", "prompt_tokens", "completion_tokens", "status", "error"]
 
 
 @pytest.mark.parametrize(
@@ -105,8 +105,11 @@ ABOUT = ["model", "finish_reason", "prompt_tokens", "completion_tokens", "status
         (["id", "sentiment"], ["sentiment"], "column 'sentiment' has the name of a column of the answers"),
         (["model"], ["answer"], "column 'model'"),
         (["id"], ["status"], "response_model: the field 'status'"),
+        (["id", "answer"], ["sentiment"], "column 'answer' has the name of a column of the answers"),
+        (["id", "raw"], ["sentiment"], "column 'raw'"),
+        (["id"], ["raw"], "response_model: the field 'raw'"),
     ],
 )
 def test_two_columns_of_one_name_are_refused(kept, answer, said):
     with pytest.raises(InvalidInputError, match=said):
-        check_names(kept, [*answer, *ABOUT])
+        check_names(kept, answer, ABOUT)

@@ -13,6 +13,7 @@ from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.tables.key import custom_ids, key_columns
 
 DAY = datetime.date(2026, 1, 31)
+NIGHT = datetime.datetime(2026, 1, 30, 23, tzinfo=datetime.timezone.utc)
 UUID = uuid.UUID("12345678-1234-5678-1234-567812345678")
 
 
@@ -34,6 +35,14 @@ UUID = uuid.UUID("12345678-1234-5678-1234-567812345678")
         (
             pa.array([datetime.datetime(2026, 1, 31, 7, 0, 0, 5, tzinfo=datetime.timezone.utc)]),
             ["2026-01-31 07:00:00.000005Z"],
+        ),
+        (
+            pa.array([NIGHT], pa.timestamp("us", "+01:00")),
+            ["2026-01-30 23:00:00Z"],
+        ),
+        (
+            pa.array([NIGHT], pa.timestamp("ns", "-05:30")).dictionary_encode(),
+            ["2026-01-30 23:00:00Z"],
         ),
     ],
 )
@@ -90,6 +99,14 @@ def test_what_cannot_be_a_key_is_named(array, said):
     batch = pa.record_batch([array, pa.array(["A", "B"])], names=["id", "title"])
     with pytest.raises(InvalidInputError, match=said):
         custom_ids(batch, ["id"])
+
+
+def test_a_zone_that_is_not_known_is_named():
+    array = pa.array([NIGHT], pa.timestamp("us", "Mars/Olympus"))
+    with pytest.raises(
+        InvalidInputError, match=r"^key: column 'id' is .*Mars/Olympus.*, to UTC in the source$"
+    ):
+        custom_ids(pa.record_batch([array], names=["id"]), ["id"])
 
 
 def test_a_row_is_shown_by_a_moment_with_nanoseconds():

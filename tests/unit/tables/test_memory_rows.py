@@ -28,3 +28,13 @@ def test_a_frame_with_values_of_several_types_is_named():
         InvalidInputError, match=r"source: the Frame cannot be read: .*give each column one type"
     ):
         rows_of(Frame())
+
+
+def test_a_frame_that_does_not_speak_arrow_is_named():
+    class DataFrame(list):
+        """Iterating over such a frame of pandas gives the names of its columns."""
+
+    with pytest.raises(
+        InvalidInputError, match=r"source is a DataFrame of .*: install pandas 2\.2 or newer, polars"
+    ):
+        rows_of(DataFrame(["id", "body"]))

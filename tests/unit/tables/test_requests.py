@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import pyarrow
 import pytest
 
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
@@ -87,3 +88,86 @@ def test_requests_with_a_long_common_part_are_made_in_small_pieces(tmp_path):
 
     assert sum(len(block.ids) for block in blocks) == 100
     assert max(len(block.data) for block in blocks) < 2_000_000
+
+
+@pytest.mark.parametrize(
+    "keys_and_texts",
+    [
+        [(1, None), (1, "real")],
+        [(1, "real"), (1, None)],
+        [(1, None), (2, "real"), (1, " ")],
+        [(1, None), (2, "real"), (2, "real")],
+        [(1, None), *((number, "real") for number in range(2, 9_000)), (7_000, "real")],
+    ],
+)
+def test_a_key_that_repeats_is_refused_also_if_a_row_with_it_is_skipped(tmp_path, keys_and_texts):
+    """The answer of the one would land beside the other."""
+    question = TableQuestion(
+        key="id", prompt="{body}", prompt_file=None, messages=None, keep=[], on_null="skip", endpoint=CHAT
+    )
+    rows = [{"id": key, "body": text} for key, text in keys_and_texts]
+    keys = [key for key, _ in keys_and_texts]
+    second = next(number for number, key in enumerate(keys) if key in keys[:number])
+    first = keys.index(keys[second])
+
+    with pytest.raises(
+        InvalidInputError,
+        match=f"key: rows {first + 1:,} and {second + 1:,} .* the same key, '{keys[first]}' .*: 1\\)",
+    ):
+        prepare_requests(
+            TableRequests(rows, question, directory=tmp_path), endpoint=CHAT, directory=tmp_path / "shards"
+        )
+
+
+def test_all_repeated_keys_are_told_if_no_row_was_skipped(tmp_path):
+    question = TableQuestion(
+        key="id", prompt="{body}", prompt_file=None, messages=None, keep=[], on_null="skip", endpoint=CHAT
+    )
+    table = TableRequests([{"id": 7, "body": "a"}] * 3, question, directory=tmp_path)
+    with pytest.raises(InvalidRequestsError, match="2 problems") as refused:
+        prepare_requests(table, endpoint=CHAT, directory=tmp_path / "shards")
+    assert 'row 2: custom_id = "7": the same as on row 1' in str(refused.value)
+
+
+NOT_UTF8 = pyarrow.Array.from_buffers(
+    pyarrow.string(),
+    3,
+    [None, pyarrow.array([0, 1, 2, 4], pyarrow.int32()).buffers()[1], pyarrow.py_buffer(b"ab\xff\xfe")],
+)
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        (
+            {"id": NOT_UTF8},
+            r"column 'id' has a text that is not UTF-8 .*, in the row with id=b'\\xff\\xfe': write",
+        ),
+        ({"body": NOT_UTF8}, r"column 'body' .*, in the row with id='z', body=b'\\xff\\xfe': write"),
+        ({"note": NOT_UTF8}, r"column 'note' .*, in the row with id='z', note=b'\\xff\\xfe': write"),
+        (
+            {"note": pyarrow.ListArray.from_arrays([0, 0, 1, 3], NOT_UTF8)},
+            r"column 'note' .*, in the row with id='z', note=b'\\xff\\xfe'",
+        ),
+        (
+            {"note": NOT_UTF8.dictionary_encode()},
+            r"column 'note' .*, in the row with id='z', note=b'\\xff\\xfe'",
+        ),
+    ],
+)
+def test_a_text_that_is_not_utf8_is_named_before_anything_is_sent(tmp_path, columns, said):
+    texts = pyarrow.array(["x", "y", "z"])
+    rows = pyarrow.table({"id": texts, "body": texts, "note": texts, **columns})
+    question = TableQuestion(
+        key="id",
+        prompt="{body}",
+        prompt_file=None,
+        messages=None,
+        keep=["note"],
+        on_null="skip",
+        endpoint=CHAT,
+    )
+    with pytest.raises(InvalidInputError, match=said):
+        prepare_requests(
+            TableRequests(rows, question, directory=tmp_path), endpoint=CHAT, directory=tmp_path / "shards"
+        )
