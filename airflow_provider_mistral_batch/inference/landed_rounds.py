@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mistral_batch.api.errors import InvalidInputError, NotFoundError
-from airflow_provider_mistral_batch.inference.table import with_unfit
+from airflow_provider_mistral_batch.inference.table import with_failures_of_table
 from airflow_provider_mistral_batch.policies.verdict import describe_gone, has_lost_answers
 from airflow_provider_mistral_batch.tasks.destination import MANIFEST
 from airflow_provider_mistral_batch.tasks.result_files import stream_results
@@ -176,7 +176,8 @@ class LandedRounds:
         about_table: dict[str, Any] = {}
         if self.table is not None:
             paths, about_table = self.table.land(*paths, self.plan.key)
-            final = with_unfit(final, about_table["table"]["unfit"])
+            about = about_table["table"]
+            final = with_failures_of_table(final, unfit=about["unfit"], missing=about["missing"])
         destination.publish(paths)
         fields = ("counts", "usage", "errors", "may_pass")
         return {

@@ -136,6 +136,7 @@ class BatchTable:
             **self._options.table_form,
             "skipped": summary.skipped,
             "unfit": summary.unfit,
+            "missing": summary.missing,
             **about_markdown,
         }
         return targets, {"table": about}
@@ -256,30 +257,34 @@ def write_target(options: BatchOptions, manifest: Mapping[str, Any]) -> None:
     log.info("Wrote %d rows into %r.", count, options.target)
 
 
-def with_unfit(final: Mapping[str, Any], unfit: int) -> dict[str, Any]:
+def with_failures_of_table(final: Mapping[str, Any], *, unfit: int, missing: int) -> dict[str, Any]:
     """
-    Count answers that do not fit their columns among the failures.
+    Count what became known only when the answers were put beside their rows.
 
     :param final: Fields of a manifest, before the answers became columns.
-    :param unfit: How many answers do not fit.
+    :param unfit: Answers that do not fit their columns.
+    :param missing: Rows with neither an answer nor an error.
     """
+    from airflow_provider_mistral_batch.jsonl.results.outcomes import MISSING_ROW
+    from airflow_provider_mistral_batch.jsonl.results.placeholder_rows import MISSING_MESSAGE
     from airflow_provider_mistral_batch.jsonl.results.tally import OTHER_ERRORS, FailureKind
 
-    if not unfit:
-        return dict(final)
     counts = final["counts"]
-    failure = FailureKind(
-        None, "unfit_answer", "the answer does not fit its columns", unfit, None, may_pass=False
-    ).as_dict()
+    failures = [
+        FailureKind(None, "unfit_answer", "the answer does not fit its columns", unfit, None, may_pass=False),
+        FailureKind(None, MISSING_ROW, MISSING_MESSAGE, missing, None, may_pass=True),
+    ]
     return {
         **final,
         "counts": {
             **counts,
+            "total": counts["total"] + missing,
             "succeeded": counts["succeeded"] - unfit,
             "failed": counts["failed"] + unfit,
+            "missing": counts["missing"] + missing,
         },
         "errors": sorted(
-            [*final["errors"], failure],
+            [*final["errors"], *(failure.as_dict() for failure in failures if failure.count)],
             key=lambda error: (error["message"] == OTHER_ERRORS, -error["count"]),
         ),
     }

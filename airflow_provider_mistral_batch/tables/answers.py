@@ -54,10 +54,12 @@ class TableSummary(NamedTuple):
 
     :param skipped: Rows that were not asked about.
     :param unfit: Answers that do not fit their columns; they are among the errors.
+    :param missing: Rows with neither an answer nor an error; they are among the errors, too.
     """
 
     skipped: int
     unfit: int
+    missing: int
 
 
 class AnswerTable:
@@ -113,8 +115,8 @@ class AnswerTable:
             failures.sort(ids, step)
             del ids
             _refuse_strays(answers)
-            skipped = self._write_staged(answers, failures, step, results_path, errors_path)
-        return TableSummary(skipped, unfit)
+            skipped, missing = self._write_staged(answers, failures, step, results_path, errors_path)
+        return TableSummary(skipped, unfit, missing)
 
     def _stage(self, results: StoragePath, errors: StoragePath, answers: Staged, failures: Staged) -> int:
         """Read the landed rows; tell how many answers do not fit their columns."""
@@ -149,8 +151,8 @@ class AnswerTable:
 
     def _write_staged(
         self, answers: Staged, failures: Staged, step: int, results_path: Path, errors_path: Path
-    ) -> int:
-        """Write what is staged; tell how many rows were skipped."""
+    ) -> tuple[int, int]:
+        """Write what is staged; tell how many rows were skipped, and of how many nothing is known."""
         import pyarrow
         from pyarrow import parquet
 
@@ -189,7 +191,7 @@ class AnswerTable:
                 "%d rows of the table have neither an answer nor an error: they are among the errors, as missing.",
                 missing_rows,
             )
-        return skipped_rows
+        return skipped_rows, missing_rows
 
     def _schema_with(self, answer: Sequence[pyarrow.Field]) -> pyarrow.Schema:
         import pyarrow

@@ -160,6 +160,22 @@ def test_rows_of_an_earlier_input_are_not_mixed_with_new_ones(ask, new_ti, tmp_p
     assert ids(outcome.value) == [1]
 
 
+def test_rows_that_only_the_table_knows_of_count_as_missing(ask, control, hook, new_ti):
+    """The job has no result for one request, and the request files are deleted, which would name it."""
+    control.plan_jobs(missing_rows=1)
+    ti = new_ti()
+    with mock.patch.object(Batch, "land", _die), pytest.raises(Killed):
+        ask(ti, row_retries=0)
+    for file in list(hook.iter_files(purpose="batch")):
+        if file.source == "upload":
+            hook.delete_file(file.id)
+    manifest = ask(ti.next_try(), row_retries=0).value
+    counts = {name: manifest["counts"][name] for name in ("total", "succeeded", "failed", "missing")}
+    assert counts == {"total": 3, "succeeded": 2, "failed": 0, "missing": 1}
+    assert manifest["table"]["missing"] == 1
+    assert [error["code"] for error in manifest["errors"]] == ["missing_row"]
+
+
 @pytest.mark.parametrize("changed", [False, True])
 def test_an_emptied_destination_costs_nothing(ask, reviews, jobs, new_ti, tmp_path, changed):
     ti = new_ti()

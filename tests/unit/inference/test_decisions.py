@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from airflow_provider_mistral_batch.api.models import BatchError, BatchJobOut, BatchJobRequestCounts
-from airflow_provider_mistral_batch.inference.table import with_unfit
+from airflow_provider_mistral_batch.inference.table import with_failures_of_table
 from airflow_provider_mistral_batch.jsonl.results.tally import OTHER_ERRORS, FailureKind
 from airflow_provider_mistral_batch.policies.capacity import pending_requests
 from airflow_provider_mistral_batch.policies.ownership import (
@@ -199,20 +199,20 @@ def test_parts_of_one_task_instance_are_no_rivals() -> None:
     assert decision.cancel == []
 
 
-def test_answers_that_do_not_fit_are_an_error_among_the_others() -> None:
+def test_what_a_table_finds_is_an_error_among_the_others() -> None:
     kinds = [
         FailureKind(500, None, "oops", 9, "id-1", may_pass=True),
         FailureKind(400, None, "no", 2, "id-2", may_pass=False),
         FailureKind(None, None, OTHER_ERRORS, 40, None, may_pass=False),
     ]
     final = {
-        "counts": {"total": 100, "succeeded": 49, "failed": 51},
+        "counts": {"total": 100, "succeeded": 49, "failed": 51, "missing": 0},
         "errors": [one.as_dict() for one in kinds],
     }
 
-    found = with_unfit(final, 5)
+    found = with_failures_of_table(final, unfit=5, missing=3)
 
-    assert found["counts"] == {"total": 100, "succeeded": 44, "failed": 56}
-    assert [one["count"] for one in found["errors"]] == [9, 5, 2, 40]
+    assert found["counts"] == {"total": 103, "succeeded": 44, "failed": 56, "missing": 3}
+    assert [one["count"] for one in found["errors"]] == [9, 5, 3, 2, 40]
     assert {tuple(one) for one in found["errors"]} == {tuple(kinds[0].as_dict())}
-    assert with_unfit(final, 0) == final
+    assert with_failures_of_table(final, unfit=0, missing=0) == final

@@ -239,7 +239,7 @@ def test_answers_come_back_in_the_order_of_their_source(
         {"id": None, "title": None, "status": "failed"},
     ]
     assert errors.column("error").to_pylist()[1] == "oops"
-    assert table.summary == (2, 0)
+    assert table.summary == (2, 0, 0)
 
 
 def test_wide_rows_land_in_small_pieces_and_narrow_ones_in_large(tmp_path):
