@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -211,12 +211,8 @@ class LandedRounds:
     ) -> Iterable[Iterable[bytes]]:
         """Open the result files of a round's jobs, one by one as they are read; note jobs whose files are gone."""
         for job in jobs:
-            for stream in stream_results(self.hook, job):
-                yield _while_there(stream, partial(lost.__setitem__, job.id))
+            yield from stream_results(self.hook, job, is_gone=partial(_note, lost, job.id))
 
 
-def _while_there(stream: Iterable[bytes], note: Callable[[NotFoundError], None]) -> Iterator[bytes]:
-    try:
-        yield from stream
-    except NotFoundError as gone:
-        note(gone)
+def _note(lost: dict[str, NotFoundError | None], batch_id: str, file_id: str, error: NotFoundError) -> None:
+    lost[batch_id] = error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_provider_mistral_batch.api.checks import check_choice
@@ -183,7 +184,7 @@ class MistralDownloadBatchResultsOperator(MistralBatchOperator):
         """Open the job's result rows, from its files or inline; they are read lazily."""
         has_lost = has_lost_answers(job, now=self.hook.server_now)
         if job.output_file_id or (job.error_file_id and not has_lost):
-            return stream_results(self.hook, job)
+            return stream_results(self.hook, job, is_gone=partial(self._go_on_without, job))
         rows = [] if job.input_files else self.hook.inline_rows(job.id)
         if rows:
             return [(row + b"\n" for row in rows)]
@@ -194,6 +195,17 @@ class MistralDownloadBatchResultsOperator(MistralBatchOperator):
         raise AirflowFailException(
             f"batch job {job.id} ended as {job.status} without results, so there is nothing to download"
             + (f"; {errors}" if (errors := describe_job_errors(job)) else "")
+        )
+
+    def _go_on_without(self, job: BatchJobOut, file_id: str, error: NotFoundError) -> None:
+        """Land the answers all the same if only the file of the failed rows is gone."""
+        if file_id != job.error_file_id or not job.output_file_id:
+            raise error
+        self.log.warning(
+            "The file with the failed rows of batch job %s is no longer in the account (%s). Its answers land all the "
+            "same; the failed rows count as missing.",
+            job.id,
+            error,
         )
 
 

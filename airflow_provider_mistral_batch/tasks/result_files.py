@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING
 
+from airflow_provider_mistral_batch.api.errors import NotFoundError
 from airflow_provider_mistral_batch.api.once import send_until_there
 from airflow_provider_mistral_batch.policies.refusals import results_may_appear
 
@@ -17,16 +18,27 @@ if TYPE_CHECKING:
 _PAUSES = (1.0, 2.0, 4.0, 8.0)
 
 
-def stream_results(hook: MistralBatchHook, job: BatchJobOut) -> Iterator[Iterator[bytes]]:
+def stream_results(
+    hook: MistralBatchHook, job: BatchJobOut, *, is_gone: Callable[[str, NotFoundError], None]
+) -> Iterator[Iterator[bytes]]:
     """
     Open a job's result files, one by one as they are read.
 
     :param hook: How to read them.
     :param job: The job, which is over.
+    :param is_gone: Called with the id of a file that is not in the account any more, and the error; unless it raises
+        that, the other file is read all the same.
     """
     for file_id in (job.output_file_id, job.error_file_id):
         if file_id:
-            yield _stream(hook, job, file_id)
+            yield _while_there(_stream(hook, job, file_id), partial(is_gone, file_id))
+
+
+def _while_there(stream: Iterator[bytes], is_gone: Callable[[NotFoundError], None]) -> Iterator[bytes]:
+    try:
+        yield from stream
+    except NotFoundError as error:
+        is_gone(error)
 
 
 def _stream(hook: MistralBatchHook, job: BatchJobOut, file_id: str) -> Iterator[bytes]:

@@ -281,6 +281,19 @@ def test_a_result_file_that_was_deleted(download: Any, ended: Any, hook: Any, jo
     assert jobs()[0]["output_file"] in outcome.message
 
 
+def test_answers_land_although_the_file_of_failed_rows_was_deleted(
+    download: Any, ended: Any, hook: Any, jobs: Any, tmp_path: Path, logged: Any
+) -> None:
+    batch_id = ended(failed_rows=2)
+    hook.delete_file(jobs()[0]["error_file"])
+    outcome = download(batch_id)
+    assert outcome.state == "success", outcome.message
+    counts = {name: outcome.value["counts"][name] for name in ("total", "succeeded", "failed", "missing")}
+    assert counts == {"total": 6, "succeeded": 4, "failed": 0, "missing": 2}
+    assert len(ids(tmp_path / "out" / "results.jsonl")) == 4
+    assert [line for line in logged() if "the failed rows count as missing" in line]
+
+
 def test_an_error_between_results_and_manifest_costs_a_try_and_nothing_else(
     download: Any, ended: Any, new_ti: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
