@@ -63,7 +63,7 @@ class MistralCancelBatchJobOperator(MistralBatchOperator):
         self.timeout: Any = timeout
         self.poll_interval: Any = poll_interval
 
-    def told(self, task_instance: Any, *, succeeded: bool) -> Told:
+    def told(self, *, succeeded: bool) -> Told:
         """Tell OpenLineage of the job."""
         return Told(batch_ids=[self.batch_id], about=about_job(self.job_seen))
 

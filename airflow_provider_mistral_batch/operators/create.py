@@ -159,7 +159,7 @@ class MistralCreateBatchJobOperator(MistralSubmittingOperator):
             check_flag("finish_in_triggerer", finish_in_triggerer)
         self.finish_in_triggerer = finish_in_triggerer
 
-    def told(self, task_instance: Any, *, succeeded: bool) -> Told:
+    def told(self, *, succeeded: bool) -> Told:
         """Tell OpenLineage of the job."""
         about = about_job(self.job_seen) or {"model": self.model, "endpoint": self.endpoint}
         return Told(batch_ids=self.batch_ids, about=about)

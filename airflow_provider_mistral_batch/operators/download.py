@@ -76,7 +76,7 @@ class MistralDownloadBatchResultsOperator(MistralBatchOperator):
         self.if_exists = if_exists
         self._manifest: dict[str, Any] | None = None
 
-    def told(self, task_instance: Any, *, succeeded: bool) -> Told:
+    def told(self, *, succeeded: bool) -> Told:
         """Tell OpenLineage of the results."""
         about = about_job(self.job_seen)
         if self._manifest is None:

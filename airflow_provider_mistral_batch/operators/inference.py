@@ -22,7 +22,6 @@ from airflow_provider_mistral_batch.observability.lineage.told import (
     Told,
     about_manifest,
     landed_files,
-    manifest_of,
 )
 from airflow_provider_mistral_batch.operators.base import (
     check_requests,
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context, ObjectStoragePath
 
     from airflow_provider_mistral_batch.tables import AnswerColumns, RowSource, SqlTable
+    from airflow_provider_mistral_batch.tasks.destination import Destination
 
 
 class MistralBatchInferenceOperator(MistralSubmittingOperator):
@@ -247,14 +247,15 @@ class MistralBatchInferenceOperator(MistralSubmittingOperator):
         self.cancel_on_timeout = cancel_on_timeout
         self._datasets_read: Sequence[Sequence[str]] = ()
         self._manifest: Mapping[str, Any] | None = None
+        self._destination: Destination | None = None
 
-    def told(self, task_instance: Any, *, succeeded: bool) -> Told:
+    def told(self, *, succeeded: bool) -> Told:
         """Tell OpenLineage of the requests or rows, and of the answers."""
         about: dict[str, Any] = {"model": self.model, "endpoint": self.endpoint}
         if self._submission is not None:
             about["model"] = self._submission.model or self.model
         inputs = [self.path, self.source, self._datasets_read]
-        manifest = manifest_of(task_instance, self._manifest)
+        manifest = self._manifest or (None if self._destination is None else self._destination.written)
         if manifest is None:
             return Told(batch_ids=self.batch_ids, about=about, inputs=inputs)
         return Told(
@@ -268,6 +269,7 @@ class MistralBatchInferenceOperator(MistralSubmittingOperator):
     def run_batch_task(self, context: Context) -> dict[str, Any]:
         """Begin the batch; a retry finds its files and jobs."""
         with workplace(context, self._options(), self.submission) as work:
+            self._destination = work.destination
             reached = begin(work, lambda: self._noted(self._source(context)), alive=self._source_is_alive)
         return self._pause_or_end(context, reached)
 
@@ -297,6 +299,7 @@ class MistralBatchInferenceOperator(MistralSubmittingOperator):
             self.submission.resume_without_state()
             return self.run_batch_task(context)
         with workplace(context, self._options(), self.submission) as work:
+            self._destination = work.destination
             reached = Batch(work, begun).run(stopped)
         return self._pause_or_end(context, reached)
 

@@ -92,7 +92,7 @@ class MistralUploadBatchFileOperator(MistralBatchOperator):
         self.endpoint = endpoint
         self._request_count: int | None = None
 
-    def told(self, task_instance: Any, *, succeeded: bool) -> Told:
+    def told(self, *, succeeded: bool) -> Told:
         """Tell OpenLineage of the requests; the uploads are no datasets, for each run has others."""
         about: dict[str, Any] = {"endpoint": self.endpoint}
         if self._request_count is not None:

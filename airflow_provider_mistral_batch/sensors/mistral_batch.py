@@ -111,7 +111,7 @@ class MistralBatchJobSensor(ReportsLineage, DataIsNoTemplate, BaseSensorOperator
     def _poller(self) -> JobPoller:
         return JobPoller(self.hook, self.batch_id)
 
-    def told(self, task_instance: Any, *, succeeded: bool) -> Told:
+    def told(self, *, succeeded: bool) -> Told:
         """Tell OpenLineage of the job."""
         return Told(batch_ids=[self.batch_id], about=about_job(self.job_seen))
 

@@ -72,6 +72,8 @@ class Destination:
         self._task = {name: getattr(identity, name) for name in names}
         self._name = identity_hash(identity)
         self._made_claim = self._made_folder = False
+        #: The manifest that this worker has written, if it has: also of a task that fails afterwards.
+        self.written: dict[str, Any] | None = None
 
     @property
     def results_path(self) -> StoragePath:
@@ -261,6 +263,7 @@ class Destination:
             else:
                 write_manifest(complete, self._work / MANIFEST)
                 give_name(self._work / MANIFEST, self.manifest_path)
+        self.written = complete
         if is_final:
             self.release()
         return complete

@@ -88,7 +88,7 @@ def test_each_operator_tells_of_its_job_and_its_files(
 
 
 def test_a_failure_after_the_landing_tells_of_the_results(
-    run: Callable[..., tuple[Any, Any, Any]], tmp_path: Path, control: Any, monkeypatch: pytest.MonkeyPatch
+    run: Callable[..., tuple[Any, Any, Any]], tmp_path: Path, control: Any
 ) -> None:
     control.plan_jobs(failed_rows=1)
     outcome, task, ti = run(
@@ -101,7 +101,6 @@ def test_a_failure_after_the_landing_tells_of_the_results(
         poll_interval_min=0.05,
     )
     assert outcome.state != "success", outcome
-    monkeypatch.setattr(ti, "xcom_pull", lambda **_: outcome.xcoms.get("return_value"), raising=False)
     told = task.get_openlineage_facets_on_failure(ti)
     assert names(told.outputs) == [f"file {tmp_path}/out/results.jsonl", f"file {tmp_path}/out/errors.jsonl"]
     assert [one.outputFacets["outputStatistics"].rowCount for one in told.outputs] == [1, 1]

@@ -23,36 +23,35 @@ class ReportsLineage:
     #: The job that the task waited for or looked at, as it was at the end.
     job_seen: BatchJobOut | None = None
 
-    def told(self, task_instance: Any, *, succeeded: bool) -> Told:
+    def told(self, *, succeeded: bool) -> Told:
         """
         Tell what is known now.
 
-        :param task_instance: The task instance; ``None`` when the task starts.
         :param succeeded: Whether the task has ended well.
         """
         raise NotImplementedError
 
     def get_openlineage_facets_on_start(self) -> OperatorLineage[Any, Any] | None:
         """Return what is known before the task runs."""
-        return self._reported(None, succeeded=False)
+        return self._reported(is_over=False, succeeded=False)
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any] | None:
         """Return what is known after the task has ended well."""
-        return self._reported(task_instance, succeeded=True)
+        return self._reported(is_over=True, succeeded=True)
 
     def get_openlineage_facets_on_failure(self, task_instance: Any) -> OperatorLineage[Any, Any] | None:
         """Return what is known after the task has failed; results may have landed all the same."""
-        return self._reported(task_instance, succeeded=False)
+        return self._reported(is_over=True, succeeded=False)
 
-    def _reported(self, task_instance: Any, *, succeeded: bool) -> OperatorLineage[Any, Any] | None:
+    def _reported(self, *, is_over: bool, succeeded: bool) -> OperatorLineage[Any, Any] | None:
         try:
             from airflow_provider_mistral_batch.observability.lineage.events import operator_lineage
 
-            told = self.told(task_instance, succeeded=succeeded)
+            told = self.told(succeeded=succeeded)
             return operator_lineage(
                 told,
                 inlets=getattr(self, "inlets", None) or (),
-                outlets=getattr(self, "outlets", None) or () if task_instance is not None else (),
+                outlets=getattr(self, "outlets", None) or () if is_over else (),
             )
         except Exception as error:
             log.info("OpenLineage is told nothing of this task: %s", error)

@@ -69,19 +69,3 @@ def landed_files(manifest: Mapping[str, Any]) -> list[tuple[Any, int | None]]:
         (manifest["results_path"], counts["succeeded"]),
         (manifest["errors_path"], counts["total"] - counts["succeeded"]),
     ]
-
-
-def manifest_of(task_instance: Any, returned: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
-    """
-    Give the manifest of a task that has ended.
-
-    :param task_instance: The task instance; ``None`` when the task starts, and then there is no manifest.
-    :param returned: What the task has returned, if it has.
-    """
-    if returned is not None or task_instance is None:
-        return returned
-    # A task that fails after its results have landed returns nothing, but leaves the manifest.
-    found = task_instance.xcom_pull(
-        task_ids=task_instance.task_id, key="return_value", map_indexes=task_instance.map_index
-    )
-    return found if isinstance(found, Mapping) and "results_path" in found else None
