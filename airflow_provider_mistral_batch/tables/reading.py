@@ -13,12 +13,12 @@ from airflow_provider_mistral_batch.jsonl.results.rows import no_match
 from airflow_provider_mistral_batch.observability.lineage.reads import note_read
 from airflow_provider_mistral_batch.storage.ahead import read_ahead
 from airflow_provider_mistral_batch.storage.many import side_by_side
+from airflow_provider_mistral_batch.storage.parquet_batches import parquet_batches
 from airflow_provider_mistral_batch.storage.paths import StoragePath, storage_path
 from airflow_provider_mistral_batch.storage.reading import reading
 from airflow_provider_mistral_batch.tables.columns import IS_JSON
 from airflow_provider_mistral_batch.tables.python_values import python_values
-from airflow_provider_mistral_batch.tables.sources.base import import_pyarrow
-from airflow_provider_mistral_batch.tables.sources.parquet_batches import parquet_batches
+from airflow_provider_mistral_batch.tables.sources.base import BYTES_IN_BATCH, ROWS_IN_BATCH, import_pyarrow
 from airflow_provider_mistral_batch.tables.sources.types import common_type, widened
 
 if TYPE_CHECKING:
@@ -165,7 +165,9 @@ def _batches(path: StoragePath) -> Iterator[pyarrow.RecordBatch]:
 
     note_read(str(path))
     with reading(path) as file, parquet.ParquetFile(file) as table:
-        yield from parquet_batches(table, table.schema_arrow.names)
+        yield from parquet_batches(
+            table, table.schema_arrow.names, most_rows=ROWS_IN_BATCH, most_bytes=BYTES_IN_BATCH
+        )
 
 
 def _with_sizes(schemas: Sequence[pyarrow.Schema]) -> list[pyarrow.Schema]:

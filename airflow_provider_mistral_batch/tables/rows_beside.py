@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_mistral_batch.storage.parquet_batches import parquet_batches
 from airflow_provider_mistral_batch.storage.reading import reading
 from airflow_provider_mistral_batch.tables.python_values import holds, python_values
-from airflow_provider_mistral_batch.tables.sources.parquet_batches import parquet_batches
+from airflow_provider_mistral_batch.tables.sources.base import BYTES_IN_BATCH, ROWS_IN_BATCH
 from airflow_provider_mistral_batch.tables.sources.types import common_type, widened
 
 if TYPE_CHECKING:
@@ -120,7 +121,9 @@ def _read(paths: Sequence[StoragePath], schema: pyarrow.Schema) -> Iterator[pyar
 
     for path in paths:
         with reading(path) as file, parquet.ParquetFile(file) as rows:
-            for batch in parquet_batches(rows, schema.names):
+            for batch in parquet_batches(
+                rows, schema.names, most_rows=ROWS_IN_BATCH, most_bytes=BYTES_IN_BATCH
+            ):
                 yield pyarrow.record_batch(
                     [widened(field.name, batch.column(field.name), field.type) for field in schema],
                     schema=schema,

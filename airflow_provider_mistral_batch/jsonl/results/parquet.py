@@ -9,6 +9,7 @@ from typing import IO, TYPE_CHECKING, Any
 from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.jsonl.lines import MissingExtraError
 from airflow_provider_mistral_batch.jsonl.results.rows import ResultRow
+from airflow_provider_mistral_batch.storage.parquet_batches import parquet_batches
 from airflow_provider_mistral_batch.storage.paths import StoragePath
 from airflow_provider_mistral_batch.storage.reading import reading
 
@@ -22,8 +23,8 @@ PARQUET_MAGIC = b"PAR1"
 _FOOTER_END = 8
 
 # What is read at once.
-_ROWS_IN_GROUP = 5_000
-_BYTES_IN_GROUP = 2 * 1000 * 1000
+_ROWS_IN_BLOCK = 5_000
+_BYTES_IN_BLOCK = 2 * 1000 * 1000
 
 # Dictionary encoding saves nothing where the values differ in every row.
 _REPEATING_COLUMNS = ["status_code", "finish_reason", "model", "error"]
@@ -85,24 +86,14 @@ def read_parquet(path: StoragePath | str) -> Iterator[list[bytes]]:
     """
     _, parquet = _pyarrow()
     with reading(path) as file, parquet.ParquetFile(file) as table:
-        raw = table.schema_arrow.get_field_index("raw")
-        if raw < 0:
+        if "raw" not in table.schema_arrow.names:
             raise InvalidInputError(
                 f"{path} is a table of answers, without the rows as the API gave them: use read_table or read_models, "
                 "or pass columns=AnswerColumns(raw=True) to the task"
             )
-        for number in range(table.num_row_groups):
-            group = table.metadata.row_group(number)
-            row_bytes = group.column(raw).total_uncompressed_size // max(1, group.num_rows)
-            for block in table.iter_batches(
-                batch_size=min(_ROWS_IN_GROUP, 1 + _BYTES_IN_GROUP // (1 + row_bytes)),
-                row_groups=[number],
-                columns=["raw"],
-                # With threads, each of them keeps memory that others have freed.
-                use_threads=False,
-            ):
-                # Of a table's rows that were not asked about there is nothing.
-                yield block.column(0).drop_null().to_pylist()
+        for block in parquet_batches(table, ["raw"], most_rows=_ROWS_IN_BLOCK, most_bytes=_BYTES_IN_BLOCK):
+            # Of a table's rows that were not asked about there is nothing.
+            yield block.column(0).drop_null().to_pylist()
 
 
 def first_parquet_rows(

@@ -12,10 +12,15 @@ from airflow_provider_mistral_batch.api.errors import InvalidInputError
 from airflow_provider_mistral_batch.storage.ahead import read_ahead, whole_if_small
 from airflow_provider_mistral_batch.storage.folders import sized_files
 from airflow_provider_mistral_batch.storage.many import side_by_side
+from airflow_provider_mistral_batch.storage.parquet_batches import parquet_batches
 from airflow_provider_mistral_batch.storage.paths import local_path, storage_path, without_connection
 from airflow_provider_mistral_batch.storage.reading import reading
-from airflow_provider_mistral_batch.tables.sources.base import ROWS_IN_BATCH, RowSource, import_pyarrow
-from airflow_provider_mistral_batch.tables.sources.parquet_batches import parquet_batches
+from airflow_provider_mistral_batch.tables.sources.base import (
+    BYTES_IN_BATCH,
+    ROWS_IN_BATCH,
+    RowSource,
+    import_pyarrow,
+)
 from airflow_provider_mistral_batch.tables.sources.text_files import CsvFile, JsonlFile
 from airflow_provider_mistral_batch.tables.sources.types import common_type, widened
 
@@ -256,7 +261,7 @@ def _parquet_batches(
     ):
         schema = _common_schema(str(file), table.schema_arrow, first, columns)
         own = [name for name in columns if name in table.schema_arrow.names and name not in given]
-        for batch in parquet_batches(table, own):
+        for batch in parquet_batches(table, own, most_rows=ROWS_IN_BATCH, most_bytes=BYTES_IN_BATCH):
             count = batch.num_rows
             yield pyarrow.record_batch(
                 [
